@@ -1,0 +1,114 @@
+"""Chooses the recipe of optim/<model>.yaml inside D_P' of product_reviews, by cross-entropy. Test is never read for it.
+
+    python benchmarks/tune.py synthetic      lr and epochs: CE on D_Q, scored on D_P'
+    python benchmarks/tune.py small_real     epochs_small_real: CE on four folds of D_P', scored on the fifth
+
+Each trial is a line of docs/tuning.jsonl, appended when it is done; started again, only what is missing is run. The
+tables of docs/tuning.md are written from that file.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from statistics import fmean
+
+from synthweight import compose, encoders, fit
+from synthweight.configs import ROOT, Run
+from synthweight.data import sources
+from synthweight.data.tokens import tokenize
+
+JOURNAL, PAGE = ROOT / "docs" / "tuning.jsonl", ROOT / "docs" / "tuning.md"
+LRS, EPOCHS = (1e-4, 2e-4, 3e-4, 5e-4), (3, 5)
+EPOCHS_SMALL_REAL = (4, 6, 8, 10, 12, 15, 18, 22)
+FOLDS = 5
+
+
+def base(source: str, seed: int) -> Run:
+    with compose.offline(ROOT / "conf"):
+        wanted = [f"source={source}", "selection=last", f"seed={seed}", "trainer.precision=bf16-mixed", "logger=none"]
+        return compose.Composer("config").run(wanted)
+
+
+def trial(source: str, lr: float, epochs: int, unit: int) -> dict:
+    """One training scored on real texts that it did not see. `unit` is the seed, or the fold."""
+    run = base(source, unit if source == "synthetic" else 0)
+    optim = dataclasses.replace(run.optim, lr=lr)
+    material = sources.build(run)
+    small = sources.build(dataclasses.replace(run, source=dataclasses.replace(run.source, name="small_real"))).train
+    if source == "synthetic":
+        train, held = material.train, small
+    else:
+        inside, outside = sources.folds(small, FOLDS, seed=0)[unit]
+        train, held = tuple(small[i] for i in inside), tuple(small[i] for i in outside)
+    folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
+    tokens = {
+        key: (tokenize(folder, encoder, part, optim.max_length, Path(run.paths.cache)), material.targets(part))
+        for key, part in {"train": train, "selection": held}.items()
+    }
+    fitted = fit.fit(
+        folder, run.loss, optim, run.trainer, epochs, run.seed, material.labels, tokens["train"], {},
+        {"selection": tokens["selection"]}, source == "synthetic", False, lambda *_: None,
+    )  # fmt: skip
+    chosen = fitted.epochs[fitted.selected].metrics["selection"]
+    return {key: round(chosen[key], 4) for key in ("accuracy", "macro_f1", "nll")} | {"epoch": fitted.selected + 1}
+
+
+def done() -> list[dict]:
+    return [json.loads(line) for line in JOURNAL.read_text().splitlines()] if JOURNAL.is_file() else []
+
+
+def ensure(source: str, lr: float, epochs: int, unit: int) -> dict:
+    key = {"source": source, "lr": lr, "epochs": epochs, "unit": unit}
+    for row in done():
+        if all(row[k] == v for k, v in key.items()):
+            return row
+    row = key | trial(source, lr, epochs, unit)
+    print(row, flush=True)
+    with JOURNAL.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    return row
+
+
+def search(source: str, space: list[tuple[float, int]], units: int) -> tuple[float, int]:
+    """Every point on the first unit, the best two on all."""
+    first = [ensure(source, lr, epochs, 0) for lr, epochs in space]
+    first.sort(key=lambda r: (-r["accuracy"], r["nll"]))
+    means = {}
+    for row in first[:2]:
+        point = (row["lr"], row["epochs"])
+        means[point] = fmean(ensure(source, *point, unit)["accuracy"] for unit in range(units))
+    return max(means, key=lambda point: means[point])
+
+
+def table(source: str) -> str:
+    rows = [r for r in done() if r["source"] == source]
+    unit = "seed" if source == "synthetic" else "fold"
+    lines = [f"| lr | epochs | {unit} | accuracy | macro F1 | nll | epoch |", "|---|---|---|---|---|---|---|"]
+    for r in sorted(rows, key=lambda r: (r["unit"] > 0, r["lr"], r["epochs"], r["unit"])):
+        scores = f"{100 * r['accuracy']:.1f} | {100 * r['macro_f1']:.1f} | {r['nll']:.3f} | {r['epoch']}"
+        lines.append(f"| {r['lr']:g} | {r['epochs']} | {r['unit']} | {scores} |")
+    return "\n".join(lines)
+
+
+def write_page() -> None:
+    text = PAGE.read_text()
+    for source in ("synthetic", "small_real"):
+        before, rest = text.split(f"<!-- trials {source} -->\n")
+        _, after = rest.split(f"<!-- /trials {source} -->")
+        text = f"{before}<!-- trials {source} -->\n{table(source)}\n<!-- /trials {source} -->{after}"
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", choices=("synthetic", "small_real"))
+    parser.add_argument("--lr", type=float, default=None, help="small_real: the learning rate that synthetic chose")
+    options = parser.parse_args()
+    if options.source == "synthetic":
+        best = search("synthetic", [(lr, epochs) for lr in LRS for epochs in EPOCHS], units=3)
+    else:
+        rate = options.lr or base("small_real", 0).optim.lr
+        best = search("small_real", [(rate, epochs) for epochs in EPOCHS_SMALL_REAL], units=FOLDS)
+    print(f"best: lr {best[0]:g}, {best[1]} epochs")
+    write_page()

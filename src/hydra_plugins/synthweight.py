@@ -1,0 +1,43 @@
+"""Our Hydra Sweeper: blocks of parameters, finished runs dropped, checkers first. Loaded at every start: keep it light."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class SweeperConf:
+    """`hydra.sweeper`: a list of parameter maps whose products are united."""
+
+    _target_: str = "hydra_plugins.synthweight.SynthweightSweeper"
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="synthweight", node=SweeperConf, provider="synthweight")
+
+
+class SynthweightSweeper(Sweeper):
+    """Expands blocks and command line to jobs, checks all of them, and hands what is missing to Hydra's launcher."""
+
+    def __init__(self, blocks: Sequence[Any]) -> None:
+        self.blocks = [dict(block) for block in blocks]
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from synthweight import sweep
+
+        assert self.config is not None
+        composer = sweep.Composer(self.config.hydra.job.config_name)
+        planned = sweep.plan(composer, self.blocks, arguments)
+        return sweep.execute(planned, self.launcher)

@@ -1,0 +1,174 @@
+"""The command `synthweight`. Imports nothing heavy before it is needed: --help answers at once."""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import SweepFailed, UserError
+
+EPILOG = """\
+grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, and any value by its key (loss.gamma=2)
+  synthweight train dataset=product_reviews source=synthetic loss=dimp model=minilm seed=0
+  synthweight train -m loss=ce,imp,dimp seed='range(0,3)'
+  synthweight sweep demo                 runs what sweeps/demo.yaml lacks
+  synthweight plan demo seed=0           says what that would be
+  synthweight tables demo                prints the table of that sweep
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="synthweight",
+        description="Trains text classifiers on LLM-written data with weighted losses, and compares them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"synthweight {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    train = commands.add_parser("train", help="one run; with -m one for every combination")
+    train.add_argument("-m", "--multirun", action="store_true", help="Hydra's multirun: a,b and range(0,4) are swept")
+    sweep = commands.add_parser("sweep", help="run what a sweep file lacks")
+    plan = commands.add_parser("plan", help="say what a sweep would run")
+    tables = commands.add_parser("tables", help="the table of a sweep, from rows")
+    for command in (sweep, plan):
+        command.add_argument("file", help="a name in sweeps/, or the path of a YAML file")
+    tables.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file")
+    tables.add_argument("--partial", action="store_true", help="show missing runs as holes instead of refusing")
+    tables.add_argument("--readme", action="store_true", help="write the tables between README's markers")
+    tables.add_argument("--check", action="store_true", help="fail where README differs from the rows")
+    for command in (train, sweep, plan, tables):
+        command.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and exits: 0 done, 1 a run failed, 2 bad input, 130 interrupted. One line for an error."""
+    typed = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_intermixed_args(typed) if "-m" in typed or "--multirun" in typed else parse(typed)
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ["SYNTHWEIGHT_COMMAND"] = shlex.join(["synthweight", *typed])
+    try:
+        dispatch(options)
+    except UserError as error:
+        stop(str(error), 1 if isinstance(error, SweepFailed) else 2)
+    except KeyboardInterrupt:
+        stop("interrupted; no half row was written: the same command goes on where it stopped", 130)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        stop(f"{name}{error.strerror or error}: make room, or name another folder by paths.outputs= and paths.cache=", 1)
+    except Exception as error:
+        if os.environ.get("SYNTHWEIGHT_TRACEBACK"):
+            raise
+        first = (str(error).splitlines() or [""])[0]
+        stop(f"{type(error).__name__}: {first} (SYNTHWEIGHT_TRACEBACK=1 shows where; a run's is in its failed.json)", 1)
+
+
+def parse(typed: list[str]) -> argparse.Namespace:
+    return parser().parse_args(typed)
+
+
+def stop(message: str, code: int) -> None:
+    print(f"synthweight: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def dispatch(options: argparse.Namespace) -> None:
+    if not (Path(__file__).resolve().parents[2] / "conf" / "config.yaml").is_file():
+        raise UserError("conf/ is not beside the package: use synthweight from its clone, installed with pip install -e .")
+    if options.command == "train":
+        hydra_app((["--multirun"] if options.multirun else []) + options.overrides)
+    elif options.command == "sweep":
+        from . import sweep
+
+        file = sweep.find(options.file)
+        hydra_app([f"--config-dir={file.parent}", f"--config-name={file.stem}", *options.overrides])
+    elif options.command == "plan":
+        show_plan(options.file, options.overrides)
+    else:
+        show_tables(options)
+
+
+def hydra_app(arguments: list[str]) -> None:
+    """Hands over to Hydra, which composes and calls `task` once a job."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from . import compose, configs
+
+    configs.register()
+    kept, sys.argv = sys.argv, ["synthweight", *arguments]
+    failures.clear()
+    try:
+        hydra.main(version_base="1.3", config_path=str(configs.CONF), config_name="config")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(compose.explain(error)) from error
+    finally:
+        sys.argv = kept
+    if failures:
+        raise failures[0]
+
+
+failures: list[Exception] = []  # of a single run: Hydra would print a line of its own before it raised
+
+
+def task(config: Any) -> None:
+    """One job of Hydra's: bind, train."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from . import compose, configs, run, sweep
+
+    here = HydraConfig.get()
+    try:
+        compose.refuse_hidden_loss(list(here.overrides.task))
+        run.train(configs.bind(config), sweep.progress(here.job.get("num", None)))
+    except Exception as error:
+        if here.mode == RunMode.MULTIRUN:
+            raise
+        failures.append(error)
+
+
+def planned(file: str, overrides: list[str]) -> Any:
+    """A sweep's plan without an application."""
+    from . import compose, sweep
+
+    path = sweep.find(file)
+    with compose.offline(path.parent):
+        composer = compose.Composer(path.stem)
+        return sweep.plan(composer, sweep.blocks_of(composer), overrides)
+
+
+def show_plan(file: str, overrides: list[str]) -> None:
+    from .identity import describe
+
+    found = planned(file, overrides)
+    first = {job.who.id for job in found.waves[0]}
+    for job in found.jobs:
+        state = "done" if job.done else "first" if job.who.id in first else "to do"
+        added = "" if job.row else "  (a checker, no row of the table)"
+        print(f"{state:>6}  {job.who.id}  {describe(job.who.run)}{added}")
+    done = sum(job.done for job in found.rows)
+    print(f"Jobs: {len(found.rows)}; done {done}, to do {sum(map(len, found.waves))} with their checkers")
+
+
+def show_tables(options: argparse.Namespace) -> None:
+    from . import tables
+
+    def of(file: str, overrides: list[str]) -> str:
+        found = planned(file, overrides)
+        return tables.render(found.store, [(job.who.id, job.who.run) for job in found.rows], file, options.partial)
+
+    if options.readme or options.check:
+        from .configs import ROOT
+
+        tables.markers(ROOT / "README.md", of, write=options.readme)
+    elif options.file is None:
+        raise UserError("tables needs the name of a sweep: synthweight tables demo")
+    else:
+        print(of(options.file, options.overrides))

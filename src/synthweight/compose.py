@@ -1,0 +1,190 @@
+"""From override strings to runs and back, through Hydra, as seldom as possible."""
+
+import copy
+import dataclasses
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from . import configs
+from .configs import CONF, Run, bind
+from .errors import UserError
+
+PARSER = OverridesParser.create()
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """Hydra's own grammar. Raises UserError."""
+    try:
+        return PARSER.parse_overrides(overrides)
+    except HydraException as error:
+        raise UserError(f"not an override of the form key=value: {configs.one_line(error)}") from error
+
+
+@contextmanager
+def offline(folder: Path) -> Iterator[None]:
+    """Hydra without an application: conf/ and the folder of a sweep file. For `plan` and `tables`."""
+    configs.register()
+    with initialize_config_dir(str(folder.resolve()), version_base="1.3", job_name="synthweight"):
+        Composer.extra = [f"hydra.searchpath=[file://{CONF}]"]
+        try:
+            yield
+        finally:
+            Composer.extra = []
+
+
+class Composer:
+    """Composes jobs of one primary configuration: Hydra once a choice of groups, plain values set in a copy."""
+
+    extra: list[str] = []  # noqa: RUF012 — set by `offline` alone
+
+    def __init__(self, config_name: str) -> None:
+        self.config_name = config_name
+        self.bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def run(self, overrides: list[str]) -> Run:
+        """The settings of one job. Raises UserError for whatever Hydra, OmegaConf or a range refuses."""
+        refuse_hidden_loss(overrides)
+        return bind(self.config(overrides))
+
+    def config(self, overrides: list[str]) -> DictConfig:
+        """What Hydra would compose for these overrides."""
+        parsed = parse(overrides)
+        if any(o.is_delete() or o.is_add() or o.is_force_add() or o.is_sweep_override() for o in parsed):
+            return self.hydra(overrides)
+        choices = tuple(sorted(o.input_line for o in parsed if is_group(o) and o.input_line))
+        if choices not in self.bases:
+            self.bases[choices] = self.hydra(list(choices))
+        config = copy.deepcopy(self.bases[choices])
+        for override in parsed:
+            if not is_group(override):
+                set_value(config, override)
+        return config
+
+    def hydra(self, overrides: list[str], with_hydra: bool = False) -> DictConfig:
+        """One composition by Hydra itself."""
+        try:
+            return compose(self.config_name, overrides=[*self.extra, *overrides], return_hydra_config=with_hydra)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(explain(error)) from error
+
+    def overrides(self, run: Run) -> list[str]:
+        """The command line of a run: its groups' choices, and every value that differs from theirs."""
+        values = configs.as_dict(run)
+        names = {
+            **{g: values[g]["name"] for g in configs.CHOICES if g != "selection"},
+            "selection": run.selection.split,
+        }
+        chosen = [f"{group}={name}" for group, name in names.items()]
+        base = OmegaConf.to_container(self.config(chosen), resolve=False)
+        assert isinstance(base, dict)
+        leaves = dict(flat(base))
+        wanted = dict(flat(values))
+        return chosen + [f"{k}={literal(v)}" for k, v in wanted.items() if k in leaves and leaves[k] != v]
+
+
+def is_group(override: Override) -> bool:
+    """Whether an override chooses a file of a group (`loss=dimp`) rather than a value (`loss.gamma=2`)."""
+    return "." not in override.key_or_group and (CONF / override.key_or_group).is_dir()
+
+
+def set_value(config: DictConfig, override: Override) -> None:
+    """Sets one plain value as Hydra would. Raises UserError."""
+    try:
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error, override)) from error
+
+
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested dictionaries by dotted key."""
+    for key, value in node.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from flat(value, f"{dotted}.")
+        else:
+            yield dotted, value
+
+
+def literal(value: Any) -> str:
+    """A value in Hydra's override grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(literal(v) for v in value)}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'") if "'" in value else value
+        return f"'{escaped}'"
+    return repr(value)
+
+
+def refuse_hidden_loss(overrides: list[str]) -> None:
+    """A loss beside an ablation that overrides the loss: Hydra would ignore one of the two in silence.
+
+    Raises:
+        UserError: naming both.
+    """
+    chosen = {o.key_or_group: o.value() for o in parse(overrides) if is_group(o)}
+    ablation = chosen.get("ablation")
+    if not ablation or not isinstance(ablation, str) or not (CONF / "ablation" / f"{ablation}.yaml").is_file():
+        return
+    for group, choice in overridden(ablation).items():
+        if group in chosen:
+            raise UserError(
+                f"ablation={ablation} sets {group}={choice} and the command line {group}={chosen[group]}: give one of them"
+            )
+
+
+@lru_cache(maxsize=64)
+def overridden(ablation: str) -> dict[str, str]:
+    """The groups whose choice an ablation overrides."""
+    config = OmegaConf.load(CONF / "ablation" / f"{ablation}.yaml")
+    defaults = config.get("defaults", []) if isinstance(config, DictConfig) else []
+    pairs = [(str(k), str(v)) for entry in defaults if isinstance(entry, DictConfig) for k, v in entry.items()]
+    return {k.removeprefix("override ").lstrip("/"): v for k, v in pairs if k.startswith("override ")}
+
+
+def explain(error: Exception, override: Override | None = None) -> str:
+    """One line: what was given, what there is."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        missing = str(error.missing_cfg_file)
+        group, _, name = missing.rpartition("/")
+        if group and error.options is not None:
+            return f"{group}={name}: unknown; there are {', '.join(sorted(error.options))}"
+        return f"{missing}: no such configuration file"
+    cause = error.__cause__ or error
+    line = configs.one_line(cause if isinstance(cause, OmegaConfBaseException) else error)
+    key = override.key_or_group if override else getattr(cause, "full_key", None) or named_key(error)
+    if key and key != "None":
+        guess = closest(key)
+        hint = f"; did you mean {guess}?" if guess and guess != key else ""
+        return f"{key}: {line}{hint}"
+    return line
+
+
+def named_key(error: Exception) -> str | None:
+    """The key that Hydra's message quotes: Could not override 'los'."""
+    text = str(error)
+    return text.split("'")[1] if text.startswith("Could not override '") else None
+
+
+def closest(key: str) -> str | None:
+    """The known key that is spelt most like this one."""
+    known = set(Run.__dataclass_fields__) | {"ablation"}
+    for group, node in configs.GROUPS.items():
+        known |= {f"{group}.{field.name}" for field in dataclasses.fields(node)}
+    for strategy in configs.LOSSES.values():
+        known |= {f"loss.{name}" for name in strategy.__dataclass_fields__}
+    return next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.7)), None)

@@ -1,0 +1,289 @@
+"""The type and range of every setting. Values live in conf/, each once; nothing here has a default.
+
+`bind` turns a composed configuration into a `Run`, once, at the border between Hydra and the rooms below.
+The loss's dataclass is the strategy itself (`losses/`), so a new loss needs no line here.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .errors import UserError
+from .losses import LOSSES, Strategy
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF, SWEEPS, DATA = ROOT / "conf", ROOT / "sweeps", ROOT / "data"
+
+SOURCES = ("small_real", "synthetic", "large_real", "mixed", "file")
+SPLITS = ("dprime", "holdout", "last")
+
+
+def require(ok: bool, key: str, rule: str, value: object) -> None:
+    """Raises UserError where a setting is out of its range."""
+    if not ok:
+        raise UserError(f"{key} must be {rule}, is {value!r}")
+
+
+@dataclass
+class Hub:
+    path: str
+    name: str | None
+    data_dir: str | None
+    revision: str | None
+
+
+@dataclass
+class Archive:
+    package: str
+    version: str
+    sha256: str
+
+
+@dataclass
+class SplitHashes:
+    small_real: str | None
+    large_real: str | None
+    test: str | None
+    synthetic: str | None
+
+
+@dataclass
+class Dataset:
+    name: str
+    path: str | None
+    labels: list[str] | None
+    drop_overlap: bool
+    hub: Hub | None
+    archive: Archive | None
+    sha256: SplitHashes
+
+    def __post_init__(self) -> None:
+        enough = self.labels is None or len(set(self.labels)) == len(self.labels) >= 2
+        require(enough, "dataset.labels", "at least two different names", self.labels)
+
+
+@dataclass
+class Source:
+    name: str
+    path: str | None
+    n: int | None
+
+    def __post_init__(self) -> None:
+        require(self.name in SOURCES, "source.name", f"one of {', '.join(SOURCES)}", self.name)
+        require(self.n is None or self.n >= 1, "source.n", "at least 1, or null for all", self.n)
+
+
+@dataclass
+class Model:
+    name: str
+    path: str | None
+    package: str | None
+    folder: str | None
+    hub: str | None
+    revision: str | None
+    sha256: str | None
+
+
+@dataclass
+class Optim:
+    name: str
+    lr: float
+    batch_size: int
+    epochs: int
+    epochs_small_real: int
+    weight_decay: float
+    schedule: str
+    warmup: float
+    clip_norm: float
+    max_length: int
+
+    def __post_init__(self) -> None:
+        require(0 < self.lr < 1, "optim.lr", "above 0 and below 1", self.lr)
+        for key in ("batch_size", "epochs", "epochs_small_real"):
+            require(getattr(self, key) >= 1, f"optim.{key}", "at least 1", getattr(self, key))
+        require(self.weight_decay >= 0, "optim.weight_decay", "at least 0", self.weight_decay)
+        require(self.schedule in ("linear", "constant"), "optim.schedule", "linear or constant", self.schedule)
+        require(0 <= self.warmup < 1, "optim.warmup", "a share of the steps, 0 to below 1", self.warmup)
+        require(self.clip_norm > 0, "optim.clip_norm", "above 0", self.clip_norm)
+        require(self.max_length >= 4, "optim.max_length", "at least 4 tokens", self.max_length)
+
+
+@dataclass
+class Quality:
+    model: str | None
+    recipe: str | None
+    epochs: int | None
+    source: str
+    share: float
+
+    def __post_init__(self) -> None:
+        key = "checker.quality"
+        require(self.epochs is None or self.epochs >= 1, f"{key}.epochs", "at least 1", self.epochs)
+        require(self.source in ("small_real", "large_real"), f"{key}.source", "small_real or large_real", self.source)
+        require(0 < self.share <= 1, f"{key}.share", "above 0 and at most 1", self.share)
+
+
+@dataclass
+class Diversity:
+    model: str | None
+    recipe: str | None
+    epochs: int | None
+
+    def __post_init__(self) -> None:
+        require(self.epochs is None or self.epochs >= 1, "checker.diversity.epochs", "at least 1", self.epochs)
+
+
+@dataclass
+class Checker:
+    quality: Quality
+    diversity: Diversity
+
+
+@dataclass
+class Selection:
+    split: str
+    holdout: float
+    reserve: float
+
+    def __post_init__(self) -> None:
+        require(self.split in SPLITS, "selection.split", f"one of {', '.join(SPLITS)}", self.split)
+        require(0 < self.holdout < 1, "selection.holdout", "above 0 and below 1", self.holdout)
+        require(0 <= self.reserve < 1, "selection.reserve", "0 to below 1", self.reserve)
+
+    @property
+    def kept_out(self) -> float:
+        """The share of D_P' that neither this run's training nor its quality checker may see."""
+        return {"dprime": 0.0, "holdout": self.holdout, "last": self.reserve}[self.split]
+
+
+@dataclass
+class Trainer:
+    precision: str
+    accelerator: str
+    threads: int | None
+    keep_model: bool
+
+    def __post_init__(self) -> None:
+        precisions = ("32", "bf16-mixed")
+        require(self.precision in precisions, "trainer.precision", " or ".join(precisions), self.precision)
+        require(self.threads is None or self.threads >= 1, "trainer.threads", "at least 1", self.threads)
+
+
+@dataclass
+class Logger:
+    name: str
+    project: str
+
+    def __post_init__(self) -> None:
+        require(self.name in ("csv", "wandb", "none"), "logger.name", "csv, wandb or none", self.name)
+
+
+@dataclass
+class Paths:
+    data: str | None
+    cache: str
+    outputs: str
+
+
+@dataclass
+class Run:
+    dataset: Dataset
+    source: Source
+    loss: Strategy
+    model: Model
+    optim: Optim
+    checker: Checker
+    selection: Selection
+    trainer: Trainer
+    logger: Logger
+    paths: Paths
+    seed: int
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, "seed", "an integer from 0 to 2**32 - 1", self.seed)
+        trains_on_dprime = self.source.name in ("small_real", "mixed")
+        if trains_on_dprime and self.selection.split == "dprime":
+            raise UserError(
+                f"selection.split=dprime would choose the epoch of source={self.source.name} on its own training set: "
+                "use selection=last or selection=holdout"
+            )
+        if self.source.name == "small_real" and "diversity" in self.loss.needs:
+            raise UserError(
+                f"loss={self.loss.name} on source=small_real: the diversity checker would be the quality checker and "
+                "every weight 1; use loss=dimp or another source"
+            )
+
+    @property
+    def epochs(self) -> int:
+        """D_P' is small: it has an epoch count of its own."""
+        return self.optim.epochs_small_real if self.source.name == "small_real" else self.optim.epochs
+
+
+GROUPS: dict[str, type] = {
+    "dataset": Dataset, "source": Source, "model": Model, "optim": Optim, "checker": Checker,
+    "selection": Selection, "trainer": Trainer, "logger": Logger, "paths": Paths,
+}  # fmt: skip
+CHOICES = ("dataset", "source", "loss", "model", "optim", "selection", "logger")  # groups with a name of their own
+
+
+def register() -> None:
+    """Puts every schema into Hydra's ConfigStore, under `schema/` so that none is a user's choice."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="run", node=Run)
+    for name, node in GROUPS.items():
+        store.store(group="schema", name=name, node=node)
+    for name, strategy in LOSSES.items():
+        store.store(group="schema/loss", name=name, node=strategy)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of Hydra's and OmegaConf's errors without their stack of context lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    useful = [line for line in lines if not line.startswith(("reference_type", "object_type"))]
+    key = next((line.split(":", 1)[1].strip() for line in useful if line.startswith("full_key")), None)
+    head = next((line for line in useful if not line.startswith("full_key")), type(error).__name__)
+    return f"{key}: {head}" if key and key not in head else head
+
+
+def bind(config: DictConfig) -> Run:
+    """The one border: a composed configuration as typed, range-checked settings.
+
+    Raises:
+        UserError: a value is missing, of the wrong type or out of its range; the key is named.
+    """
+    try:
+        plain = OmegaConf.masked_copy(config, [key for key in config if key in Run.__dataclass_fields__])
+        OmegaConf.resolve(plain)
+        missing = sorted(OmegaConf.missing_keys(plain))
+        if missing:
+            raise UserError(f"{missing[0]} has no value: give {missing[0]}=…")
+        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), plain))
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from error
+    assert isinstance(run, Run)
+    return run
+
+
+def named(group: str, name: str) -> Any:
+    """A named choice of a group, as its file has it. Raises UserError where there is no such name."""
+    if name not in choices(group):
+        raise UserError(f"{group}={name}: unknown; there are {', '.join(choices(group))}")
+    values = OmegaConf.load(CONF / group / f"{name}.yaml")
+    assert isinstance(values, DictConfig)
+    del values["defaults"]
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(GROUPS[group]), values))
+
+
+def as_dict(run: Run) -> dict[str, Any]:
+    """Every setting as plain values, losses included."""
+    return dataclasses.asdict(run)
+
+
+def choices(group: str) -> list[str]:
+    """The names that a group offers."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

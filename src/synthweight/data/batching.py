@@ -1,0 +1,65 @@
+"""Batches of texts of like length: less padding, with an order that seed and epoch alone decide."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import DataLoader, Sampler
+
+from .tokens import Tokens
+
+WINDOW = 8  # batches: lengths are sorted within so many only, so that a batch's company is drawn anew every epoch
+
+
+class EpochOrder(Sampler[int]):
+    """A permutation of n examples for each epoch (Lightning calls `set_epoch`)."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n, self.seed, self.epoch = n, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng([self.seed, 2, self.epoch])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.rng().permutation(self.n).tolist())
+
+    def __len__(self) -> int:
+        return self.n
+
+
+class LengthGrouped(Sampler[list[int]]):
+    """Shuffles, sorts by length within windows of `WINDOW` batches, cuts, and shuffles the batches."""
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size = lengths, batch_size
+        self.sampler = EpochOrder(len(lengths), seed)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.fromiter(self.sampler, dtype=np.int64, count=len(self.sampler))
+        window = WINDOW * self.batch_size
+        batches: list[list[int]] = []
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches += [part[i : i + self.batch_size].tolist() for i in range(0, len(part), self.batch_size)]
+        shuffle = np.random.default_rng([self.sampler.seed, 3, self.sampler.epoch]).permutation(len(batches))
+        return iter([batches[i] for i in shuffle])
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.lengths), WINDOW * self.batch_size)
+        return full * WINDOW + -(-rest // self.batch_size)
+
+
+def training_batches(tokens: Tokens, batch_size: int, seed: int) -> DataLoader:
+    """Every example once an epoch, in batches of like length."""
+    sampler = LengthGrouped(tokens.lengths, batch_size, seed)
+    return DataLoader(range(len(tokens)), batch_sampler=sampler, collate_fn=tokens.batch)  # type: ignore[arg-type]
+
+
+def evaluation_batches(tokens: Tokens, batch_size: int = 64) -> DataLoader:
+    """Every example once, longest first (the batch that needs most memory fails first, if one does)."""
+    order = np.argsort(-tokens.lengths, kind="stable").tolist()
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    return DataLoader(range(len(tokens)), batch_sampler=batches, collate_fn=tokens.batch)  # type: ignore[arg-type]

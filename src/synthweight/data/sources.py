@@ -1,0 +1,190 @@
+"""What a run trains on, chooses its epoch by, and is tested on: read, drop, subset, join. In that order."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from ..errors import UserError
+from . import benchmarks
+from .records import Example, Split, overlap_key, text_hash
+
+if TYPE_CHECKING:
+    from ..configs import Run
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a run reads. `labels` are sorted by name; `selection` is empty where nothing is kept for it."""
+
+    labels: tuple[str, ...]
+    train: tuple[Example, ...]
+    selection: tuple[Example, ...]
+    test: tuple[Example, ...]
+    record: dict[str, dict[str, Any]]  # the row's `data`: split → sha256, n, overlap, dropped
+
+    def targets(self, examples: tuple[Example, ...]) -> np.ndarray:
+        """Positions of the examples' labels among the sorted names."""
+        position = {label: i for i, label in enumerate(self.labels)}
+        return np.array([position[e.label] for e in examples], dtype=np.int64)
+
+
+def splits_read(source: str) -> list[str]:
+    """The splits that a run with this source reads, training side first."""
+    sides = {"small_real": [], "mixed": ["synthetic"]}.get(source, [source])
+    return [*sides, "small_real", "test"]
+
+
+def load_splits(run: "Run") -> dict[str, Split]:
+    """The splits of a run, checked against each other.
+
+    Raises:
+        UserError: what `benchmarks.load` raises; a class that D_P' lacks; pairs in some splits only.
+    """
+    data, cache = run.paths.data, run.paths.cache
+    dataset = run.dataset
+    small = benchmarks.load(dataset, "small_real", data, cache)
+    present = {e.label for e in small.examples}
+    labels = tuple(sorted(dataset.labels or present))
+    absent = [label for label in labels if label not in present]
+    if absent:
+        raise UserError(f"{small.where}: D_P' has no example of class {absent[0]!r}: every class needs at least one")
+    if len(labels) < 2:
+        raise UserError(f"{small.where}: one class only ({labels[0]!r}): there is nothing to classify")
+    out: dict[str, Split] = {}
+    for name in splits_read(run.source.name):
+        if name == "small_real":
+            out[name] = small
+        elif name == "file":
+            if not run.source.path:
+                raise UserError("source=file needs source.path=PATH, a JSONL file")
+            out[name] = benchmarks.read(_existing(run.source.path), "file", labels)
+        else:
+            out[name] = benchmarks.load(dataset, name, data, cache)
+        for e in out[name].examples:  # hub splits and labels that D_P' alone defines come unchecked
+            if e.label not in present:
+                raise UserError(f"{out[name].where}: {e.id}: unknown label {e.label!r}: D_P' has {', '.join(labels)}")
+    pairs = {name: split.examples[0].text_pair is not None for name, split in out.items()}
+    if len(set(pairs.values())) > 1:
+        with_pair, without = (next(n for n, p in pairs.items() if p is want) for want in (True, False))
+        raise UserError(f"{out[with_pair].where} has text_pair and {out[without].where} has none: one task, one shape")
+    return out
+
+
+def _existing(path: str) -> Any:
+    from pathlib import Path
+
+    if not Path(path).is_file():
+        raise UserError(f"source.path={path}: no such file")
+    return Path(path)
+
+
+def build(run: "Run") -> Material:
+    """The material of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join."""
+    splits = load_splits(run)
+    small, test = splits["small_real"], splits["test"]
+    labels = tuple(sorted({e.label for e in small.examples}))
+    test_keys = {overlap_key(e) for e in test.examples}
+    record = {
+        "small_real": {
+            "sha256": small.sha256,
+            "n": len(small.examples),
+            "overlap": {"test": sum(overlap_key(e) in test_keys for e in small.examples)},
+            "dropped": 0,
+        },
+        "test": {"sha256": test.sha256, "n": len(test.examples), "overlap": {}, "dropped": 0},
+    }
+    kept, held = hold_out(small, run.selection.kept_out)
+    train: tuple[Example, ...] = ()
+    for name in splits_read(run.source.name)[:-2]:
+        split = splits[name]
+        small_keys = {overlap_key(e) for e in small.examples}
+        keys = [overlap_key(e) for e in split.examples]
+        drop = run.dataset.drop_overlap or name in ("synthetic", "file")
+        clean = [e for e, k in zip(split.examples, keys, strict=True) if k not in test_keys and k not in small_keys]
+        train = tuple(clean) if drop else split.examples
+        record[name] = {
+            "sha256": split.sha256,
+            "n": len(split.examples),
+            "overlap": {"test": sum(k in test_keys for k in keys), "small_real": sum(k in small_keys for k in keys)},
+            "dropped": len(split.examples) - len(train),
+        }
+        train = subset(train, run.source.n, split.sha256, run.seed)
+    if run.source.name == "small_real":
+        train = subset(kept, run.source.n, small.sha256, run.seed)
+    if run.source.name == "mixed":
+        train = train + kept
+        twice = sorted({e.id for e in kept} & {e.id for e in train[: -len(kept)]})
+        if twice:
+            raise UserError(f"source=mixed: id {twice[0]!r} is in D_Q and in D_P': ids must be unique over both")
+    if not train:
+        raise UserError(f"source={run.source.name}: every example equals a text of test or D_P': nothing is left to train on")
+    selection = small.examples if run.selection.split == "dprime" else held
+    return Material(labels, train, selection, test.examples, record)
+
+
+def _permuted_by_class(examples: tuple[Example, ...], entropy: list[int]) -> list[int]:
+    """A stratified permutation: every prefix has each class in proportion, so that subsets are nested.
+
+    Within a class the order is drawn; across classes the j-th of n_c examples has the place (j + u) / n_c, with one u
+    a class, and ties fall to the class name.
+    """
+    rng = np.random.default_rng(entropy)
+    places: list[tuple[float, str, int]] = []
+    for label in sorted({e.label for e in examples}):
+        members = [i for i, e in enumerate(examples) if e.label == label]
+        offset = rng.uniform()
+        places += [((j + offset) / len(members), label, int(i)) for j, i in enumerate(rng.permutation(members))]
+    return [i for _, _, i in sorted(places)]
+
+
+def _entropy(sha256: str) -> int:
+    return int(sha256[:16], 16)
+
+
+def subset(examples: tuple[Example, ...], n: int | None, sha256: str, seed: int) -> tuple[Example, ...]:
+    """The first n of one stratified permutation by data hash and seed, in the order of the source.
+
+    Raises:
+        UserError: there are fewer than n examples.
+    """
+    if n is None:
+        return examples
+    if n > len(examples):
+        raise UserError(f"source.n={n}: there are {len(examples)} examples")
+    chosen = _permuted_by_class(examples, [_entropy(sha256), seed])[:n]
+    return tuple(examples[i] for i in sorted(chosen))
+
+
+def hold_out(small: Split, share: float) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """D_P' in two, stratified and drawn from the data hash alone: (kept for training, held out).
+
+    Raises:
+        UserError: one of the two would lack a class.
+    """
+    if share == 0:
+        return small.examples, ()
+    order = _permuted_by_class(small.examples, [_entropy(small.sha256)])
+    held = set(order[: round(share * len(order))])
+    parts = [tuple(e for i, e in enumerate(small.examples) if (i in held) is inside) for inside in (False, True)]
+    classes = {e.label for e in small.examples}
+    for part in parts:
+        lacking = sorted(classes - {e.label for e in part})
+        if lacking:
+            raise UserError(f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}")
+    return parts[0], parts[1]
+
+
+def folds(examples: tuple[Example, ...], k: int, seed: int) -> list[tuple[list[int], list[int]]]:
+    """k stratified folds as (train, held-out) positions; equal texts stay together by following their first twin."""
+    first: dict[str, int] = {}
+    owner = [first.setdefault(text_hash(e), i) for i, e in enumerate(examples)]
+    heads = sorted(set(owner))
+    splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
+    out = []
+    for _, held_heads in splitter.split(heads, [examples[i].label for i in heads]):
+        held = {heads[j] for j in held_heads}
+        inside = [i for i in range(len(examples)) if owner[i] in held]
+        out.append(([i for i in range(len(examples)) if owner[i] not in held], inside))
+    return out

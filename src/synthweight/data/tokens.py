@@ -1,0 +1,91 @@
+"""Texts as token ids: made once, cached by content, kept flat."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from .records import Example, text_hash
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of n texts end to end: text i is `ids[offsets[i]:offsets[i + 1]]`."""
+
+    ids: np.ndarray  # int32, [total]
+    types: np.ndarray  # uint8, [total]; empty where the encoder knows no segments
+    offsets: np.ndarray  # int64, [n + 1]
+    pad: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    def batch(self, index: list[int]) -> dict[str, Tensor]:
+        """The encoder's inputs for these texts, padded to the longest of them; `index` comes along."""
+        width = int(self.lengths[index].max())
+        ids = np.full((len(index), width), self.pad, dtype=np.int64)
+        types = np.zeros_like(ids)
+        mask = np.zeros_like(ids)
+        for row, i in enumerate(index):
+            start, end = self.offsets[i], self.offsets[i + 1]
+            ids[row, : end - start] = self.ids[start:end]
+            mask[row, : end - start] = 1
+            if len(self.types):
+                types[row, : end - start] = self.types[start:end]
+        out = {
+            "index": torch.tensor(index),
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+        }
+        if len(self.types):
+            out["token_type_ids"] = torch.from_numpy(types)
+        return out
+
+
+def tokenize(folder: Path, encoder: str, examples: tuple[Example, ...], max_length: int, cache: Path) -> Tokens:
+    """Token ids of the examples, from the cache where the same texts met the same tokenizer before.
+
+    Args:
+        folder: of the encoder. encoder: its fingerprint. max_length: in tokens, special ones included; longer texts
+            are truncated, of a pair the longer one first.
+    """
+    digest = hashlib.sha256(f"{encoder} {max_length}".encode())
+    for example in examples:
+        digest.update(text_hash(example).encode())
+    file = cache / "tokens" / f"{digest.hexdigest()[:32]}.safetensors"
+    if not file.is_file():
+        _write(file, _encode(folder, examples, max_length))
+    arrays = load_file(file)
+    return Tokens(arrays["ids"], arrays["types"], arrays["offsets"], int(arrays["pad"][0]))
+
+
+def _encode(folder: Path, examples: tuple[Example, ...], max_length: int) -> dict[str, np.ndarray]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = [e.text.strip() for e in examples]
+    pairs = [(e.text_pair or "").strip() for e in examples] if examples[0].text_pair is not None else None
+    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
+    lengths = [len(row) for row in encoded["input_ids"]]
+    types = encoded.get("token_type_ids") if "token_type_ids" in tokenizer.model_input_names else None
+    return {
+        "ids": np.concatenate([np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]),
+        "types": np.concatenate([np.asarray(row, dtype=np.uint8) for row in types]) if types else np.zeros(0, np.uint8),
+        "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        "pad": np.array([tokenizer.pad_token_id or 0], dtype=np.int64),
+    }
+
+
+def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_suffix(".part")
+    save_file(arrays, beside)
+    beside.replace(file)

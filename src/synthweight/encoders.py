@@ -1,0 +1,95 @@
+"""Where an encoder's files lie, and the hash that names them. No weights are read into memory here."""
+
+import hashlib
+import importlib.util
+import json
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from .configs import Model
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+WEIGHT_FILES = ("model*.safetensors", "model.safetensors.index.json")
+
+
+def locate(model: "Model") -> Path:
+    """The folder of an encoder: `model.path`, else its package, else the hub's cache or the hub.
+
+    Raises:
+        UserError: there is no such folder; it has no safetensors weights (pickled ones are never read); the hub cannot
+            be reached.
+    """
+    if model.path is not None:
+        if not Path(model.path).is_dir():
+            raise UserError(f"model.path={model.path}: no such folder")
+        return checked(Path(model.path))
+    if model.package and (spec := importlib.util.find_spec(model.package)) and spec.submodule_search_locations:
+        return checked(Path(spec.submodule_search_locations[0]) / (model.folder or "."))
+    if model.hub is None:
+        raise UserError(f"model={model.name}: give model.path=FOLDER, a Hugging Face folder with safetensors weights")
+    return checked(_from_hub(model.name, model.hub, model.revision, model.package))
+
+
+@lru_cache(maxsize=16)
+def _from_hub(name: str, repository: str, revision: str | None, package: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    files = ["config.json", *WEIGHT_FILES, *TOKENIZER_FILES]
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=files))
+    except Exception as error:  # a dozen kinds for "not there" and "not reachable"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        extra = f", or install the package {package} (extra 'offline')" if package else ""
+        raise UserError(
+            f"model={name}: {repository} cannot be loaded from the hub ({reason}); offline, give model.path=FOLDER{extra}"
+        ) from error
+
+
+def checked(folder: Path) -> Path:
+    """The folder itself, if it is an encoder that we read. Raises UserError."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no config.json: a Hugging Face encoder folder is expected")
+    if not list(folder.glob("model*.safetensors")):
+        pickled = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt")])
+        if pickled:
+            raise UserError(f"{folder}: only pickled weights ({pickled[0]}): convert them to model.safetensors first")
+        raise UserError(f"{folder}: no weights: model.safetensors is expected")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UserError(f"{folder}: no tokenizer files ({', '.join(TOKENIZER_FILES[:2])}, …)")
+    return folder
+
+
+def fingerprint(model: "Model") -> str:
+    """SHA-256 over {file name: SHA-256} of weights, config and tokenizer files, as sorted compact JSON.
+
+    Raises:
+        UserError: what `locate` raises; the package's encoder is not the pinned one (for the hub: a warning).
+    """
+    folder = locate(model)
+    found = _digest(folder)
+    if model.path is None and model.sha256 and found != model.sha256:
+        what = f"model={model.name}: {folder.name} has the hash {found[:16]}…, conf/model pins {model.sha256[:16]}…"
+        if model.package and importlib.util.find_spec(model.package):
+            raise UserError(f"{what}: reinstall {model.package}, or set model.sha256=null")
+        warnings.warn(f"{what}; its own hash enters the run's id", stacklevel=2)
+    return found
+
+
+def _digest(folder: Path) -> str:
+    files = [folder / name for name in ("config.json", *TOKENIZER_FILES)] + sorted(folder.glob("model*.safetensors*"))
+    sums = {file.name: _file_digest(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()}
+    return hashlib.sha256(json.dumps(sums, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_digest(file: Path, _mtime: int, _size: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,17 @@
+"""What a user did, or met, that the project answers with one line instead of a traceback."""
+
+
+class UserError(Exception):
+    """Bad input or a bad surrounding: one line that says what, where and what to do. Exit code 2."""
+
+
+class SweepFailed(UserError):
+    """At least one run of a sweep failed; each is recorded and listed. Exit code 1."""
+
+
+class CheckerFailed(UserError):
+    """A run cannot begin because its checker failed."""
+
+
+class MissingScores(ValueError):
+    """A strategy needs the scores of a checker that the batch does not carry."""

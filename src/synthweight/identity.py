@@ -1,0 +1,142 @@
+"""What makes two runs the same run: the settings that it reads, its data, its encoder and its checkers."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from . import configs, encoders
+from .data import sources
+from .losses import LOSSES
+
+if TYPE_CHECKING:
+    from .configs import Diversity, Quality, Run
+
+VERSION = 1  # raised by hand when code changes numbers
+DEFAULTS = Path(__file__).with_name("identity_defaults.yaml")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A run's name and what it was made from. `checkers` are by role, "quality" and "diversity"."""
+
+    run: "Run"
+    settings: dict[str, Any]  # what the run reads, without version, data and checkers
+    data: dict[str, str]  # data hash of each split that it reads
+    checkers: "dict[str, Identity]"
+
+    @cached_property
+    def id(self) -> str:
+        """The first 16 hex digits of SHA-256 over everything."""
+        ids = {role: checker.id for role, checker in self.checkers.items()}
+        return digest({**self.settings, "data": self.data, "checkers": ids, "version": VERSION})
+
+    @cached_property
+    def settings_id(self) -> str:
+        """The same without version and data hashes, its checkers by their settings_id."""
+        ids = {role: checker.settings_id for role, checker in self.checkers.items()}
+        return digest({**self.settings, "checkers": ids})
+
+
+def of(run: "Run") -> Identity:
+    """The identity of a run; reads its data and hashes its encoder's files. Raises UserError for bad input."""
+    needed = sorted(run.loss.needs)
+    return Identity(
+        run=run,
+        settings=without_defaults(settings(run)),
+        data={name: split.sha256 for name, split in sources.load_splits(run).items()},
+        checkers={role: of(derive(run, role)) for role in needed},
+    )
+
+
+def settings(run: "Run") -> dict[str, Any]:
+    """The settings that this run reads. Never paths, loggers, devices, threads, workers."""
+    optim = dataclasses.asdict(run.optim)
+    for key in ("name", "epochs_small_real"):
+        del optim[key]
+    selection: dict[str, Any] = {"split": run.selection.split}
+    if run.selection.split != "dprime":
+        selection["kept_out"] = run.selection.kept_out
+    dataset: dict[str, Any] = {"name": run.dataset.name}
+    if run.source.name == "large_real":  # the other sources drop their overlaps whatever is set
+        dataset["drop_overlap"] = run.dataset.drop_overlap
+    return {
+        "dataset": dataset,
+        "source": {"name": run.source.name, "n": run.source.n},
+        "loss": dataclasses.asdict(run.loss),
+        "encoder": encoders.fingerprint(run.model),
+        "optim": {**optim, "epochs": run.epochs},
+        "selection": selection,
+        "precision": run.trainer.precision,
+        "seed": run.seed,
+    }
+
+
+def derive(run: "Run", role: str) -> "Run":
+    """The run that a checker is, by role.
+
+    "quality": `loss=ce source=small_real selection.split=last` with the classifier's seed, less what the run holds out.
+    "diversity": the run itself with `loss=ce`, so that the CE baseline and IMP's diversity checker are one training.
+    """
+    ce = LOSSES["ce"](name="ce")
+    if role == "diversity":
+        return _with_encoder(dataclasses.replace(run, loss=ce), run.checker.diversity)
+    quality = run.checker.quality
+    selection = dataclasses.replace(run.selection, split="last", reserve=run.selection.kept_out)
+    source = configs.Source(name=quality.source, path=None, n=None)
+    checker = _with_encoder(dataclasses.replace(run, loss=ce, source=source, selection=selection), quality)
+    if quality.share < 1:
+        material = sources.build(checker)
+        n = max(len(material.labels), round(quality.share * len(material.train)))
+        checker = dataclasses.replace(checker, source=dataclasses.replace(source, n=n))
+    return checker
+
+
+def _with_encoder(run: "Run", wish: "Quality | Diversity") -> "Run":
+    """With the wished model and recipe; none wished = the classifier's, as it is set."""
+    other = wish.model if wish.model != run.model.name else None
+    if other is not None:
+        run = dataclasses.replace(run, model=configs.named("model", other))
+    recipe = wish.recipe or other
+    if recipe is not None:
+        run = dataclasses.replace(run, optim=configs.named("optim", recipe))
+    if wish.epochs is not None:
+        n = wish.epochs
+        small = run.source.name == "small_real"
+        optim = dataclasses.replace(run.optim, **({"epochs_small_real": n} if small else {"epochs": n}))  # type: ignore[arg-type]
+        run = dataclasses.replace(run, optim=optim)
+    return run
+
+
+def digest(settings: dict[str, Any]) -> str:
+    """The first 16 hex digits of SHA-256 of the sorted compact JSON."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def frozen_defaults() -> dict[str, Any]:
+    """Dotted keys that were added later, with their first values."""
+    return yaml.safe_load(DEFAULTS.read_text()) or {}
+
+
+def without_defaults(settings: dict[str, Any], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The settings less those added later that still have their first value."""
+    out: dict[str, Any] = json.loads(json.dumps(settings))
+    for dotted, first in (frozen_defaults() if frozen is None else frozen).items():
+        *parents, key = dotted.split(".")
+        node: Any = out
+        for parent in parents:
+            node = node.get(parent, {}) if isinstance(node, dict) else {}
+        if isinstance(node, dict) and key in node and node[key] == first:
+            del node[key]
+    return out
+
+
+def describe(run: "Run") -> str:
+    """A run in a few words."""
+    return f"{run.dataset.name} {run.source.name} {run.loss.name} {run.model.name} seed {run.seed}"

@@ -1,0 +1,27 @@
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from .base import Scored, Strategy, bounded_exp
+
+
+@dataclass
+class Dimp(Strategy):
+    """Dynamic importance: `w = p̂'(y|x) / p̂(y|x; θ_t)`, new at every step, the model's own share held constant.
+
+    Kuo et al. 2025, "DIMP-Loss": among the examples, prefer the one whose update brings the model closest to P on D_P';
+    Bayes' rule gives the ratio of the posterior with D_P' to the posterior without, and the static quality checker
+    stands for the former. log w is the reducible holdout loss (Mindermann et al. 2022). The denominator comes from the
+    same training-mode forward pass as the loss. Because p̂ ≤ 1, the loss is at least the quality-weighted cross-entropy.
+    Weights are ratios of probabilities: ≥ 0, unbounded above (but for the guard at e^±60).
+
+    Raises:
+        MissingScores: the batch carries no `log_quality` (the quality checker was not run).
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"quality"})
+
+    def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
+        return bounded_exp(scored.quality() + scored.nll.detach())

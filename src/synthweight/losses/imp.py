@@ -1,0 +1,25 @@
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from .base import Scored, Strategy, bounded_exp
+
+
+@dataclass
+class Imp(Strategy):
+    """Importance: `w = p̂'(y|x) / q̂(y|x)`, fixed before training.
+
+    Kuo et al. 2025, "IMP-Loss": importance sampling. Under Q(x) ≈ P(x), Q(y|x) > 0 wherever P(y|x) > 0, and exact
+    conditionals, the mean over D_Q converges to the cross-entropy under P. Weights are ratios of probabilities: ≥ 0,
+    unbounded above (but for the guard at e^±60).
+
+    Raises:
+        MissingScores: the batch carries no `log_quality` or no `log_diversity`.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"quality", "diversity"})
+
+    def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
+        return bounded_exp(scored.quality() - scored.diversity())

@@ -1,0 +1,57 @@
+"""The encoder with its classification head."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+
+from .errors import UserError
+
+
+def build(folder: Path, labels: tuple[str, ...]) -> nn.Module:
+    """A pretrained encoder, its own pooling for classification, and a new head of len(labels) logits (fp32).
+
+    The head is drawn from torch's global generator: seed it first. Safetensors only; no code of the folder is run.
+
+    Raises:
+        UserError: the folder's config or weights cannot be read as a sequence classifier.
+    """
+    transformers.logging.set_verbosity_error()  # the new head is no news here
+    transformers.logging.disable_progress_bar()
+    try:
+        return transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: i for i, label in enumerate(labels)},
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: not readable as a sequence classifier ({reason})") from error
+
+
+def inputs(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """What of a batch the encoder takes."""
+    return {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in batch}
+
+
+@torch.inference_mode()
+def log_probs(model: nn.Module, batches: Iterable[dict[str, torch.Tensor]], n: int, classes: int) -> np.ndarray:
+    """log p(y|x) of all classes for n texts: eval mode, fp32, [n, classes] in the texts' own order."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    out = np.full((n, classes), np.nan, dtype=np.float32)
+    for batch in batches:
+        on_device = {key: value.to(device) for key, value in inputs(batch).items()}
+        logits = model(**on_device).logits.float()
+        out[batch["index"].numpy()] = logits.log_softmax(dim=-1).cpu().numpy()
+    model.train(was_training)
+    return out

@@ -1,0 +1,192 @@
+"""One run, top to bottom: identity, checkers, material, tokens, training, row."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copy2, rmtree
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from . import checkers, configs, encoders, fit, identity, loggers, provenance
+from .configs import Run
+from .data import sources
+from .data.records import Example
+from .data.tokens import Tokens, tokenize
+from .errors import CheckerFailed
+from .identity import Identity, describe
+from .module import Epoch
+from .store import FORMAT, Store, lines
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: "done" before, or "trained" now."""
+
+    id: str
+    status: str
+
+
+def train(run: Run, progress: str = "") -> Outcome:
+    """Trains one run, its missing checkers first, and places its row; does nothing where the row is already.
+
+    Args:
+        progress: printed before every line, such as "[3/12] ".
+
+    Raises:
+        UserError: bad input, before anything is trained. Any other failure is recorded in failed.json and raised.
+    """
+    who = identity.of(run)
+    store = Store(run.paths.outputs)
+    name = progress + describe(run)
+    if store.exists(who.id):
+        print(f"{name}: done already ({who.id}), nothing to do", flush=True)
+        return Outcome(who.id, "done")
+    store.prepare()
+    with store.lease(who.id):
+        if store.exists(who.id):
+            return Outcome(who.id, "done")
+        for role, checker in who.checkers.items():
+            try:
+                ensure(store, checker, progress)
+            except Exception as error:
+                failure = CheckerFailed(f"{describe(run)}: its {role} checker {checker.id} failed: {error}")
+                store.fail(who.id, failure, provenance.command(sys.argv)[0])
+                raise failure from error
+        try:
+            work(store, who, name, row=True)
+            store.clear_failure(who.id)
+        except Exception as error:
+            store.fail(who.id, error, " ".join(provenance.command(sys.argv)))
+            raise
+    return Outcome(who.id, "trained")
+
+
+def ensure(store: Store, checker: Identity, progress: str) -> None:
+    """The checker's row exists afterwards."""
+    if not store.exists(checker.id):
+        train(checker.run, progress)
+
+
+def work(store: Store, who: Identity, name: str, row: bool) -> None:
+    """The training itself. With `row` False only the model is written: a checker's row that stands is left alone."""
+    run = who.run
+    started, clock = provenance.now(), Stopwatch()
+    material = sources.build(run)
+    folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
+
+    def tokens(examples: tuple[Example, ...]) -> Tokens:
+        return tokenize(folder, encoder, examples, run.optim.max_length, Path(run.paths.cache))
+
+    series = {"selection": material.selection} if material.selection else {}
+    series["test"] = material.test
+    tokenized = {key: (tokens(examples), material.targets(examples)) for key, examples in series.items()}
+    training = (tokens(material.train), material.targets(material.train))
+    seconds = {"prepare": clock.lap()}
+    scores = {role: score(store, checker, material.train) for role, checker in who.checkers.items()}
+    seconds |= {"scores": clock.lap(), "weights": 0.0}
+
+    def report(number: int, epoch: Epoch) -> None:
+        chosen = "".join(f" · {key} {m['accuracy'] or 0:.1%}" for key, m in epoch.metrics.items() if key == "selection")
+        done = f"epoch {number + 1}/{run.epochs} · loss {epoch.train_loss:.4f}{chosen}"
+        print(f"{name}: {done} · {clock.so_far():.0f} s", flush=True)
+
+    labels = {"loss": run.loss.name, "source": run.source.name, "dataset": run.dataset.name}
+    labels |= {"model": run.model.name, "seed": str(run.seed)}
+    keep_model = run.loss.name == "ce" or run.trainer.keep_model
+    with loggers.opened(run.logger.name, run.logger.project, who.id, store.run_folder(who.id), labels, public(run)) as opened:
+        fitted = fit.fit(
+            folder, run.loss, run.optim, run.trainer, run.epochs, run.seed, material.labels, training, scores,
+            tokenized, run.selection.split != "last", keep_model, report, opened, store.run_folder(who.id),
+        )  # fmt: skip
+    seconds |= {"train": fitted.seconds.train, "evaluate": fitted.seconds.evaluate}
+    clock.lap()
+    own = None
+    if keep_model:
+        own = fit.log_probs(fitted.network, training[0], len(material.labels), run.trainer.accelerator)
+        save_model(fitted.network, folder, store.run_folder(who.id) / "model")
+        seconds["evaluate"] += clock.lap()
+    if not row:
+        return
+    record = {
+        "format": FORMAT,
+        "id": who.id,
+        "settings_id": who.settings_id,
+        "version": identity.VERSION,
+        "kind": "train",
+        "config": public(run),
+        "labels": list(material.labels),
+        "data": material.record,
+        "checkers": {role: getattr(who.checkers.get(role), "id", None) for role in ("quality", "diversity")},
+        "epochs": [
+            {
+                "epoch": i + 1,
+                "train_loss": e.train_loss,
+                "selection": e.metrics.get("selection"),
+                "test": e.metrics["test"],
+            }
+            for i, e in enumerate(fitted.epochs)
+        ],
+        "selected_epoch": fitted.selected + 1,
+        "guard_hits": fitted.guard_hits,
+        "seconds": {key: round(value, 3) for key, value in seconds.items()},
+        "provenance": provenance.code()
+        | fit.machine(run.trainer.accelerator)
+        | {"argv": provenance.command(sys.argv), "started": started, "finished": provenance.now()},
+    }
+    store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))
+    test = fitted.epochs[fitted.selected].metrics["test"]
+    print(f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
+
+
+def score(store: Store, checker: Identity, examples: tuple[Example, ...]) -> np.ndarray:
+    """log p of the given labels by a checker whose row stands; trains it again where its model is gone."""
+
+    def rebuild() -> None:
+        work(store, checker, f"{describe(checker.run)} (again, its model is gone)", row=False)
+
+    return checkers.scores(store, checker.run, checker.id, examples, rebuild)
+
+
+def public(run: Run) -> dict[str, Any]:
+    """The resolved configuration without paths and logger."""
+    return {key: value for key, value in configs.as_dict(run).items() if key not in ("paths", "logger")}
+
+
+def table(material: sources.Material, fitted: fit.Fitted, own: np.ndarray | None) -> pa.Table:
+    """The row's Parquet: test at the selected epoch, then the training set at every epoch."""
+    chosen = fitted.epochs[fitted.selected]
+    parts = [lines("test", material.test, material.labels, fitted.selected + 1, chosen.log_probs["test"], None)]
+    for i, epoch in enumerate(fitted.epochs):
+        scored = own if i == fitted.selected else None
+        parts.append(lines("train", material.train, material.labels, i + 1, scored, epoch.weights))
+    return pa.concat_tables(parts)
+
+
+def save_model(network: Any, encoder: Path, folder: Path) -> None:
+    """A Hugging Face folder with the tokenizer, whole or not at all."""
+    part = folder.with_name("model.part")
+    rmtree(part, ignore_errors=True)
+    network.save_pretrained(part)
+    for name in encoders.TOKENIZER_FILES:
+        if (encoder / name).is_file():
+            copy2(encoder / name, part / name)
+    rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+class Stopwatch:
+    """Seconds since the last lap, and in all."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        elapsed, self.last = now - self.last, now
+        return elapsed
+
+    def so_far(self) -> float:
+        return time.perf_counter() - self.start

@@ -1,0 +1,197 @@
+"""The record: one JSON and one Parquet file a run, whole or not at all. docs/format.md has the columns."""
+
+import contextlib
+import hashlib
+import json
+import os
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .data.records import Example, text_hash
+from .errors import UserError
+
+FORMAT = 1
+SCHEMA = pa.schema(
+    [
+        ("split", pa.string()),
+        ("id", pa.string()),
+        ("text_sha256", pa.string()),
+        ("label", pa.string()),
+        ("kind", pa.string()),
+        ("origin", pa.string()),
+        ("epoch", pa.int32()),
+        ("prediction", pa.string()),
+        ("log_probs", pa.list_(pa.float32())),
+        ("weight", pa.float32()),
+    ]
+)
+
+
+class Store:
+    """The folder of outputs."""
+
+    def __init__(self, outputs: str | Path) -> None:
+        self.root = Path(outputs)
+        self.rows, self.runs = self.root / "rows", self.root / "runs"
+
+    def prepare(self) -> None:
+        """Makes the folders and tries to write, before anything long begins. Raises UserError."""
+        try:
+            self.rows.mkdir(parents=True, exist_ok=True)
+            self.runs.mkdir(parents=True, exist_ok=True)
+            probe = self.rows / f".probe-{os.getpid()}"
+            probe.write_bytes(b"x")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"paths.outputs={self.root}: cannot be written ({error.strerror}): name another folder") from error
+
+    def json_path(self, run_id: str) -> Path:
+        return self.rows / f"{run_id}.json"
+
+    def parquet_path(self, run_id: str) -> Path:
+        return self.rows / f"{run_id}.parquet"
+
+    def run_folder(self, run_id: str) -> Path:
+        return self.runs / run_id
+
+    def exists(self, run_id: str) -> bool:
+        """The JSON's presence alone means complete."""
+        return self.json_path(run_id).is_file()
+
+    def ids(self) -> set[str]:
+        """Every finished run."""
+        return {path.stem for path in self.rows.glob("*.json")}
+
+    def row(self, run_id: str) -> dict[str, Any]:
+        """One row. Raises UserError where it is damaged or of a newer format."""
+        path = self.json_path(run_id)
+        try:
+            row = json.loads(path.read_text(encoding="utf-8"))
+            if row["format"] > FORMAT:
+                raise UserError(f"{path}: format {row['format']} is newer than this program's {FORMAT}: update it")
+            if row["id"] != run_id:
+                raise UserError(f"{path}: holds the row of {row['id']}: restore the file")
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such row") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: damaged ({error}): delete it and run again, or restore it") from error
+        return row
+
+    def table(self, run_id: str) -> pa.Table:
+        """The row's Parquet file, checked against the hash that its JSON holds. Raises UserError."""
+        path = self.parquet_path(run_id)
+        if not path.is_file() or file_hash(path) != self.row(run_id)["parquet_sha256"]:
+            raise UserError(f"{path}: absent or not what its row says: restore it, or delete {run_id}.json and run again")
+        return pq.read_table(path)
+
+    def place(self, row: dict[str, Any], table: pa.Table) -> bool:
+        """Writes a row: the Parquet first, the JSON last by a hard link, which fails where a row is already.
+
+        Returns:
+            False where another process had placed the row meanwhile; theirs stands.
+        """
+        run_id = row["id"]
+        if self.exists(run_id):
+            return False
+        parquet = beside(self.parquet_path(run_id))
+        text = beside(self.json_path(run_id))
+        try:
+            pq.write_table(table, parquet, compression="zstd")
+            row = {**row, "parquet_sha256": file_hash(parquet)}
+            text.write_text(json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+            flush(parquet)
+            flush(text)
+            os.replace(parquet, self.parquet_path(run_id))
+            try:
+                os.link(text, self.json_path(run_id))
+            except FileExistsError:
+                return False
+            return True
+        finally:
+            parquet.unlink(missing_ok=True)
+            text.unlink(missing_ok=True)
+
+    def fail(self, run_id: str, error: BaseException, where: str) -> None:
+        """Records a failure beside the run; the row stays absent."""
+        folder = self.run_folder(run_id)
+        with contextlib.suppress(OSError):  # a full disk must not hide the error that filled it
+            folder.mkdir(parents=True, exist_ok=True)
+            record = {
+                "id": run_id,
+                "exception": f"{type(error).__name__}: {error}",
+                "traceback": "".join(traceback.format_exception(error)),
+                "when": datetime.now(UTC).isoformat(timespec="seconds"),
+                "where": where,
+            }
+            path = beside(folder / "failed.json")
+            path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+            os.replace(path, folder / "failed.json")
+
+    def clear_failure(self, run_id: str) -> None:
+        (self.run_folder(run_id) / "failed.json").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def lease(self, run_id: str) -> Iterator[None]:
+        """One process a run: a second one waits. The lease of a dead process is free."""
+        folder = self.run_folder(run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / "lease")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            print(f"{run_id}: another process is at it; waiting", flush=True)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def beside(path: Path) -> Path:
+    """Where a file is written before it takes its place."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def flush(path: Path) -> None:
+    """To the disk: a row that a power cut would halve is no record."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lines(
+    split: str,
+    examples: tuple[Example, ...],
+    labels: tuple[str, ...],
+    epoch: int,
+    log_probs: np.ndarray | None,
+    weights: np.ndarray | None,
+) -> pa.Table:
+    """One line an example: a split at one epoch. Absent log-probabilities and weights are null."""
+    n = len(examples)
+    predictions = [labels[i] for i in log_probs.argmax(axis=1)] if log_probs is not None else [None] * n
+    columns = {
+        "split": [split] * n,
+        "id": [e.id for e in examples],
+        "text_sha256": [text_hash(e) for e in examples],
+        "label": [e.label for e in examples],
+        "kind": [e.kind for e in examples],
+        "origin": [e.origin for e in examples],
+        "epoch": [epoch] * n,
+        "prediction": predictions,
+        "log_probs": list(log_probs.astype(np.float32)) if log_probs is not None else [None] * n,
+        "weight": weights.astype(np.float32) if weights is not None else [None] * n,
+    }
+    return pa.table(columns, schema=SCHEMA)

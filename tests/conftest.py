@@ -1,0 +1,102 @@
+"""A tiny encoder and a toy benchmark: real parts, small enough to train in a second."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # tests never ask a hub
+os.environ["WANDB_MODE"] = "offline"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from jaxtyping import install_import_hook
+
+with install_import_hook(["synthweight.losses", "synthweight.metrics"], "beartype.beartype"):
+    import synthweight.losses
+    import synthweight.metrics  # noqa: F401
+
+from synthweight import compose
+
+WORDS = {
+    "negative": ["bad", "broken", "awful", "poor", "worst", "useless", "noisy", "refund"],
+    "neutral": ["box", "cable", "manual", "size", "button", "colour", "page", "screen"],
+    "positive": ["good", "great", "love", "perfect", "best", "happy", "bright", "sturdy"],
+}
+FILLER = ["the", "it", "this", "a", "player", "camera", "phone", "of", "and", "with", "was", "is"]
+SIZES = {"small_real": 45, "large_real": 90, "test": 60, "synthetic": 96}
+
+
+def sentence(rng: random.Random, label: str) -> str:
+    words = rng.choices(WORDS[label], k=2) + rng.choices(FILLER, k=rng.randint(3, 9))
+    rng.shuffle(words)
+    return " ".join(words)
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> Path:
+    """A benchmark of three classes whose words tell them apart; no text is in two splits."""
+    folder = tmp_path_factory.mktemp("toy")
+    rng, seen = random.Random(7), set()
+    for split, n in SIZES.items():
+        rows = []
+        while len(rows) < n:
+            label = list(WORDS)[len(rows) % 3]
+            text = sentence(rng, label)
+            if text not in seen:
+                seen.add(text)
+                rows.append({"text": text, "label": label})
+        write(folder / f"{split}.jsonl", rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A BERT of two layers of 32 with random weights, as a Hugging Face folder."""
+    return make_encoder(tmp_path_factory.mktemp("tiny"))
+
+
+def make_encoder(folder: Path, hidden: int = 32, dropout: float = 0.1, seed: int = 0) -> Path:
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    torch.manual_seed(seed)
+    words = sorted({w for group in [*WORDS.values(), FILLER] for w in group})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    BertTokenizerFast(vocab={w: i for i, w in enumerate(vocabulary)}).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=hidden, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=2 * hidden, max_position_embeddings=64, hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def settings(toy, tiny, tmp_path) -> list[str]:
+    """Overrides of a run that takes a second."""
+    return [
+        "dataset=local", f"dataset.path={toy}", f"model.path={tiny}", "optim.epochs=2", "optim.epochs_small_real=3",
+        "optim.lr=0.005", "optim.batch_size=16", "optim.max_length=32", "trainer.accelerator=cpu", "logger=none",
+        f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={tmp_path / 'cache'}",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def bound(settings):
+    """Composes and binds a run: bound("loss=dimp", "seed=1")."""
+
+    def bind(*overrides: str):
+        with compose.offline(compose.CONF):
+            return compose.Composer("config").run([*settings, *overrides])
+
+    return bind

@@ -1,0 +1,146 @@
+"""Every YAML file composes and binds; every setting has a type, a range and an owner."""
+
+import pytest
+from hydra import compose as hydra_compose
+from omegaconf import OmegaConf
+
+from synthweight import compose, configs, sweep
+from synthweight.configs import CONF, SWEEPS, bind
+from synthweight.errors import UserError
+
+FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if p.name != "config.yaml")
+NEEDS = {"dataset/local.yaml": ["dataset.path=d"], "source/file.yaml": ["source.path=p"]}
+LAST = {"source/small_real.yaml", "source/mixed.yaml"}
+
+
+def test_the_number_of_files_is_known():
+    """A folder that the test below does not read would change this number."""
+    assert len(FILES) == sum(len(configs.choices(group.name)) for group in CONF.iterdir() if group.is_dir()) == 36
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_every_file_composes_and_binds(file):
+    overrides = [
+        f"{file.parent}={file.stem}",
+        *NEEDS.get(str(file), []),
+        *(["selection=last"] if str(file) in LAST else []),
+    ]
+    with compose.offline(CONF):
+        run = compose.Composer("config").run(overrides)
+    assert isinstance(run, configs.Run)
+    chosen = getattr(run, str(file.parent), None)
+    name = getattr(chosen, "split", None) if file.parent.name == "selection" else getattr(chosen, "name", file.stem)
+    assert name == file.stem
+
+
+def test_the_grammar_is_short():
+    assert len((CONF / "config.yaml").read_text().splitlines()) <= 35
+
+
+@pytest.mark.parametrize("file", sorted(SWEEPS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_sweeps_header_holds_its_number_of_jobs(file):
+    said = int(file.read_text().split("Jobs: ")[1].split()[0])
+    with compose.offline(SWEEPS):
+        composer = compose.Composer(file.stem)
+        jobs = sweep.expand(sweep.blocks_of(composer), [])
+        for job in jobs:
+            composer.run(job)
+    assert len(jobs) == said
+
+
+BAD = {
+    "dataset=imdb": r"dataset=imdb: unknown; there are financial, local, mrpc, product_reviews, tweet_irony",
+    "loss=hinge": r"loss=hinge: unknown; there are ce, dimp, focal, imp, quality_only",
+    "model=gpt5": r"model=gpt5: unknown; there are bert_base",
+    "source=web": r"source=web: unknown; there are file, large_real",
+    "los=ce": r"los: .*did you mean loss\?",
+    "optim.lrr=1": r"optim\.lrr: .*did you mean optim\.lr\?",
+    "loss.gama=1": r"loss\.gama: .*",
+    "seed=-1": r"seed must be .* is -1",
+    "seed=zero": r"seed: Value 'zero'",
+    "seed=1.5": r"seed: Value '1\.5'",
+    "optim.epochs=0": r"optim\.epochs must be at least 1, is 0",
+    "optim.lr=-1": r"optim\.lr must be above 0",
+    "optim.lr=fast": r"optim\.lr: Value 'fast'",
+    "optim.batch_size=0": r"optim\.batch_size",
+    "trainer.precision=16": r"trainer\.precision must be 32 or bf16-mixed, is '16'",
+    "selection.split=best": r"selection\.split must be one of dprime, holdout, last",
+    "selection.holdout=1": r"selection\.holdout",
+    "source.n=0": r"source\.n must be at least 1",
+    "checker.quality.share=0": r"checker\.quality\.share",
+    "checker.quality.source=web": r"checker\.quality\.source",
+    "dataset=local": r"dataset\.path has no value: give dataset\.path=…",
+    "seed=": r"seed",
+    "seed": r"not an override of the form key=value",
+}
+
+
+@pytest.mark.parametrize("override", BAD)
+def test_bad_settings_name_their_key_in_one_line(override):
+    with compose.offline(CONF), pytest.raises(UserError, match=BAD[override]) as caught:
+        compose.Composer("config").run([override])
+    assert "\n" not in str(caught.value)
+
+
+def test_focal_with_a_negative_gamma():
+    with compose.offline(CONF), pytest.raises(UserError, match=r"loss\.gamma must be at least 0, is -1"):
+        compose.Composer("config").run(["loss=focal", "loss.gamma=-1"])
+
+
+def test_combinations_that_make_no_sense(bound):
+    with pytest.raises(UserError, match="choose the epoch of source=small_real on its own training set"):
+        bound("source=small_real", "selection=dprime")
+    with pytest.raises(UserError, match="choose the epoch of source=mixed"):
+        bound("source=mixed")
+    with pytest.raises(UserError, match="every weight 1"):
+        bound("source=small_real", "selection=last", "loss=imp")
+
+
+def test_an_ablation_that_hides_a_loss_is_refused(bound):
+    assert bound("ablation=no_diversity_checker").loss.name == "quality_only"
+    with pytest.raises(UserError, match="ablation=no_diversity_checker sets loss=quality_only and the command line loss=imp"):
+        bound("ablation=no_diversity_checker", "loss=imp")
+
+
+def test_a_copy_with_values_set_equals_hydras_own_composition(settings):
+    """100 random jobs: the quick way of `plan` against Hydra itself."""
+    import random
+
+    rng = random.Random(0)
+    axes = {
+        "loss": ["ce", "focal", "imp", "dimp"], "source": ["synthetic", "large_real", "mixed"], "seed": range(5),
+        "model": ["minilm", "bert_base"], "optim.lr": ["1e-4", "3e-4"], "source.n": ["null", "10"],
+        "selection": ["last", "holdout"], "checker.quality.model": ["null", "minilm"], "dataset.path": ["'a, b'", "c"],
+        "dataset.sha256.test": ["null", "abc"], "dataset.labels": ["[x,y]", "null"], "trainer.keep_model": ["true"],
+    }  # fmt: skip
+    with compose.offline(CONF):
+        composer = compose.Composer("config")
+        for _ in range(100):
+            keys = rng.sample(sorted(axes), k=rng.randint(1, len(axes)))
+            job = [f"{key}={rng.choice(list(axes[key]))}" for key in keys]
+            own = hydra_compose("config", overrides=[*composer.extra, *job])
+            assert OmegaConf.to_container(composer.config(job)) == OmegaConf.to_container(own), job
+        assert len(composer.bases) < 100
+
+
+def test_a_runs_overrides_compose_the_same_run(bound, settings):
+    for job in (["loss=focal", "loss.gamma=2"], ["source=small_real", "selection=last", "selection.reserve=0.25"]):
+        run = bound(*job)
+        with compose.offline(CONF):
+            composer = compose.Composer("config")
+            assert composer.run(composer.overrides(run)) == run
+
+
+def test_schemas_are_no_choices():
+    with compose.offline(CONF):
+        assert "schema" not in {p.name for p in CONF.iterdir()}
+
+
+def test_bind_leaves_nothing_untyped(bound):
+    run = bound("loss=focal")
+    assert (type(run.loss).__name__, type(run.optim).__name__, type(run.checker.quality).__name__) == (
+        "Focal",
+        "Optim",
+        "Quality",
+    )
+    assert bind is configs.bind

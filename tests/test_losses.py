@@ -1,0 +1,165 @@
+"""What must be true of a loss, over the whole registry: a new loss is tested by existing."""
+
+import math
+
+import pytest
+import torch
+
+from synthweight import losses
+from synthweight.errors import MissingScores, UserError
+from synthweight.losses import BOUND, LOSSES
+
+SETTINGS = {"focal": {"gamma": 1.0, "detach": True}}
+
+
+def strategy(name: str, **changed):
+    return LOSSES[name](name=name, **{**SETTINGS.get(name, {}), **changed})
+
+
+def batch(n=12, classes=3, scale=1.0, dtype=torch.float32, seed=0, requires_grad=True):
+    g = torch.Generator().manual_seed(seed)
+    logits = (scale * torch.randn(n, classes, generator=g)).to(dtype).requires_grad_(requires_grad)
+    labels = torch.randint(classes, (n,), generator=g)
+    quality, diversity = (-torch.rand(n, generator=g).to(torch.float32) for _ in range(2))
+    return logits, labels, quality, diversity
+
+
+def scored(logits, labels, quality=None, diversity=None):
+    return losses.score(torch.arange(len(labels)), logits, labels, quality, diversity)
+
+
+def cross_entropy(logits, labels):
+    return torch.nn.functional.cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_finite_value_and_gradient_at_extreme_logits(name):
+    for labels in (torch.tensor([0, 1]), torch.tensor([1, 0])):  # sure and right, sure and wrong
+        logits = torch.tensor([[40.0, -40.0, 0.0], [-40.0, 40.0, 0.0]], requires_grad=True)
+        extreme = torch.tensor([-80.0, 0.0])
+        value = losses.loss(strategy(name), scored(logits, labels, extreme, extreme.flip(0)))
+        value.backward()
+        assert value.isfinite()
+        assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_order_of_the_batch_does_not_matter(name):
+    logits, labels, quality, diversity = batch(dtype=torch.float64)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(3))
+    one = losses.loss(strategy(name), scored(logits, labels, quality, diversity))
+    other = losses.loss(strategy(name), scored(logits[order], labels[order], quality[order], diversity[order]))
+    assert one.item() == pytest.approx(other.item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_are_held_constant(name):
+    """The gradient is Σ w_i ∇nll_i / B with w a number: what the authors' code does for every loss."""
+    logits, labels, quality, diversity = batch(dtype=torch.float64)
+    s = scored(logits, labels, quality, diversity)
+    weights = strategy(name).weights(s)
+    assert not weights.requires_grad
+    got = torch.autograd.grad(losses.loss(strategy(name), s), logits, retain_graph=True)[0]
+    want = torch.autograd.grad((weights * s.nll).mean(), logits)[0]
+    torch.testing.assert_close(got, want)
+    assert (weights >= 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_precision_of_weights(name, dtype):
+    logits, labels, quality, diversity = batch(dtype=dtype)
+    weights = strategy(name).weights(scored(logits, labels, quality, diversity))
+    assert weights.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+@pytest.mark.parametrize("name", [n for n in LOSSES if LOSSES[n].needs])
+def test_absent_scores_are_refused(name):
+    logits, labels, *_ = batch()
+    with pytest.raises(MissingScores, match="was not run"):
+        losses.loss(strategy(name), scored(logits, labels))
+
+
+def test_cross_entropy_is_cross_entropy():
+    logits, labels, *_ = batch()
+    assert torch.equal(losses.loss(strategy("ce"), scored(logits, labels)), (scored(logits, labels).nll).mean())
+    assert losses.loss(strategy("ce"), scored(logits, labels)).item() == pytest.approx(cross_entropy(logits, labels).item())
+
+
+def test_focal_reduces_to_cross_entropy_at_gamma_zero():
+    logits, labels, *_ = batch()
+    for detach in (True, False):
+        value = losses.loss(strategy("focal", gamma=0.0, detach=detach), scored(logits, labels))
+        assert value.item() == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-6)
+
+
+def test_focal_weight_is_its_formula():
+    logits, labels, *_ = batch(dtype=torch.float64)
+    p = logits.softmax(-1)[torch.arange(len(labels)), labels]
+    weights = strategy("focal", gamma=2.5).weights(scored(logits, labels))
+    torch.testing.assert_close(weights, ((1 - p) ** 2.5).detach())
+
+
+def test_focal_gradient_goes_through_the_weight_only_where_asked():
+    logits, labels, *_ = batch(dtype=torch.float64)
+    held, through = (
+        torch.autograd.grad(losses.loss(strategy("focal", detach=d), scored(logits, labels)), logits)[0] for d in (True, False)
+    )
+    assert not torch.allclose(held, through)
+    p = logits.detach().softmax(-1).requires_grad_(False)
+    assert p is not None
+    free = logits.detach().clone().requires_grad_()
+    share = free.softmax(-1)[torch.arange(len(labels)), labels]
+    ((1 - share) * -share.log()).mean().backward()
+    torch.testing.assert_close(through, free.grad)
+
+
+def test_imp_is_cross_entropy_where_checkers_agree():
+    logits, labels, quality, _ = batch()
+    value = losses.loss(strategy("imp"), scored(logits, labels, quality, quality))
+    assert value.item() == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-6)
+
+
+def test_imp_weight_is_the_ratio_of_probabilities():
+    logits, labels, quality, diversity = batch()
+    weights = strategy("imp").weights(scored(logits, labels, quality, diversity))
+    torch.testing.assert_close(weights, quality.exp() / diversity.exp())
+
+
+def test_dimp_is_cross_entropy_where_the_model_agrees_with_its_checker():
+    logits, labels, *_ = batch()
+    own = logits.detach().log_softmax(-1)[torch.arange(len(labels)), labels]
+    value = losses.loss(strategy("dimp"), scored(logits, labels, own))
+    assert value.item() == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+def test_dimp_is_at_least_the_quality_weighted_cross_entropy():
+    for seed in range(20):
+        logits, labels, quality, _ = batch(scale=3.0, seed=seed)
+        s = scored(logits, labels, quality)
+        assert losses.loss(strategy("dimp"), s) >= losses.loss(strategy("quality_only"), s)
+
+
+def test_importance_sampling_converges_to_the_loss_under_p():
+    """IMP's theorem where everything is exact: E_Q[w · nll] = E_P[nll] for Q(x) = P(x)."""
+    g = torch.Generator().manual_seed(1)
+    p, q, model = (torch.randn(4, 3, generator=g, dtype=torch.float64).log_softmax(-1) for _ in range(3))
+    under_p = -(p.exp() * model).sum(-1).mean()
+    total = torch.zeros((), dtype=torch.float64)
+    for y in range(3):
+        labels = torch.full((4,), y)
+        s = scored(model.clone(), labels, p[:, y], q[:, y])
+        total = total + (q[:, y].exp() * strategy("imp").weights(s) * s.nll).mean()
+    assert total.item() == pytest.approx(under_p.item(), rel=1e-9)
+
+
+def test_the_guard_bounds_and_is_counted():
+    weights = losses.bounded_exp(torch.tensor([-500.0, -1.0, 0.0, 3.0, 500.0]))
+    assert weights[-1].item() == pytest.approx(math.exp(BOUND), rel=1e-5)
+    assert losses.guard_hits(weights) == 2
+    assert losses.guard_hits(torch.tensor([0.0, 1.0])) == 0
+
+
+def test_negative_gamma_is_refused():
+    with pytest.raises(UserError, match=r"loss\.gamma"):
+        strategy("focal", gamma=-1.0)

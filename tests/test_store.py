@@ -1,0 +1,153 @@
+"""A row exists whole or not at all."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from synthweight import store
+from synthweight.data.records import Example, text_hash
+from synthweight.errors import UserError
+from synthweight.store import SCHEMA, Store
+
+EXAMPLES = (Example("train:0", "a", None, "x"), Example("train:1", "b", None, "y", "swapped", "train:9"))
+
+
+def table(weights=(1.0, 2.0)) -> pa.Table:
+    log_probs = np.log(np.array([[0.9, 0.1], [0.8, 0.2]], dtype=np.float32))
+    return store.lines("train", EXAMPLES, ("x", "y"), 3, log_probs, np.array(weights))
+
+
+def row(run_id="ab") -> dict:
+    return {"format": 1, "id": run_id, "labels": ["x", "y"]}
+
+
+def test_lines_are_what_the_schema_says():
+    t = table()
+    assert t.schema.equals(SCHEMA)
+    second = t.to_pylist()[1]
+    assert second.pop("log_probs") == pytest.approx(np.log([0.8, 0.2]), rel=1e-6)
+    assert second == {
+        "split": "train", "id": "train:1", "text_sha256": text_hash(EXAMPLES[1]), "label": "y", "kind": "swapped",
+        "origin": "train:9", "epoch": 3, "prediction": "x", "weight": 2.0,
+    }  # fmt: skip
+    bare = store.lines("test", EXAMPLES, ("x", "y"), 1, None, None).to_pylist()[0]
+    assert (bare["prediction"], bare["log_probs"], bare["weight"]) == (None, None, None)
+
+
+def test_a_placed_row_comes_back(tmp_path):
+    s = Store(tmp_path)
+    s.prepare()
+    assert s.place(row(), table())
+    assert s.exists("ab")
+    assert s.ids() == {"ab"}
+    assert s.row("ab")["labels"] == ["x", "y"]
+    assert s.table("ab").equals(table())
+    assert pq.ParquetFile(s.parquet_path("ab")).metadata.row_group(0).column(0).compression == "ZSTD"
+    assert sorted(os.listdir(s.rows)) == ["ab.json", "ab.parquet"]
+
+
+def test_a_second_row_of_the_same_id_is_not_placed(tmp_path):
+    s = Store(tmp_path)
+    s.prepare()
+    s.place(row(), table())
+    before = s.json_path("ab").read_bytes(), s.parquet_path("ab").read_bytes()
+    assert not s.place(row(), table(weights=(5.0, 6.0)))
+    assert before == (s.json_path("ab").read_bytes(), s.parquet_path("ab").read_bytes())
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace", "link"])
+def test_killed_while_writing_there_is_no_row(tmp_path, moment):
+    """A real process dies at each step of the writing; afterwards the row is absent, and can be written."""
+    script = f"""
+        import os, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from test_store import Store, row, table
+        s = Store({str(tmp_path)!r})
+        s.prepare()
+        setattr(os, {moment!r}, lambda *a, **k: os._exit(9))
+        s.place(row(), table())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr
+    s = Store(tmp_path)
+    assert not s.exists("ab")
+    assert s.ids() == set()
+    assert s.place(row(), table())
+    assert s.table("ab").equals(table())
+
+
+def test_damaged_rows_are_named(tmp_path):
+    s = Store(tmp_path)
+    s.prepare()
+    s.place(row(), table())
+    s.parquet_path("ab").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"ab\.parquet: absent or not what its row says"):
+        s.table("ab")
+    s.json_path("ab").write_text('{"format": 1')
+    with pytest.raises(UserError, match=r"ab\.json: damaged"):
+        s.row("ab")
+    s.json_path("ab").write_text(json.dumps(row() | {"format": 99}))
+    with pytest.raises(UserError, match="newer"):
+        s.row("ab")
+    s.json_path("ab").write_text(json.dumps(row("cd")))
+    with pytest.raises(UserError, match="holds the row of cd"):
+        s.row("ab")
+    with pytest.raises(UserError, match="no such row"):
+        s.row("zz")
+
+
+def test_a_number_that_is_none_is_refused_before_anything_is_placed(tmp_path):
+    s = Store(tmp_path)
+    s.prepare()
+    with pytest.raises(ValueError, match="JSON"):
+        s.place(row() | {"loss": float("nan")}, table())
+    assert os.listdir(s.rows) == []
+
+
+def test_an_outputs_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"paths\.outputs=.*cannot be written"):
+        Store(tmp_path / "file").prepare()
+
+
+def test_failures_are_recorded_and_cleared(tmp_path):
+    s = Store(tmp_path)
+    try:
+        raise ValueError("boom")
+    except ValueError as error:
+        s.fail("ab", error, "train")
+    record = json.loads((s.run_folder("ab") / "failed.json").read_text())
+    assert record["exception"] == "ValueError: boom"
+    assert "test_failures_are_recorded" in record["traceback"]
+    assert set(record) == {"id", "exception", "traceback", "when", "where"}
+    s.clear_failure("ab")
+    assert not (s.run_folder("ab") / "failed.json").exists()
+
+
+def test_a_lease_is_for_one_process_and_free_when_its_holder_dies(tmp_path):
+    holder = f"""
+        import sys, time
+        from synthweight.store import Store
+        with Store({str(tmp_path)!r}).lease("ab"):
+            print("held", flush=True)
+            time.sleep(60)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(holder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    import filelock
+
+    with pytest.raises(filelock.Timeout):
+        filelock.FileLock(Store(tmp_path).run_folder("ab") / "lease").acquire(timeout=0)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with Store(tmp_path).lease("ab"):
+        pass

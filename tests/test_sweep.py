@@ -1,0 +1,161 @@
+"""Expansion, plan, waves, failures."""
+
+import json
+import re
+
+import pytest
+
+from conftest import write
+from synthweight import cli, compose, sweep
+from synthweight.errors import UserError
+from synthweight.store import Store
+
+
+def test_blocks_are_products_united():
+    blocks = [{"loss": "ce,dimp", "seed": "range(0,2)"}, {"loss": "dimp", "seed": 1}, {"source.n": [10, None]}]
+    jobs = sweep.expand(blocks, [])
+    assert jobs == [
+        ["loss=ce", "seed=0"], ["loss=ce", "seed=1"], ["loss=dimp", "seed=0"], ["loss=dimp", "seed=1"],
+        ["source.n=10"], ["source.n=null"],
+    ]  # fmt: skip
+
+
+def test_the_command_line_replaces_and_adds():
+    jobs = sweep.expand([{"loss": "ce", "seed": "range(0,9)"}, {"loss": "imp"}], ["seed=1,2", "model=mpnet_base"])
+    assert jobs == [
+        [f"loss={loss}", f"seed={s}", "model=mpnet_base"] for loss in ("ce", "imp") for s in (1, 2)
+    ]  # fmt: skip
+
+
+def test_a_plain_multirun_is_one_block():
+    assert len(sweep.expand([], ["loss=ce,imp", "seed=range(0,3)"])) == 6
+
+
+def test_quotes_survive():
+    assert sweep.expand([], ["dataset.path='a b,c'"]) == [["dataset.path='a b,c'"]]
+
+
+def test_a_value_given_twice_is_refused():
+    with pytest.raises(UserError, match="loss=ce,ce: value ce is given twice"):
+        sweep.expand([{"loss": "ce,ce"}], [])
+
+
+def test_unknown_sweep_says_what_there_is():
+    with pytest.raises(UserError, match="nothing: no such sweep; there are demo"):
+        sweep.find("nothing")
+
+
+@pytest.fixture
+def small(tmp_path, settings):
+    """A sweep of eight rows on the tiny encoder, in a file of its own."""
+    values = [s for s in settings if not s.startswith(("logger", "dataset="))]
+    path = tmp_path / "small.yaml"
+    blocks = '[{source: small_real, selection: last, loss: ce, seed: "range(0,2)"}, {loss: "imp,dimp,focal", seed: "range(0,2)"}]'
+    path.write_text(
+        "defaults: [config, {override dataset: local}, {override logger: none}, _self_]\n"
+        f"hydra:\n  mode: MULTIRUN\n  sweeper:\n    blocks: {blocks}\n"
+    )
+    return path, values
+
+
+def run_cli(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*arguments])
+        raise SystemExit(0)
+    return stopped.value.code
+
+
+def test_plan_adds_checkers_first_and_counts_rows(small):
+    path, values = small
+    with compose.offline(path.parent):
+        composer = compose.Composer(path.stem)
+        planned = sweep.plan(composer, sweep.blocks_of(composer), values)
+    assert len(planned.rows) == 8
+    added = [job for job in planned.jobs if not job.row]
+    assert [(j.who.run.loss.name, j.who.run.source.name, j.who.run.seed) for j in added] == [
+        ("ce", "synthetic", 0), ("ce", "synthetic", 1),
+    ]  # fmt: skip
+    first, rest = planned.waves
+    assert [j.who.run.loss.name for j in first] == ["ce"] * 4
+    assert len(rest) == 6
+
+
+def test_a_sweep_runs_what_is_missing_and_then_nothing(small, capfd):
+    path, values = small
+    outputs = next(v for v in values if v.startswith("paths.outputs")).split("=")[1]
+    assert run_cli("sweep", str(path), *values, "seed=0") == 0
+    store = Store(outputs)
+    assert len(store.ids()) == 5  # four rows and the diversity checker
+    out = capfd.readouterr().out
+    order = [m[1] for m in re.finditer(r"local (\w+ \w+) minilm seed 0: epoch 1/", out)]
+    assert set(order[:2]) == {"small_real ce", "synthetic ce"}
+    assert "[1/5] " in out
+    assert "[5/5] " in out
+    stamps = {p: p.stat().st_mtime_ns for p in store.rows.iterdir()}
+    assert run_cli("sweep", str(path), *values, "seed=0") == 0
+    assert "nothing to do" in capfd.readouterr().out
+    assert stamps == {p: p.stat().st_mtime_ns for p in store.rows.iterdir()}
+
+    assert run_cli("tables", str(path), *values, "seed=0") == 0
+    table = capfd.readouterr().out
+    assert "| synthetic | dimp | " in table
+    assert "(n = 1)" in table
+    assert "±" not in table
+    assert run_cli("tables", str(path), *values) == 2
+    assert re.search(r"4 of 8 runs have no row, first \w{16} \(local small_real ce seed 1\)", capfd.readouterr().err)
+    assert run_cli("tables", str(path), "--partial", *values) == 0
+    assert "[1 missing]" in capfd.readouterr().out
+    assert run_cli("plan", str(path), *values) == 0
+    assert "Jobs: 8; done 4, to do 5 with their checkers" in capfd.readouterr().out
+
+
+def test_a_bad_job_stops_the_sweep_before_the_first_run(small, capfd):
+    path, values = small
+    assert run_cli("sweep", str(path), *values, "loss=dimp,imp,nothing") == 2
+    assert "loss=nothing: unknown" in capfd.readouterr().err
+    outputs = next(v for v in values if v.startswith("paths.outputs")).split("=")[1]
+    assert Store(outputs).ids() == set()
+
+
+def test_a_failure_leaves_the_others_running_and_is_listed(small, capfd, monkeypatch):
+    from synthweight import run
+
+    path, values = small
+    work = run.work
+
+    def broken(store, who, name, row):
+        if who.run.source.name == "small_real":
+            raise RuntimeError("no luck")
+        work(store, who, name, row)
+
+    monkeypatch.setattr(run, "work", broken)
+    assert run_cli("sweep", str(path), *values, "seed=0") == 1
+    error = capfd.readouterr().err
+    assert "3 of 5 runs failed" in error
+    assert "RuntimeError: no luck" in error
+    assert "dimp minilm seed 0: CheckerFailed" in error
+    outputs = next(v for v in values if v.startswith("paths.outputs")).split("=")[1]
+    store = Store(outputs)
+    assert {store.row(i)["config"]["loss"]["name"] for i in store.ids()} == {"ce", "focal"}
+    failed = [json.loads(p.read_text()) for p in store.runs.glob("*/failed.json")]
+    assert len(failed) == 3
+
+
+def test_multirun_of_train(settings, capfd):
+    outputs = next(v for v in settings if v.startswith("paths.outputs")).split("=")[1]
+    assert run_cli("train", "-m", "loss=ce,focal", "seed=0,1", "optim.epochs=1", *settings) == 0
+    assert len(Store(outputs).ids()) == 4
+
+
+def test_hydra_leaves_nothing_behind(settings, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_cli("train", "optim.epochs=1", *settings) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "outputs"]
+
+
+def test_an_empty_sweep_is_refused(tmp_path, capfd):
+    path = tmp_path / "empty.yaml"
+    path.write_text("defaults: [config, _self_]\nhydra: {mode: MULTIRUN}\n")
+    assert run_cli("plan", str(path)) == 2
+    assert "hydra.sweeper.blocks is empty" in capfd.readouterr().err
+    write(tmp_path / "x.jsonl", [])

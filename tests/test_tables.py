@@ -1,0 +1,110 @@
+"""Tables come out of rows, whatever their order, and say what is not there."""
+
+import dataclasses
+
+import pytest
+
+from synthweight import tables
+from synthweight.errors import UserError
+from synthweight.store import Store
+from test_store import table as parquet
+
+
+def row(run_id, accuracy, device="cpu", version=1):
+    m = {"accuracy": accuracy, "macro_f1": accuracy / 2}
+    return {
+        "format": 1, "id": run_id, "version": version, "selected_epoch": 2, "labels": ["x", "y"],
+        "epochs": [{"test": {"accuracy": 0.0, "macro_f1": 0.0}}, {"test": m}],
+        "provenance": {"device": {"kind": device}},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def made(bound, tmp_path):
+    store = Store(tmp_path / "made")
+    store.prepare()
+    base = bound()
+    runs = [
+        (f"{loss}{seed}", dataclasses.replace(bound(f"loss={loss}"), seed=seed)) for loss in ("ce", "dimp") for seed in (0, 1, 2)
+    ]
+    for i, (run_id, _) in enumerate(runs):
+        store.place(row(run_id, 0.5 + i / 100), parquet())
+    assert base.source.name == "synthetic"
+    return store, runs
+
+
+def test_mean_deviation_and_n(made):
+    store, runs = made
+    assert tables.render(store, runs, "demo").splitlines() == [
+        "| trained on | loss | local accuracy | local macro F1 |",
+        "|---|---|---|---|",
+        "| synthetic | ce | 51.0 ± 1.0 (n = 3) | 25.5 ± 0.5 (n = 3) |",
+        "| synthetic | dimp | 54.0 ± 1.0 (n = 3) | 27.0 ± 0.5 (n = 3) |",
+    ]
+
+
+def test_one_seed_has_no_spread(made):
+    store, runs = made
+    assert "| 50.0 (n = 1) | 25.0 (n = 1) |" in tables.render(store, runs[:1], "demo")
+
+
+def test_rows_in_any_order_give_the_same_bytes(made):
+    store, runs = made
+    swapped = [runs[i] for i in (2, 0, 1, 5, 4, 3)]
+    assert tables.render(store, swapped, "demo") == tables.render(store, runs, "demo")
+
+
+def test_a_missing_row_is_named_or_shown_as_a_hole(made):
+    store, runs = made
+    store.json_path("dimp1").unlink()
+    with pytest.raises(UserError, match=r"1 of 6 runs have no row, first dimp1 .* synthweight sweep demo"):
+        tables.render(store, runs, "demo")
+    assert "54.0 ± 1.4 (n = 2) [1 missing]" in tables.render(store, runs, "demo", partial=True)
+    for seed in (0, 2):
+        store.json_path(f"dimp{seed}").unlink()
+    assert "| – [3 missing] |" in tables.render(store, runs, "demo", partial=True)
+
+
+def test_a_damaged_row_is_named(made):
+    store, runs = made
+    store.json_path("ce0").write_text("{")
+    with pytest.raises(UserError, match=r"ce0\.json: damaged"):
+        tables.render(store, runs, "demo")
+
+
+@pytest.mark.parametrize("change", [{"device": "cuda"}, {"version": 2}])
+def test_mixtures_are_refused(made, change):
+    store, runs = made
+    store.json_path("ce0").unlink()
+    store.place(row("ce0", 0.5, **change), parquet())
+    with pytest.raises(UserError, match="in one table"):
+        tables.render(store, runs, "demo")
+
+
+def test_columns_for_what_differs(made, bound):
+    store, _ = made
+    runs = [("ce0", bound()), ("ce1", bound("selection=last"))]
+    assert tables.render(store, runs, "demo").splitlines()[0].startswith("| trained on | loss | selection | local")
+
+
+def test_markers_are_written_and_checked(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("# t\n<!-- tables demo seed=range(0,2) -->\nold 1.0\n<!-- /tables -->\nend\n")
+    asked = []
+
+    def table(name, overrides):
+        asked.append((name, overrides))
+        return "| 2.0 |"
+
+    with pytest.raises(UserError, match="not what the rows give"):
+        tables.markers(readme, table, write=False)
+    tables.markers(readme, table, write=True)
+    assert readme.read_text() == "# t\n<!-- tables demo seed=range(0,2) -->\n| 2.0 |\n<!-- /tables -->\nend\n"
+    tables.markers(readme, table, write=False)
+    assert asked[0] == ("demo", ["seed=range(0,2)"])
+    readme.write_text(readme.read_text().replace("2.0", "2.1"))
+    with pytest.raises(UserError, match="tables --readme"):
+        tables.markers(readme, table, write=False)
+    (tmp_path / "none.md").write_text("nothing")
+    with pytest.raises(UserError, match="no <!-- tables"):
+        tables.markers(tmp_path / "none.md", table, write=False)

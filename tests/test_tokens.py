@@ -1,0 +1,86 @@
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from synthweight import encoders
+from synthweight.data.batching import WINDOW, EpochOrder, LengthGrouped, evaluation_batches, training_batches
+from synthweight.data.records import Example
+from synthweight.data.tokens import tokenize
+
+
+def examples(n=40):
+    return tuple(Example(str(i), " ".join(["good"] * (1 + i % 9)), None, "x") for i in range(n))
+
+
+def test_tokens_equal_the_tokenizers_own_padding(tiny, tmp_path):
+    texts = examples(6)
+    tokens = tokenize(tiny, "fingerprint", texts, 7, tmp_path)
+    batch = tokens.batch([3, 0, 5])
+    own = AutoTokenizer.from_pretrained(tiny)(
+        [texts[i].text for i in (3, 0, 5)], truncation=True, max_length=7, padding=True, return_tensors="pt"
+    )
+    for key in ("input_ids", "attention_mask", "token_type_ids"):
+        assert torch.equal(batch[key], own[key])
+    assert batch["index"].tolist() == [3, 0, 5]
+
+
+def test_pairs_have_segments(tiny, tmp_path):
+    pair = (Example("0", "good box", "bad cable", "x"),)
+    batch = tokenize(tiny, "f", pair, 16, tmp_path).batch([0])
+    assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 1]]
+
+
+def test_cached_by_content(tiny, tmp_path, monkeypatch):
+    tokenize(tiny, "f", examples(), 16, tmp_path)
+    monkeypatch.setattr("synthweight.data.tokens._encode", lambda *_: (_ for _ in ()).throw(AssertionError("made twice")))
+    assert len(tokenize(tiny, "f", examples(), 16, tmp_path)) == 40
+    for changed in [("f", examples(39), 16), ("g", examples(), 16), ("f", examples(), 8)]:
+        try:
+            tokenize(tiny, *changed, tmp_path)
+        except AssertionError:
+            continue
+        raise RuntimeError(f"{changed[0]}, {changed[2]}: taken from another content's cache")
+
+
+def test_every_example_once_an_epoch_in_an_order_of_seed_and_epoch():
+    lengths = np.arange(301) % 17 + 1
+    sampler = LengthGrouped(lengths, 8, seed=0)
+    epochs = []
+    for epoch in (0, 1):
+        sampler.sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert len(batches) == len(sampler)
+        assert sorted(i for b in batches for i in b) == list(range(301))
+        epochs.append(batches)
+    assert epochs[0] != epochs[1]
+    again = LengthGrouped(lengths, 8, seed=0)
+    assert list(again) == epochs[0]
+    assert list(LengthGrouped(lengths, 8, seed=1)) != epochs[0]
+
+
+def test_batches_are_of_like_length():
+    lengths = np.random.default_rng(0).integers(5, 100, size=WINDOW * 32 * 4)
+    grouped = sum(int(lengths[b].max()) * len(b) for b in LengthGrouped(lengths, 32, 0))
+    shuffled = list(EpochOrder(len(lengths), 0))
+    plain = sum(int(lengths[shuffled[i : i + 32]].max()) * 32 for i in range(0, len(lengths), 32))
+    assert grouped / lengths.sum() < 1.15 < 1.5 < plain / lengths.sum()
+
+
+def test_loaders_cover_everything(tiny, tmp_path):
+    tokens = tokenize(tiny, "f", examples(33), 16, tmp_path)
+    for loader in (training_batches(tokens, 8, 0), evaluation_batches(tokens, 8)):
+        assert sorted(i for b in loader for i in b["index"].tolist()) == list(range(33))
+    widths = [b["input_ids"].shape[1] for b in evaluation_batches(tokens, 8)]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_fingerprint_follows_content_not_place(tiny, tmp_path, bound):
+    from shutil import copytree
+
+    copytree(tiny, tmp_path / "copy")
+    model = bound().model
+    first = encoders.fingerprint(model)
+    model.path = str(tmp_path / "copy")
+    assert encoders.fingerprint(model) == first
+    (tmp_path / "copy" / "vocab.txt").write_text("other\n")
+    assert encoders.fingerprint(model) != first
