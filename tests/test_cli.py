@@ -56,7 +56,7 @@ BAD = {
     "dprime on small_real": (["source=small_real"], "use selection=last or selection=holdout"),
     "loss beside ablation": (["ablation=no_diversity_checker", "loss=imp"], "give one of them"),
     "absent data folder": (
-        ["dataset=mrpc", "paths.data=/no/such/folder"],
+        ["dataset=mrpc", "dataset.path=null", "paths.data=/no/such/folder"],
         "paths.data=/no/such/folder: no such folder",
     ),
     "absent local folder": (["dataset.path=/no/such"], "dataset.path=/no/such: no such folder"),

@@ -101,10 +101,10 @@ def test_a_changed_data_file_is_refused(bound, toy):
 
 
 def test_committed_synthetic_sets_are_the_pinned_ones():
-    from synthweight import configs
+    from synthweight import configs, schema
 
     for name in ("product_reviews", "financial", "tweet_irony", "mrpc"):
-        dataset = configs.named("dataset", name)
+        dataset = schema.named("dataset", name)
         path = configs.DATA / name / "synthetic.jsonl"
         assert benchmarks.read(path, "synthetic", tuple(dataset.labels)).sha256 == dataset.sha256.synthetic
 

@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits: 0 done, 1 a run failed, 2 bad input, 130 interrupted. One line for an error."""
     typed = sys.argv[1:] if arguments is None else arguments
-    options = parser().parse_intermixed_args(typed) if "-m" in typed or "--multirun" in typed else parse(typed)
+    options = parse(typed)
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["SYNTHWEIGHT_COMMAND"] = shlex.join(["synthweight", *typed])
@@ -69,7 +69,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(typed: list[str]) -> argparse.Namespace:
-    return parser().parse_args(typed)
+    """Options and overrides in any order. Exits with 2 for an option that no command has."""
+    top = parser()
+    options, rest = top.parse_known_args(typed)
+    unknown = [word for word in rest if word.startswith("-")]
+    if unknown:
+        top.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.overrides += rest
+    return options
 
 
 def stop(message: str, code: int) -> None:
@@ -99,9 +106,9 @@ def hydra_app(arguments: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from . import compose, configs
+    from . import compose, configs, schema
 
-    configs.register()
+    schema.register()
     kept, sys.argv = sys.argv, ["synthweight", *arguments]
     failures.clear()
     try:
@@ -122,12 +129,12 @@ def task(config: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from . import compose, configs, run, sweep
+    from . import compose, run, schema, sweep
 
     here = HydraConfig.get()
     try:
         compose.refuse_hidden_loss(list(here.overrides.task))
-        run.train(configs.bind(config), sweep.progress(here.job.get("num", None)))
+        run.train(schema.bind(config), sweep.progress(here.job.num if here.mode == RunMode.MULTIRUN else None))
     except Exception as error:
         if here.mode == RunMode.MULTIRUN:
             raise

@@ -16,8 +16,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import configs
-from .configs import CONF, Run, bind
+from . import configs, schema
+from .configs import CONF, Run
 from .errors import UserError
 
 PARSER = OverridesParser.create()
@@ -28,13 +28,13 @@ def parse(overrides: list[str]) -> list[Override]:
     try:
         return PARSER.parse_overrides(overrides)
     except HydraException as error:
-        raise UserError(f"not an override of the form key=value: {configs.one_line(error)}") from error
+        raise UserError(f"not an override of the form key=value: {schema.one_line(error)}") from error
 
 
 @contextmanager
 def offline(folder: Path) -> Iterator[None]:
     """Hydra without an application: conf/ and the folder of a sweep file. For `plan` and `tables`."""
-    configs.register()
+    schema.register()
     with initialize_config_dir(str(folder.resolve()), version_base="1.3", job_name="synthweight"):
         Composer.extra = [f"hydra.searchpath=[file://{CONF}]"]
         try:
@@ -55,14 +55,15 @@ class Composer:
     def run(self, overrides: list[str]) -> Run:
         """The settings of one job. Raises UserError for whatever Hydra, OmegaConf or a range refuses."""
         refuse_hidden_loss(overrides)
-        return bind(self.config(overrides))
+        return schema.bind(self.config(overrides))
 
     def config(self, overrides: list[str]) -> DictConfig:
         """What Hydra would compose for these overrides."""
         parsed = parse(overrides)
         if any(o.is_delete() or o.is_add() or o.is_force_add() or o.is_sweep_override() for o in parsed):
             return self.hydra(overrides)
-        choices = tuple(sorted(o.input_line for o in parsed if is_group(o) and o.input_line))
+        last = {o.key_or_group: str(o.input_line) for o in parsed if is_group(o)}  # as in Hydra, the last one counts
+        choices = tuple(sorted(last.values()))
         if choices not in self.bases:
             self.bases[choices] = self.hydra(list(choices))
         config = copy.deepcopy(self.bases[choices])
@@ -104,6 +105,8 @@ def set_value(config: DictConfig, override: Override) -> None:
         OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
     except OmegaConfBaseException as error:
         raise UserError(explain(error, override)) from error
+    except AssertionError as error:  # OmegaConf's word for a null on the way
+        raise UserError(f"{override.key_or_group}: what it belongs to is null here") from error
 
 
 def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -165,7 +168,7 @@ def explain(error: Exception, override: Override | None = None) -> str:
             return f"{group}={name}: unknown; there are {', '.join(sorted(error.options))}"
         return f"{missing}: no such configuration file"
     cause = error.__cause__ or error
-    line = configs.one_line(cause if isinstance(cause, OmegaConfBaseException) else error)
+    line = schema.one_line(cause if isinstance(cause, OmegaConfBaseException) else error)
     key = override.key_or_group if override else getattr(cause, "full_key", None) or named_key(error)
     if key and key != "None":
         guess = closest(key)
@@ -185,6 +188,6 @@ def closest(key: str) -> str | None:
     known = set(Run.__dataclass_fields__) | {"ablation"}
     for group, node in configs.GROUPS.items():
         known |= {f"{group}.{field.name}" for field in dataclasses.fields(node)}
-    for strategy in configs.LOSSES.values():
+    for strategy in schema.LOSSES.values():
         known |= {f"loss.{name}" for name in strategy.__dataclass_fields__}
     return next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.7)), None)

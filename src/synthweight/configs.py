@@ -1,6 +1,5 @@
 """The type and range of every setting. Values live in conf/, each once; nothing here has a default.
 
-`bind` turns a composed configuration into a `Run`, once, at the border between Hydra and the rooms below.
 The loss's dataclass is the strategy itself (`losses/`), so a new loss needs no line here.
 """
 
@@ -9,12 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from .errors import UserError
-from .losses import LOSSES, Strategy
+from .losses import Strategy
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF, SWEEPS, DATA = ROOT / "conf", ROOT / "sweeps", ROOT / "data"
@@ -231,59 +226,6 @@ GROUPS: dict[str, type] = {
 CHOICES = ("dataset", "source", "loss", "model", "optim", "selection", "logger")  # groups with a name of their own
 
 
-def register() -> None:
-    """Puts every schema into Hydra's ConfigStore, under `schema/` so that none is a user's choice."""
-    store = ConfigStore.instance()
-    store.store(group="schema", name="run", node=Run)
-    for name, node in GROUPS.items():
-        store.store(group="schema", name=name, node=node)
-    for name, strategy in LOSSES.items():
-        store.store(group="schema/loss", name=name, node=strategy)
-
-
-def one_line(error: BaseException) -> str:
-    """The message of Hydra's and OmegaConf's errors without their stack of context lines."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("reference_type", "object_type"))]
-    key = next((line.split(":", 1)[1].strip() for line in useful if line.startswith("full_key")), None)
-    head = next((line for line in useful if not line.startswith("full_key")), type(error).__name__)
-    return f"{key}: {head}" if key and key not in head else head
-
-
-def bind(config: DictConfig) -> Run:
-    """The one border: a composed configuration as typed, range-checked settings.
-
-    Raises:
-        UserError: a value is missing, of the wrong type or out of its range; the key is named.
-    """
-    try:
-        plain = OmegaConf.masked_copy(config, [key for key in config if key in Run.__dataclass_fields__])
-        OmegaConf.resolve(plain)
-        missing = sorted(OmegaConf.missing_keys(plain))
-        if missing:
-            raise UserError(f"{missing[0]} has no value: give {missing[0]}=…")
-        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), plain))
-    except OmegaConfBaseException as error:
-        raise UserError(one_line(error)) from error
-    assert isinstance(run, Run)
-    return run
-
-
-def named(group: str, name: str) -> Any:
-    """A named choice of a group, as its file has it. Raises UserError where there is no such name."""
-    if name not in choices(group):
-        raise UserError(f"{group}={name}: unknown; there are {', '.join(choices(group))}")
-    values = OmegaConf.load(CONF / group / f"{name}.yaml")
-    assert isinstance(values, DictConfig)
-    del values["defaults"]
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(GROUPS[group]), values))
-
-
 def as_dict(run: Run) -> dict[str, Any]:
     """Every setting as plain values, losses included."""
     return dataclasses.asdict(run)
-
-
-def choices(group: str) -> list[str]:
-    """The names that a group offers."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

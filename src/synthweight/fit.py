@@ -1,6 +1,7 @@
 """One training: a network, a strategy and tokens in; epochs, the chosen one and its weights out."""
 
 import logging
+import signal
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,11 +101,13 @@ def fit(
         default_root_dir=root,
         log_every_n_steps=1,
     )
-    lightning.fit(
-        classifier,
-        training_batches(tokens, optim.batch_size, seed),
-        [evaluation_batches(t) for t, _ in series.values()],
-    )
+    loaders = training_batches(tokens, optim.batch_size, seed), [evaluation_batches(t) for t, _ in series.values()]
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        lightning.fit(classifier, *loaders)
+    except SystemExit as error:  # Lightning swallows Ctrl-C, ignores it from then on, and exits with 1
+        signal.signal(signal.SIGINT, interrupt)
+        raise KeyboardInterrupt from error
     if classifier.best_state is not None and classifier.selected != epochs - 1:
         classifier.network.load_state_dict(classifier.best_state)
     classifier.network.eval()

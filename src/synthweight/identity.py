@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from . import configs, encoders
+from . import configs, encoders, schema
 from .data import sources
 from .losses import LOSSES
 
@@ -101,10 +101,10 @@ def _with_encoder(run: "Run", wish: "Quality | Diversity") -> "Run":
     """With the wished model and recipe; none wished = the classifier's, as it is set."""
     other = wish.model if wish.model != run.model.name else None
     if other is not None:
-        run = dataclasses.replace(run, model=configs.named("model", other))
+        run = dataclasses.replace(run, model=schema.named("model", other))
     recipe = wish.recipe or other
     if recipe is not None:
-        run = dataclasses.replace(run, optim=configs.named("optim", recipe))
+        run = dataclasses.replace(run, optim=schema.named("optim", recipe))
     if wish.epochs is not None:
         n = wish.epochs
         small = run.source.name == "small_real"

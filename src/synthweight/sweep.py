@@ -81,7 +81,7 @@ def expand(blocks: Sequence[Block], arguments: Sequence[str]) -> list[list[str]]
 def value_text(value: Any) -> str:
     """A block's value as Hydra's grammar has it: `a,b` and `range(0,4)` are strings already."""
     if isinstance(value, (list, ListConfig)):
-        return ",".join(str(v) for v in value)
+        return ",".join(value_text(v) for v in value)
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
