@@ -2,6 +2,7 @@
 
     python benchmarks/tune.py synthetic      lr and epochs: CE on D_Q, scored on D_P'
     python benchmarks/tune.py small_real     epochs_small_real: CE on four folds of D_P', scored on the fifth
+    python benchmarks/tune.py check dataset=financial paths.data=FOLDER     the recipe as it stands, there
 
 Each trial is a line of docs/tuning.jsonl, appended when it is done; started again, only what is missing is run. The
 tables of docs/tuning.md are written from that file.
@@ -13,7 +14,7 @@ import json
 from pathlib import Path
 from statistics import fmean
 
-from synthweight import compose, encoders, fit
+from synthweight import compose, encoders, fit, metrics
 from synthweight.configs import ROOT, Run
 from synthweight.data import sources
 from synthweight.data.tokens import tokenize
@@ -24,16 +25,16 @@ EPOCHS_SMALL_REAL = (4, 6, 8, 10, 12, 15, 18, 22)
 FOLDS = 5
 
 
-def base(source: str, seed: int) -> Run:
+def base(source: str, seed: int, extra: tuple[str, ...] = ()) -> Run:
     with compose.offline(ROOT / "conf"):
         wanted = [f"source={source}", "selection=last", f"seed={seed}", "trainer.precision=bf16-mixed", "logger=none"]
-        return compose.Composer("config").run(wanted)
+        return compose.Composer("config").run([*wanted, *extra])
 
 
-def trial(source: str, lr: float, epochs: int, unit: int) -> dict:
-    """One training scored on real texts that it did not see. `unit` is the seed, or the fold."""
-    run = base(source, unit if source == "synthetic" else 0)
-    optim = dataclasses.replace(run.optim, lr=lr)
+def trial(source: str, lr: float | None, epochs: int | None, unit: int, extra: tuple[str, ...] = ()) -> dict:
+    """One training scored on real texts that it did not see. `unit` is the seed, or the fold; None = the recipe's."""
+    run = base(source, unit if source == "synthetic" else 0, extra)
+    optim = dataclasses.replace(run.optim, lr=lr or run.optim.lr)
     material = sources.build(run)
     small = sources.build(dataclasses.replace(run, source=dataclasses.replace(run.source, name="small_real"))).train
     if source == "synthetic":
@@ -47,11 +48,21 @@ def trial(source: str, lr: float, epochs: int, unit: int) -> dict:
         for key, part in {"train": train, "selection": held}.items()
     }
     fitted = fit.fit(
-        folder, run.loss, optim, run.trainer, epochs, run.seed, material.labels, tokens["train"], {},
+        folder, run.loss, optim, run.trainer, epochs or run.epochs, run.seed, material.labels, tokens["train"], {},
         {"selection": tokens["selection"]}, source == "synthetic", False, lambda *_: None,
     )  # fmt: skip
     chosen = fitted.epochs[fitted.selected].metrics["selection"]
-    return {key: round(chosen[key], 4) for key in ("accuracy", "macro_f1", "nll")} | {"epoch": fitted.selected + 1}
+    floor = metrics.majority(tokens["selection"][1], material.labels)["accuracy"]
+    found = {key: round(chosen[key], 4) for key in ("accuracy", "macro_f1", "nll")} | {"epoch": fitted.selected + 1}
+    return found | {"majority": round(floor, 4)}
+
+
+def check(extra: tuple[str, ...]) -> None:
+    """The recipe as it stands on another benchmark: its quality checker by 5-fold inside D_P', CE on D_Q scored on D_P'."""
+    rows = [trial("small_real", None, None, fold, extra) for fold in range(FOLDS)]
+    for key in ("accuracy", "macro_f1", "majority"):
+        print(f"quality checker, {FOLDS}-fold inside D_P', {key}: {fmean(row[key] for row in rows):.3f}", flush=True)
+    print("CE on D_Q, scored on D_P':", trial("synthetic", None, None, 0, extra), flush=True)
 
 
 def done() -> list[dict]:
@@ -102,9 +113,13 @@ def write_page() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", choices=("synthetic", "small_real"))
+    parser.add_argument("source", choices=("synthetic", "small_real", "check"))
     parser.add_argument("--lr", type=float, default=None, help="small_real: the learning rate that synthetic chose")
+    parser.add_argument("overrides", nargs="*", help="check: such as dataset=financial paths.data=FOLDER")
     options = parser.parse_args()
+    if options.source == "check":
+        check(tuple(options.overrides))
+        raise SystemExit
     if options.source == "synthetic":
         best = search("synthetic", [(lr, epochs) for lr in LRS for epochs in EPOCHS], units=3)
     else:

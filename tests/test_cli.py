@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from shutil import copytree
 
@@ -181,11 +180,4 @@ def test_a_users_own_folder_and_file(settings, toy, tmp_path):
     store = Store(outputs(settings))
     row = next(r for r in map(store.row, store.ids()) if r["config"]["loss"]["name"] == "dimp")
     assert row["data"]["file"]["n"] == 90
-    assert row["provenance"]["argv"][:2] == ["synthweight", "train"] or row["provenance"]["argv"][0] == "synthweight"
-
-
-def test_time_of_help():
-    start = time.perf_counter()
-    done = subprocess.run([str(Path(sys.executable).with_name("synthweight")), "--help"], capture_output=True)
-    assert done.returncode == 0
-    assert time.perf_counter() - start < 30  # the bar is one second; a busy machine is no failure here
+    assert row["provenance"]["argv"] == ["synthweight", "train", *settings, "source=file", f"source.path={own}", "loss=dimp"]

@@ -84,7 +84,15 @@ def test_mixtures_are_refused(made, change):
 def test_columns_for_what_differs(made, bound):
     store, _ = made
     runs = [("ce0", bound()), ("ce1", bound("selection=last"))]
-    assert tables.render(store, runs, "demo").splitlines()[0].startswith("| trained on | loss | selection | local")
+    assert tables.render(store, runs, "demo").splitlines()[0].startswith("| trained on | loss | selection.split | local")
+    runs = [("ce0", bound("loss=focal")), ("ce1", bound("loss=focal", "loss.gamma=2")), ("ce2", bound())]
+    lines = tables.render(store, runs, "demo").splitlines()
+    assert lines[0].startswith("| trained on | loss | loss.gamma | local")
+    assert [line.split(" | ")[:3] for line in lines[2:]] == [
+        ["| synthetic", "focal", "1"], ["| synthetic", "focal", "2"], ["| synthetic", "ce", "–"],
+    ]  # fmt: skip
+    pair = [("ce0", bound("model=minilm")), ("ce1", bound("model=bert_base", "optim.lr=1e-4"))]
+    assert "| model | local" in tables.render(store, pair, "demo")  # the recipe follows the model: no column of its own
 
 
 def test_markers_are_written_and_checked(tmp_path):

@@ -1,6 +1,7 @@
 """The command `synthweight`. Imports nothing heavy before it is needed: --help answers at once."""
 
 import argparse
+import errno
 import os
 import shlex
 import sys
@@ -60,7 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
         stop("interrupted; no half row was written: the same command goes on where it stopped", 130)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        stop(f"{name}{error.strerror or error}: make room, or name another folder by paths.outputs= and paths.cache=", 1)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+        advice = ": make room, or name other folders by paths.outputs= and paths.cache=" if full else ""
+        stop(f"{name}{error.strerror or error}{advice}", 1)
     except Exception as error:
         if os.environ.get("SYNTHWEIGHT_TRACEBACK"):
             raise
@@ -132,11 +135,13 @@ def task(config: Any) -> None:
     from . import compose, run, schema, sweep
 
     here = HydraConfig.get()
+    label = sweep.progress(here.job.num if here.mode == RunMode.MULTIRUN else None)
     try:
         compose.refuse_hidden_loss(list(here.overrides.task))
-        run.train(schema.bind(config), sweep.progress(here.job.num if here.mode == RunMode.MULTIRUN else None))
+        run.train(schema.bind(config), label)
     except Exception as error:
-        if here.mode == RunMode.MULTIRUN:
+        if here.mode == RunMode.MULTIRUN:  # the sweeper lists it at the end; the others go on
+            print(f"{label}failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}", flush=True)
             raise
         failures.append(error)
 

@@ -36,7 +36,7 @@ def offline(folder: Path) -> Iterator[None]:
     """Hydra without an application: conf/ and the folder of a sweep file. For `plan` and `tables`."""
     schema.register()
     with initialize_config_dir(str(folder.resolve()), version_base="1.3", job_name="synthweight"):
-        Composer.extra = [f"hydra.searchpath=[file://{CONF}]"]
+        Composer.extra = [f"hydra.searchpath=[{literal(f'file://{CONF}')}]"]
         try:
             yield
         finally:

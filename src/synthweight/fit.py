@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from .configs import Optim, Trainer
 
 
+THREADS = torch.get_num_threads()  # torch's own choice: one run's setting must not become the next one's default
+
+
 @dataclass
 class Fitted:
     """A finished training. `network` has the weights of the selected epoch where `keep_state` asked for it."""
@@ -72,8 +75,7 @@ def fit(
         UserError: the loss is not finite, or no epoch can be chosen.
     """
     quiet()
-    if trainer.threads is not None:
-        torch.set_num_threads(trainer.threads)
+    torch.set_num_threads(trainer.threads or THREADS)
     pl.seed_everything(seed, verbose=False)
     tokens, targets = train
     classifier = Classifier(

@@ -3,7 +3,9 @@
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMAND = "SYNTHWEIGHT_COMMAND"
 CODE = ("src", "conf", "sweeps", "data", "requirements.lock")
 PACKAGES = (
     "torch",
@@ -53,7 +56,7 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def command(arguments: list[str]) -> list[str]:
-    """The command line, with the folder of the program and the user's home folder left out."""
-    home = os.path.expanduser("~")
-    return ["synthweight", *(a.replace(home, "~") for a in arguments[1:])]
+def command() -> list[str]:
+    """What was typed (the environment carries it to a launcher's processes), the home folder as ~."""
+    typed = shlex.split(os.environ.get(COMMAND, "")) or ["python", *sys.argv[:1]]
+    return [word.replace(os.path.expanduser("~"), "~") for word in typed]

@@ -1,6 +1,6 @@
 """One run, top to bottom: identity, checkers, material, tokens, training, row."""
 
-import sys
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,13 +53,13 @@ def train(run: Run, progress: str = "") -> Outcome:
                 ensure(store, checker, progress)
             except Exception as error:
                 failure = CheckerFailed(f"{describe(run)}: its {role} checker {checker.id} failed: {error}")
-                store.fail(who.id, failure, provenance.command(sys.argv)[0])
+                store.fail(who.id, failure, shlex.join(provenance.command()))
                 raise failure from error
         try:
             work(store, who, name, row=True)
             store.clear_failure(who.id)
         except Exception as error:
-            store.fail(who.id, error, " ".join(provenance.command(sys.argv)))
+            store.fail(who.id, error, shlex.join(provenance.command()))
             raise
     return Outcome(who.id, "trained")
 
@@ -134,7 +134,7 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
         "provenance": provenance.code()
         | fit.machine(run.trainer.accelerator)
-        | {"argv": provenance.command(sys.argv), "started": started, "finished": provenance.now()},
+        | {"argv": provenance.command(), "started": started, "finished": provenance.now()},
     }
     store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))
     test = fitted.epochs[fitted.selected].metrics["test"]

@@ -4,8 +4,10 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from .compose import flat
+from .configs import as_dict
 from .errors import UserError
 from .stats import spread
 from .store import Store
@@ -33,7 +35,7 @@ def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool
         )
     rows = {run_id: store.row(run_id) for run_id, _ in runs if store.exists(run_id)}
     refuse_mixture(rows)
-    names = distinct([run for _, run in runs])
+    names = Lines([run for _, run in runs])
     datasets = list(dict.fromkeys(run.dataset.name for _, run in runs))
     cells: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for run_id, run in runs:
@@ -45,34 +47,43 @@ def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool
     return "\n".join(lines)
 
 
-class distinct:
-    """What tells the lines of a table apart: source and loss always, other choices where they differ."""
+class Lines:
+    """What tells the lines of a table apart: source, loss, and every other setting that neither of them explains.
+
+    Seeds are what a line's spread is over, datasets are columns; paths and loggers change nothing.
+    """
+
+    FIRST = ("source.name", "loss.name", "model.name", "selection.split", "source.n")
+    TITLES: ClassVar[dict[str, str]] = {"source.name": "trained on", "loss.name": "loss", "model.name": "model"}
 
     def __init__(self, runs: "list[Run]") -> None:
-        readers: dict[str, Callable[[Run], str]] = {
-            "trained on": lambda r: r.source.name + (f" ({r.source.n})" if r.source.n else ""),
-            "loss": lambda r: r.loss.name,
-            "model": lambda r: r.model.name,
-            "selection": lambda r: r.selection.split,
-            "quality checker": lambda r: r.checker.quality.model or r.model.name,
-            "lr": lambda r: f"{r.optim.lr:g}",
-            "epochs": lambda r: str(r.epochs),
-        }
-        varied = {key: {read(run) for run in runs} for key, read in readers.items()}
-        by_source = {key: {(run.source.name, read(run)) for run in runs} for key, read in readers.items()}
-        sources = len({run.source.name for run in runs})
-        self.readers = {
-            key: read
-            for key, read in readers.items()
-            if key in ("trained on", "loss") or (len(varied[key]) > 1 and len(by_source[key]) > sources)
-        }
-        self.columns = list(self.readers)
+        settings = [self.settings(run) for run in runs]
+        keys = list(dict.fromkeys([*self.FIRST, *(key for each in settings for key in each)]))
+        self.keys: list[str] = list(self.FIRST[:2])
+        for key in keys:
+            by_line: dict[tuple[str, ...], set[str]] = {}
+            for each in settings:
+                by_line.setdefault(self.label(each), set()).add(self.text(each.get(key)))
+            if any(len(found) > 1 for found in by_line.values()):
+                self.keys.append(key)
+        self.columns = [self.TITLES.get(key, key) for key in self.keys]
+
+    @staticmethod
+    def settings(run: "Run") -> dict[str, Any]:
+        return {k: v for k, v in flat(as_dict(run)) if k.split(".")[0] not in ("seed", "dataset", "paths", "logger")}
+
+    @staticmethod
+    def text(value: Any) -> str:
+        return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+    def label(self, settings: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(self.text(settings.get(key)) for key in self.keys)
 
     def __call__(self, run: "Run") -> tuple[str, ...]:
-        return tuple(read(run) for read in self.readers.values())
+        return self.label(self.settings(run))
 
 
-def header(datasets: list[str], names: distinct) -> str:
+def header(datasets: list[str], names: Lines) -> str:
     titles = [f"{dataset} {title}" for dataset in datasets for title in METRICS.values()]
     return "| " + " | ".join([*names.columns, *titles]) + " |"
 
