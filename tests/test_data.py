@@ -93,9 +93,9 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_a_changed_data_file_is_refused(bound, toy):
     run = bound()
-    run.dataset.sha256.test = benchmarks.read(toy / "test.jsonl", "test", None).sha256
+    run.dataset.sha256["test"] = benchmarks.read(toy / "test.jsonl", "test", None).sha256
     sources.load_splits(run)
-    run.dataset.sha256.test = "0" * 64
+    run.dataset.sha256["test"] = "0" * 64
     with pytest.raises(UserError, match="not the pinned"):
         sources.load_splits(run)
 
@@ -106,7 +106,7 @@ def test_committed_synthetic_sets_are_the_pinned_ones():
     for name in ("product_reviews", "financial", "tweet_irony", "mrpc"):
         dataset = schema.named("dataset", name)
         path = configs.DATA / name / "synthetic.jsonl"
-        assert benchmarks.read(path, "synthetic", tuple(dataset.labels)).sha256 == dataset.sha256.synthetic
+        assert benchmarks.read(path, "synthetic", tuple(dataset.labels)).sha256 == dataset.sha256["synthetic"]
 
 
 # what a run reads -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from .losses import Strategy
 ROOT = Path(__file__).resolve().parents[2]
 CONF, SWEEPS, DATA = ROOT / "conf", ROOT / "sweeps", ROOT / "data"
 
-SOURCES = ("small_real", "synthetic", "large_real", "mixed", "file")
+SOURCES = ("small_real", "synthetic", "large_real", "noisy", "mixed", "file")
 SPLITS = ("dprime", "holdout", "last")
 
 
@@ -40,14 +40,6 @@ class Archive:
 
 
 @dataclass
-class SplitHashes:
-    small_real: str | None
-    large_real: str | None
-    test: str | None
-    synthetic: str | None
-
-
-@dataclass
 class Dataset:
     name: str
     path: str | None
@@ -55,7 +47,7 @@ class Dataset:
     drop_overlap: bool
     hub: Hub | None
     archive: Archive | None
-    sha256: SplitHashes
+    sha256: dict[str, str | None]  # by split
 
     def __post_init__(self) -> None:
         enough = self.labels is None or len(set(self.labels)) == len(self.labels) >= 2
@@ -71,6 +63,24 @@ class Source:
     def __post_init__(self) -> None:
         require(self.name in SOURCES, "source.name", f"one of {', '.join(SOURCES)}", self.name)
         require(self.n is None or self.n >= 1, "source.n", "at least 1, or null for all", self.n)
+
+
+@dataclass
+class Corruption:
+    name: str
+    swapped: float
+    duplicated: float
+    unrelated: float
+    other: str | None
+
+    def __post_init__(self) -> None:
+        for key in ("swapped", "duplicated", "unrelated"):
+            require(0 <= getattr(self, key) <= 1, f"corruption.{key}", "a share, 0 to 1", getattr(self, key))
+        require(self.swapped + self.duplicated <= 1, "corruption.duplicated", "at most 1 - swapped", self.duplicated)
+
+    @property
+    def active(self) -> bool:
+        return self.swapped + self.duplicated + self.unrelated > 0
 
 
 @dataclass
@@ -189,6 +199,7 @@ class Paths:
 class Run:
     dataset: Dataset
     source: Source
+    corruption: Corruption
     loss: Strategy
     model: Model
     optim: Optim
@@ -207,6 +218,8 @@ class Run:
                 f"selection.split=dprime would choose the epoch of source={self.source.name} on its own training set: "
                 "use selection=last or selection=holdout"
             )
+        if self.source.name == "noisy" and not self.corruption.active:
+            raise UserError("source=noisy with no corruption is source=large_real: use that, or set a share above 0")
         if self.source.name == "small_real" and "diversity" in self.loss.needs:
             raise UserError(
                 f"loss={self.loss.name} on source=small_real: the diversity checker would be the quality checker and "
@@ -220,10 +233,10 @@ class Run:
 
 
 GROUPS: dict[str, type] = {
-    "dataset": Dataset, "source": Source, "model": Model, "optim": Optim, "checker": Checker,
+    "dataset": Dataset, "source": Source, "corruption": Corruption, "model": Model, "optim": Optim, "checker": Checker,
     "selection": Selection, "trainer": Trainer, "logger": Logger, "paths": Paths,
 }  # fmt: skip
-CHOICES = ("dataset", "source", "loss", "model", "optim", "selection", "logger")  # groups with a name of their own
+CHOICES = ("dataset", "corruption", "source", "loss", "model", "optim", "selection", "logger")  # groups with a name of their own
 
 
 def as_dict(run: Run) -> dict[str, Any]:

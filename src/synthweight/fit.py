@@ -113,6 +113,7 @@ def fit(
     if classifier.best_state is not None and classifier.selected != epochs - 1:
         classifier.network.load_state_dict(classifier.best_state)
     classifier.network.eval()
+    model.release_memory()
     return Fitted(classifier.network, classifier.epochs, classifier.selected, int(classifier.hits), classifier.seconds)
 
 

@@ -46,10 +46,13 @@ class Identity:
 def of(run: "Run") -> Identity:
     """The identity of a run; reads its data and hashes its encoder's files. Raises UserError for bad input."""
     needed = sorted(run.loss.needs)
+    data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
+    if run.corruption.unrelated:
+        data["other"] = sources.unrelated(run).sha256
     return Identity(
         run=run,
         settings=without_defaults(settings(run)),
-        data={name: split.sha256 for name, split in sources.load_splits(run).items()},
+        data=data,
         checkers={role: of(derive(run, role)) for role in needed},
     )
 
@@ -63,9 +66,14 @@ def settings(run: "Run") -> dict[str, Any]:
     if run.selection.split != "dprime":
         selection["kept_out"] = run.selection.kept_out
     dataset: dict[str, Any] = {"name": run.dataset.name}
-    if run.source.name == "large_real":  # the other sources drop their overlaps whatever is set
+    if run.source.name in ("large_real", "noisy"):  # the other sources drop their overlaps whatever is set
         dataset["drop_overlap"] = run.dataset.drop_overlap
-    return {
+    harm: dict[str, Any] = {}
+    if run.corruption.active:
+        harm = {"corruption": {key: getattr(run.corruption, key) for key in ("swapped", "duplicated", "unrelated")}}
+        if run.corruption.unrelated:
+            harm["corruption"]["other"] = sources.other_of(run)
+    return harm | {
         "dataset": dataset,
         "source": {"name": run.source.name, "n": run.source.n},
         "loss": dataclasses.asdict(run.loss),
@@ -89,7 +97,9 @@ def derive(run: "Run", role: str) -> "Run":
     quality = run.checker.quality
     selection = dataclasses.replace(run.selection, split="last", reserve=run.selection.kept_out)
     source = configs.Source(name=quality.source, path=None, n=None)
-    checker = _with_encoder(dataclasses.replace(run, loss=ce, source=source, selection=selection), quality)
+    clean = configs.Corruption("none", 0.0, 0.0, 0.0, None)  # D_P' is what the others are measured by
+    real = dataclasses.replace(run, loss=ce, source=source, selection=selection, corruption=clean)
+    checker = _with_encoder(real, quality)
     if quality.share < 1:
         material = sources.build(checker)
         n = max(len(material.labels), round(quality.share * len(material.train)))

@@ -1,5 +1,8 @@
 """The encoder with its classification head."""
 
+import contextlib
+import ctypes
+import gc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -55,3 +58,14 @@ def log_probs(model: nn.Module, batches: Iterable[dict[str, torch.Tensor]], n: i
         out[batch["index"].numpy()] = logits.log_softmax(dim=-1).cpu().numpy()
     model.train(was_training)
     return out
+
+
+def release_memory() -> None:
+    """Gives freed memory back to the system.
+
+    Batches of changing shapes leave holes that glibc keeps: without this a sweep's process grows to more than twice
+    what a run needs (2.5 against 1.2 GB with MiniLM).
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc: nothing to do
+        ctypes.CDLL(None).malloc_trim(0)

@@ -168,6 +168,7 @@ class Classifier(pl.LightningModule):
     # evaluation -----------------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
+        model.release_memory()
         self.seconds.lap("train")
         self.outputs = {i: [] for i in range(len(self.series))}
 
@@ -185,6 +186,7 @@ class Classifier(pl.LightningModule):
             scored[series.name] = log_probs
             found[series.name] = metrics.evaluate(log_probs, series.targets, series.labels)
         self.outputs.clear()
+        model.release_memory()
         self.seconds.lap("evaluate")
         self.finish_epoch(found, scored)
 

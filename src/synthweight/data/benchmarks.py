@@ -23,7 +23,7 @@ def load(dataset: "Dataset", split: str, data: str | None, cache: str) -> Split:
     """
     labels = None if dataset.labels is None else tuple(dataset.labels)
     path = find(dataset, split, data, cache)
-    pinned = getattr(dataset.sha256, split)
+    pinned = dataset.sha256.get(split)
     if path is not None:
         loaded = read(path, split, labels)
         if pinned and loaded.sha256 != pinned:

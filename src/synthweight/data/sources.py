@@ -1,4 +1,4 @@
-"""What a run trains on, chooses its epoch by, and is tested on: read, drop, subset, join. In that order."""
+"""What a run trains on, chooses its epoch by, and is tested on: read, drop, subset, join, corrupt. In that order."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from ..errors import UserError
-from . import benchmarks
+from . import benchmarks, corruption
 from .records import Example, Split, overlap_key, text_hash
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Material:
 
 def splits_read(source: str) -> list[str]:
     """The splits that a run with this source reads, training side first."""
-    sides = {"small_real": [], "mixed": ["synthetic"]}.get(source, [source])
+    sides = {"small_real": [], "mixed": ["synthetic"], "noisy": ["large_real"]}.get(source, [source])
     return [*sides, "small_real", "test"]
 
 
@@ -81,7 +81,7 @@ def _existing(path: str) -> Any:
 
 
 def build(run: "Run") -> Material:
-    """The material of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join."""
+    """The material of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join, corrupt."""
     splits = load_splits(run)
     small, test = splits["small_real"], splits["test"]
     labels = tuple(sorted({e.label for e in small.examples}))
@@ -120,8 +120,27 @@ def build(run: "Run") -> Material:
             raise UserError(f"source=mixed: id {twice[0]!r} is in D_Q and in D_P': ids must be unique over both")
     if not train:
         raise UserError(f"source={run.source.name}: every example equals a text of test or D_P': nothing is left to train on")
+    if run.corruption.active:
+        c, other = run.corruption, unrelated(run)
+        record["other"] = {"sha256": other.sha256, "n": len(other.examples), "overlap": {}, "dropped": 0}
+        shares = c.swapped, c.duplicated, c.unrelated
+        train = corruption.corrupt(train, labels, run.seed, *shares, other_of(run), other.examples)
     selection = small.examples if run.selection.split == "dprime" else held
     return Material(labels, train, selection, test.examples, record)
+
+
+def other_of(run: "Run") -> str:
+    """The benchmark whose synthetic texts are the unrelated ones."""
+    return run.corruption.other or ("tweet_irony" if run.dataset.name == "financial" else "financial")
+
+
+def unrelated(run: "Run") -> Split:
+    """The committed synthetic set of another benchmark. Raises UserError where there is none of that name."""
+    path = benchmarks.SHIPPED / other_of(run) / "synthetic.jsonl"
+    if not path.is_file():
+        there = ", ".join(sorted(p.parent.name for p in benchmarks.SHIPPED.glob("*/synthetic.jsonl")))
+        raise UserError(f"corruption.other={run.corruption.other}: no committed set of that name; there are {there}")
+    return benchmarks.read(path, "synthetic", None)
 
 
 def _permuted_by_class(examples: tuple[Example, ...], entropy: list[int]) -> list[int]:

@@ -1,0 +1,56 @@
+"""Harm done on purpose: swapped labels, duplicates, unrelated texts. The rule is docs/format.md's, to the letter."""
+
+import dataclasses
+
+import numpy as np
+
+from ..errors import UserError
+from .records import Example
+
+
+def corrupt(
+    examples: tuple[Example, ...],
+    labels: tuple[str, ...],
+    seed: int,
+    swapped: float,
+    duplicated: float,
+    unrelated: float,
+    other_name: str,
+    other: tuple[Example, ...],
+) -> tuple[Example, ...]:
+    """The examples with shares of them harmed; each keeps its `kind` and, where it came from another, its `origin`.
+
+    One permutation by `numpy.random.default_rng([seed, 1])`: its first round(swapped·N) examples get another label,
+    uniform over the others; the next round(duplicated·N) are appended once more, both twins of kind `duplicated`. Then
+    round(unrelated·N) texts of `other` are appended with a uniform label; pairs get two of its texts.
+
+    Raises:
+        UserError: swapped and duplicated together are more than there is.
+    """
+    n = len(examples)
+    counts = [round(share * n) for share in (swapped, duplicated, unrelated)]
+    if counts[0] + counts[1] > n:
+        raise UserError(f"corruption: swapped={swapped:g} and duplicated={duplicated:g} together exceed the data")
+    rng = np.random.default_rng([seed, 1])
+    order = rng.permutation(n)
+    out = list(examples)
+    for i in order[: counts[0]]:
+        others = [label for label in labels if label != out[i].label]
+        out[i] = dataclasses.replace(out[i], label=others[rng.integers(len(others))], kind="swapped", origin=out[i].id)
+    for i in order[counts[0] : counts[0] + counts[1]]:
+        out[i] = dataclasses.replace(out[i], kind="duplicated")
+        out.append(dataclasses.replace(out[i], id=f"{out[i].id}+dup1", origin=out[i].id))
+    pairs = examples[0].text_pair is not None
+    for k in range(counts[2]):
+        first, second = (other[j] for j in rng.integers(len(other), size=2))
+        out.append(
+            Example(
+                id=f"{other_name}/{first.id}+other{k}",
+                text=first.text,
+                text_pair=second.text if pairs else None,
+                label=labels[rng.integers(len(labels))],
+                kind="unrelated",
+                origin=f"{other_name}/{first.id}",
+            )
+        )
+    return tuple(out)

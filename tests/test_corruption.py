@@ -1,0 +1,98 @@
+"""Harm by the rule of docs/format.md, and who gets to see it."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from synthweight import checkers, identity, run
+from synthweight.data import sources
+from synthweight.data.corruption import corrupt
+from synthweight.data.records import Example
+from synthweight.errors import UserError
+from synthweight.store import Store
+
+LABELS = ("a", "b", "c")
+OTHER = tuple(Example(f"synthetic:{i}", f"other {i}", None, "z") for i in range(7))
+SHARES = (0.1, 0.2, 0.3)
+
+
+def examples(n=40, pair=False):
+    return tuple(Example(f"large_real:{i}", f"t{i}", f"p{i}" if pair else None, LABELS[i % 3]) for i in range(n))
+
+
+def test_the_rule_by_hand():
+    out = corrupt(examples(), LABELS, 5, *SHARES, "financial", OTHER)
+    order = np.random.default_rng([5, 1]).permutation(40).tolist()
+    swapped, duplicated = order[:4], order[4:12]
+    assert Counter(e.kind for e in out) == {"original": 28, "swapped": 4, "duplicated": 16, "unrelated": 12}
+    for i in swapped:
+        assert (out[i].id, out[i].kind, out[i].origin) == (f"large_real:{i}", "swapped", f"large_real:{i}")
+        assert out[i].label != LABELS[i % 3]
+    twins = out[40:48]
+    assert [e.id for e in twins] == [f"large_real:{i}+dup1" for i in duplicated]
+    for i, twin in zip(duplicated, twins, strict=True):
+        assert (twin.text, twin.label, twin.kind, twin.origin) == (f"t{i}", LABELS[i % 3], "duplicated", f"large_real:{i}")
+        assert out[i].kind == "duplicated"
+    for k, e in enumerate(out[48:]):
+        assert e.origin is not None
+        assert e.id == f"{e.origin}+other{k}"
+        assert e.origin.startswith("financial/synthetic:")
+        assert e.label in LABELS
+    assert len({e.id for e in out}) == len(out)
+
+
+def test_seeded_and_nothing_at_zero():
+    assert corrupt(examples(), LABELS, 0, *SHARES, "o", OTHER) == corrupt(examples(), LABELS, 0, *SHARES, "o", OTHER)
+    assert corrupt(examples(), LABELS, 0, *SHARES, "o", OTHER) != corrupt(examples(), LABELS, 1, *SHARES, "o", OTHER)
+    assert corrupt(examples(), LABELS, 0, 0.0, 0.0, 0.0, "o", OTHER) == examples()
+
+
+def test_new_labels_are_uniform_over_the_others():
+    out = corrupt(tuple(Example(str(i), "t", None, "a") for i in range(3000)), LABELS, 0, 1.0, 0.0, 0.0, "o", OTHER)
+    assert Counter(e.label for e in out)["a"] == 0
+    assert abs(Counter(e.label for e in out)["b"] - 1500) < 150
+
+
+def test_pairs_get_two_texts():
+    out = corrupt(examples(pair=True), LABELS, 0, 0.0, 0.0, 0.5, "o", OTHER)
+    assert all(e.text_pair is not None and e.text_pair.startswith("other") for e in out[40:])
+
+
+def test_a_noisy_run_its_row_and_its_checkers(bound):
+    job = bound("source=noisy", "loss=imp", "corruption.swapped=0.3")
+    material = sources.build(job)
+    assert Counter(e.kind for e in material.train) == {"original": 54, "swapped": 27, "duplicated": 18, "unrelated": 9}
+    who = identity.of(job)
+    assert who.checkers["diversity"].run.corruption == job.corruption  # the diversity checker sees the same harm
+    assert not who.checkers["quality"].run.corruption.active  # the quality checker sees none
+    assert who.checkers["quality"].id == identity.of(bound("loss=dimp")).checkers["quality"].id
+    run.train(job)
+    store = Store(job.paths.outputs)
+    lines = [x for x in store.table(who.id).to_pylist() if x["split"] == "train" and x["epoch"] == 1]
+    assert Counter(x["kind"] for x in lines) == Counter(e.kind for e in material.train)
+    row = store.row(who.id)
+    assert set(row["data"]) == {"large_real", "small_real", "test", "other"}
+    # a swapped label is scored as it stands, not as it was
+    swapped = next(e for e in material.train if e.kind == "swapped")
+    scores = checkers.scores(store, who.checkers["quality"].run, who.checkers["quality"].id, material.train, lambda: None)
+    at = [e.id for e in material.train].index(swapped.id)
+    before = next(e for e in sources.build(bound("source=large_real")).train if e.id == swapped.id)
+    assert before.label != swapped.label
+    assert np.isfinite(scores[at])
+
+
+def test_any_source_can_be_corrupted(bound):
+    material = sources.build(bound("source=synthetic", "corruption=noisy", "corruption.unrelated=0"))
+    assert Counter(e.kind for e in material.train)["swapped"] == 10
+    assert identity.of(bound("corruption=noisy")).id != identity.of(bound()).id
+    assert identity.of(bound("corruption.other=mrpc")).id == identity.of(bound()).id
+
+
+def test_refusals(bound):
+    with pytest.raises(UserError, match="source=noisy with no corruption"):
+        bound("source=noisy", "corruption.swapped=0", "corruption.duplicated=0", "corruption.unrelated=0")
+    with pytest.raises(UserError, match=r"corruption\.swapped must be a share"):
+        bound("source=noisy", "corruption.swapped=1.5")
+    with pytest.raises(UserError, match="corruption.other=imdb: no committed set of that name; there are financial"):
+        sources.build(bound("source=noisy", "corruption.other=imdb"))
