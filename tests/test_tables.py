@@ -2,19 +2,26 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
-from synthweight import tables
+from synthweight import compare, tables
+from synthweight.data.records import Example
 from synthweight.errors import UserError
-from synthweight.store import Store
-from test_store import table as parquet
+from synthweight.store import Store, lines
+
+
+def parquet():
+    """Two test examples, the first right and the second wrong."""
+    examples = (Example("test:0", "a", None, "x"), Example("test:1", "b", None, "y"))
+    return lines("test", examples, ("x", "y"), 2, np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), None)
 
 
 def row(run_id, accuracy, device="cpu", version=1):
     m = {"accuracy": accuracy, "macro_f1": accuracy / 2}
     return {
         "format": 1, "id": run_id, "version": version, "selected_epoch": 2, "labels": ["x", "y"],
-        "epochs": [{"test": {"accuracy": 0.0, "macro_f1": 0.0}}, {"test": m}],
+        "epochs": [{"test": {"accuracy": 0.0, "macro_f1": 0.0}}, {"test": m, "selection": {"accuracy": accuracy}}],
         "provenance": {"device": {"kind": device}},
     }  # fmt: skip
 
@@ -38,8 +45,10 @@ def test_mean_deviation_and_n(made):
     assert tables.render(store, runs, "demo").splitlines() == [
         "| trained on | loss | local accuracy | local macro F1 |",
         "|---|---|---|---|",
-        "| synthetic | ce | 51.0 ± 1.0 (n = 3) | 25.5 ± 0.5 (n = 3) |",
-        "| synthetic | dimp | 54.0 ± 1.0 (n = 3) | 27.0 ± 0.5 (n = 3) |",
+        "| synthetic | ce | **51.0 ± 1.0** (n = 3) | **25.5 ± 0.5** (n = 3) |",
+        "| synthetic | dimp | **54.0 ± 1.0** (n = 3) | **27.0 ± 0.5** (n = 3) |",
+        "",
+        compare.LEGEND,
     ]
 
 
@@ -116,3 +125,46 @@ def test_markers_are_written_and_checked(tmp_path):
     (tmp_path / "none.md").write_text("nothing")
     with pytest.raises(UserError, match="no <!-- tables"):
         tables.markers(tmp_path / "none.md", table, write=False)
+
+
+def test_the_papers_numbers_stand_beside_ours(made, bound):
+    store, _ = made
+    runs = [("ce0", dataclasses.replace(bound(), dataset=dataclasses.replace(bound().dataset, name="financial")))]
+    assert tables.render(store, runs, "demo").splitlines() == [
+        "| trained on | loss | financial accuracy | financial macro F1 | paper |",
+        "|---|---|---|---|---|",
+        "| synthetic | ce | 50.0 (n = 1) | 25.0 (n = 1) | 77.39 / 74.01 |",
+    ]
+
+
+def method(loss, predictions, selection=0.5, block=("synthetic",)):
+    return compare.Method((*block, loss), block, loss, selection, predictions)
+
+
+def answers(share, seeds=3, n=600, seed=0):
+    return (np.random.default_rng(seed).random((seeds, n)) >= share).astype(np.int64)  # the truth is 0
+
+
+def test_marks_and_bold():
+    methods = [
+        method("ce", answers(0.60, seed=1), 0.6), method("focal", answers(0.70, seed=2), 0.7),
+        method("imp", answers(0.90, seed=3)), method("dimp", answers(0.89, seed=4)), method("filter", answers(0.61, seed=5)),
+    ]  # fmt: skip
+    found = compare.verdicts(methods, np.zeros(600, dtype=np.int64), 2, ["accuracy"])
+    marks = {label[-1]: (v.marks, v.bold) for (label, _), v in found.items()}
+    assert marks == {
+        "ce": ("†", False), "focal": ("*", False), "imp": ("*†", True), "dimp": ("*†", True), "filter": ("†", False),
+    }  # fmt: skip
+
+
+def test_the_best_baseline_is_chosen_on_dprime_not_on_test():
+    methods = [method("ce", answers(0.9), 0.5), method("focal", answers(0.5), 0.8), method("imp", answers(0.7))]
+    assert compare.best_baseline(methods, [0, 1, 2]) == 1
+    unknown = [method("ce", answers(0.9), None), method("focal", answers(0.5), 0.8)]
+    assert compare.best_baseline(unknown, [0, 1]) is None
+
+
+def test_lines_are_compared_within_their_block_alone():
+    methods = [method("ce", answers(0.5)), method("imp", answers(0.9), block=("large_real",))]
+    found = compare.verdicts(methods, np.zeros(600, dtype=np.int64), 2, ["accuracy"])
+    assert set(found.values()) == {compare.Verdict("", False)}

@@ -16,7 +16,7 @@ ALLOWED = {
 # lower first: a room imports rooms before it alone
 ORDER = [
     "errors", "losses", "data", "configs", "schema", "encoders", "metrics", "stats", "store", "provenance", "model", "module",
-    "fit", "loggers", "checkers", "identity", "run", "compose", "sweep", "tables", "cli",
+    "fit", "loggers", "checkers", "identity", "run", "compose", "sweep", "compare", "tables", "cli",
 ]  # fmt: skip
 
 

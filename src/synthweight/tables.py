@@ -1,13 +1,19 @@
 """Tables from rows: exactly the runs that a sweep composes, mean ± standard deviation and n over seeds."""
 
+import csv
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import pyarrow.compute as pc
+
+from . import compare
+from .compare import LEGEND, Method, Verdict
 from .compose import flat
-from .configs import as_dict
+from .configs import ROOT, as_dict
 from .errors import UserError
 from .stats import spread
 from .store import Store
@@ -16,11 +22,14 @@ if TYPE_CHECKING:
     from .configs import Run
 
 MARKER = re.compile(r"<!-- tables (?P<command>[^>]+?) -->\n(?P<body>.*?)<!-- /tables -->", re.DOTALL)
+PAPER = ROOT / "docs" / "paper_numbers.csv"
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
 def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool = False) -> str:
-    """The Markdown table of a sweep: a line per source and loss, a pair of columns per dataset; % of the test set.
+    """The Markdown table of a sweep: a line per source and loss, columns per dataset; % of the test set.
+
+    With two seeds or more, differences are tested and the legend says how. The paper's number stands beside ours.
 
     Raises:
         UserError: a run is missing (named, unless `partial`), a row is damaged, or rows of different device kinds or
@@ -37,14 +46,63 @@ def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool
     refuse_mixture(rows)
     names = Lines([run for _, run in runs])
     datasets = list(dict.fromkeys(run.dataset.name for _, run in runs))
-    cells: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    cells: dict[tuple[str, ...], dict[str, list[tuple[str, Run]]]] = {}
     for run_id, run in runs:
-        cells.setdefault(names(run), {}).setdefault(run.dataset.name, []).append(run_id)
-    lines = [header(datasets, names), "|" + "---|" * (len(names.columns) + 2 * len(datasets))]
+        cells.setdefault(names(run), {}).setdefault(run.dataset.name, []).append((run_id, run))
+    verdicts = {d: judge(store, rows, {label: by[d] for label, by in cells.items() if d in by}) for d in datasets}
+    published = {d: found for d in datasets if (found := paper(d))}
+    out = [header(datasets, names, published)]
     for label, by_dataset in cells.items():
-        found = [cell(by_dataset.get(dataset, []), rows, metric) for dataset in datasets for metric in METRICS]
-        lines.append("| " + " | ".join([*label, *found]) + " |")
-    return "\n".join(lines)
+        line = list(label)
+        for dataset in datasets:
+            here = by_dataset.get(dataset, [])
+            ids = [run_id for run_id, _ in here]
+            line += [cell(ids, rows, metric, verdicts[dataset].get((label, metric), Verdict())) for metric in METRICS]
+            if dataset in published:
+                line.append(published[dataset].get((here[0][1].source.name, here[0][1].loss.name), "–") if here else "–")
+        out.append("| " + " | ".join(line) + " |")
+    return "\n".join(out + (["", LEGEND] if any(verdicts.values()) else []))
+
+
+def judge(
+    store: Store, rows: dict[str, dict[str, Any]], lines: "dict[tuple[str, ...], list[tuple[str, Run]]]"
+) -> dict[tuple[tuple[str, ...], str], Verdict]:
+    """The verdicts on one dataset's lines; none where fewer than two seeds, or not the same ones, are there for all."""
+    seeds = [sorted(run.seed for run_id, run in line if run_id in rows) for line in lines.values()]
+    if len(lines) < 2 or any(s != seeds[0] for s in seeds) or len(seeds[0]) < 2:
+        return {}
+    methods: list[Method] = []
+    answers: list[str] | None = None
+    labels: list[str] = []
+    for label, line in lines.items():
+        ordered = sorted(line, key=lambda pair: pair[1].seed)
+        found = [test_lines(store, run_id) for run_id, _ in ordered]
+        answers, labels = answers or found[0][0], rows[ordered[0][0]]["labels"]
+        if any(truth != answers for truth, _ in found):
+            raise UserError(f"{ordered[0][0]}: its test examples are not those of the other rows: one table, one test set")
+        position = {name: i for i, name in enumerate(labels)}
+        predictions = np.array([[position[p] for p in predicted] for _, predicted in found])
+        chosen = [selected(rows[run_id])["selection"] for run_id, _ in ordered]
+        mean = None if None in chosen else sum(c["accuracy"] for c in chosen) / len(chosen)
+        block = tuple(text for i, text in enumerate(label) if i != 1)  # all that tells lines apart but the loss
+        methods.append(Method(label, block, ordered[0][1].loss.name, mean, predictions))
+    assert answers is not None
+    targets = np.array([labels.index(answer) for answer in answers])
+    return compare.verdicts(methods, targets, len(labels), list(METRICS))
+
+
+def test_lines(store: Store, run_id: str) -> tuple[list[str], list[str]]:
+    """The labels and the predictions of a row's test examples, in the order of the file."""
+    table = store.table(run_id)
+    test = table.filter(pc.field("split") == "test")
+    return test["label"].to_pylist(), test["prediction"].to_pylist()
+
+
+def paper(dataset: str) -> dict[tuple[str, str], str]:
+    """The paper's accuracy / macro F1 by (trained on, loss), for its tables of results by loss."""
+    with PAPER.open(encoding="utf-8", newline="") as file:
+        lines = [r for r in csv.DictReader(file) if r["dataset"] == dataset and r["table"] in ("table1", "noisy")]
+    return {(r["train_source"], r["method"]): f"{r['accuracy']} / {r['macro_f1'] or '–'}" for r in lines}
 
 
 class Lines:
@@ -83,12 +141,14 @@ class Lines:
         return self.label(self.settings(run))
 
 
-def header(datasets: list[str], names: Lines) -> str:
-    titles = [f"{dataset} {title}" for dataset in datasets for title in METRICS.values()]
-    return "| " + " | ".join([*names.columns, *titles]) + " |"
+def header(datasets: list[str], names: Lines, published: dict[str, Any]) -> str:
+    titles = list(names.columns)
+    for dataset in datasets:
+        titles += [f"{dataset} {title}" for title in METRICS.values()] + (["paper"] if dataset in published else [])
+    return "| " + " | ".join(titles) + " |\n|" + "---|" * len(titles)
 
 
-def cell(run_ids: list[str], rows: dict[str, dict[str, Any]], metric: str) -> str:
+def cell(run_ids: list[str], rows: dict[str, dict[str, Any]], metric: str, verdict: Verdict) -> str:
     """Mean ± sd (n), in %; one run alone has no spread; a missing run shows as a hole."""
     present = [rows[i] for i in run_ids if i in rows]
     holes = len(run_ids) - len(present)
@@ -96,7 +156,8 @@ def cell(run_ids: list[str], rows: dict[str, dict[str, Any]], metric: str) -> st
     if not present:
         return f"–{hole}"
     s = spread([100 * selected(row)["test"][metric] for row in present])
-    return (f"{s.mean:.1f} ± {s.sd:.1f} (n = {s.n})" if s.sd is not None else f"{s.mean:.1f} (n = 1)") + hole
+    number = f"{s.mean:.1f} ± {s.sd:.1f}" if s.sd is not None else f"{s.mean:.1f}"
+    return f"{f'**{number}**' if verdict.bold else number}{verdict.marks} (n = {s.n}){hole}"
 
 
 def selected(row: dict[str, Any]) -> dict[str, Any]:
