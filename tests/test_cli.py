@@ -61,6 +61,17 @@ BAD = {
     "absent local folder": (["dataset.path=/no/such"], "dataset.path=/no/such: no such folder"),
     "absent file": (["source=file", "source.path=/no/such"], "source.path=/no/such: no such file"),
     "file without path": (["source=file"], "source.path has no value"),
+    "more than there is": (["loss=dimp", "source.n=9999"], "source.n=9999: there are 96 examples"),
+    "holdout too small": (["loss=dimp", "selection=holdout", "selection.holdout=0.01"], "a part without class"),
+    "unknown other": (["loss=dimp", "source=noisy", "corruption.other=imdb"], "no committed set of that name"),
+    "one checker twice": (
+        ["loss=imp", "source=large_real", "selection=last", "checker.quality.source=large_real", "checker.quality.epochs=2"],
+        "checker are one run, so every weight is 1",
+    ),
+    "texts too long": (["optim.max_length=65"], "has 64 positions"),
+    "no such device": (["trainer.accelerator=mps"], "this machine has none; use auto or cpu"),
+    "a new key": (["+foo=1"], "settings are neither added nor deleted"),
+    "an option": (["--foo"], "unrecognized arguments: --foo"),
     "absent model": (["model.path=/no/such"], "model.path=/no/such: no such folder"),
     "hub out of reach": (["model=bert_base", "model.path=null"], "offline, give model.path=FOLDER"),
     "data hub out of reach": (["dataset=mrpc", "dataset.path=null"], "offline, put small_real.jsonl"),
@@ -78,7 +89,7 @@ def test_bad_input_is_one_line(case, settings, capfd, monkeypatch, tmp_path):
     assert expected in error
     assert error.startswith("synthweight: ")
     assert len(error.strip().splitlines()) == 1, error
-    assert not (outputs(settings) / "rows").exists() or not os.listdir(outputs(settings) / "rows")
+    assert not outputs(settings).exists()  # neither a row nor a lease nor a failure
 
 
 BROKEN = {

@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from conftest import write
 from synthweight import cli, compose, sweep
 from synthweight.errors import UserError
 from synthweight.store import Store
@@ -156,6 +155,32 @@ def test_hydra_leaves_nothing_behind(settings, capfd, tmp_path, monkeypatch):
 def test_an_empty_sweep_is_refused(tmp_path, capfd):
     path = tmp_path / "empty.yaml"
     path.write_text("defaults: [config, _self_]\nhydra: {mode: MULTIRUN}\n")
+    for command in ("plan", "sweep", "tables"):
+        assert run_cli(command, str(path)) == 2
+        assert "hydra.sweeper.blocks is empty" in capfd.readouterr().err
+
+
+def test_a_misspelt_key_in_a_sweeps_file_is_named(tmp_path, capfd):
+    path = tmp_path / "bad.yaml"
+    path.write_text("defaults: [config, _self_]\nsed: 3\nhydra: {mode: MULTIRUN}\n")
+    for command in ("plan", "sweep"):
+        assert run_cli(command, str(path)) == 2
+        assert "'sed'" in capfd.readouterr().err
+    path.write_text("defaults: [config, _self_\n")
     assert run_cli("plan", str(path)) == 2
-    assert "hydra.sweeper.blocks is empty" in capfd.readouterr().err
-    write(tmp_path / "x.jsonl", [])
+    error = capfd.readouterr().err
+    assert "broken YAML" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_launcher_changes_no_plan(small, capfd):
+    path, values = small
+    assert run_cli("plan", str(path), *values, "hydra/launcher=basic", "hydra.launcher.x=1") == 0
+    assert "Jobs: 8" in capfd.readouterr().out
+
+
+def test_a_users_own_model_name_in_a_sweep(settings, capfd):
+    outputs = next(v for v in settings if v.startswith("paths.outputs")).split("=")[1]
+    assert run_cli("train", "-m", "loss=dimp", "model.name=mine", "optim.epochs=1", *settings) == 0
+    store = Store(outputs)
+    assert {store.row(i)["config"]["model"]["name"] for i in store.ids()} == {"mine"}

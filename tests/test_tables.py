@@ -17,12 +17,12 @@ def parquet():
     return lines("test", examples, ("x", "y"), 2, np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), None)
 
 
-def row(run_id, accuracy, device="cpu", version=1):
+def row(run_id, accuracy, device="cpu", version=1, sha="s"):
     m = {"accuracy": accuracy, "macro_f1": accuracy / 2}
     return {
         "format": 1, "id": run_id, "version": version, "selected_epoch": 2, "labels": ["x", "y"],
         "epochs": [{"test": {"accuracy": 0.0, "macro_f1": 0.0}}, {"test": m, "selection": {"accuracy": accuracy}}],
-        "provenance": {"device": {"kind": device}},
+        "provenance": {"device": {"kind": device}}, "data": {"test": {"sha256": sha}},
     }  # fmt: skip
 
 
@@ -168,3 +168,16 @@ def test_lines_are_compared_within_their_block_alone():
     methods = [method("ce", answers(0.5)), method("imp", answers(0.9), block=("large_real",))]
     found = compare.verdicts(methods, np.zeros(600, dtype=np.int64), 2, ["accuracy"])
     assert set(found.values()) == {compare.Verdict("", False)}
+
+
+def test_two_datasets_are_no_spread_of_seeds(made, bound, toy):
+    store, _ = made
+    runs = [("ce0", bound()), ("ce1", bound(f"dataset.path={toy.parent}", "seed=1"))]
+    assert "| dataset.path |" in tables.render(store, runs, "demo").splitlines()[0]
+    twice = [("ce0", bound()), ("ce1", bound())]
+    with pytest.raises(UserError, match="no spread of seeds"):
+        tables.render(store, twice, "demo")
+    store.json_path("ce1").unlink()
+    store.place(row("ce1", 0.5, sha="other"), parquet())
+    with pytest.raises(UserError, match="two test sets, in one cell"):
+        tables.render(store, [("ce0", bound()), ("ce1", bound("seed=1"))], "demo")

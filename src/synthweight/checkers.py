@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from . import encoders, fit, model
+from .data.files import beside
 from .data.records import Example, data_hash, text_hash
 from .data.tokens import tokenize
 from .errors import UserError
-from .store import SCHEMA, Store, beside, lines
+from .store import SCHEMA, Store, lines
 
 if TYPE_CHECKING:
     from .configs import Run

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 from .errors import SweepFailed, UserError
@@ -21,8 +21,15 @@ grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, an
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse with one line for an error."""
+
+    def error(self, message: str) -> NoReturn:
+        stop(f"{message} (see {self.prog} --help)", 2)
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="synthweight",
         description="Trains text classifiers on LLM-written data with weighted losses, and compares them.",
         epilog=EPILOG,
@@ -56,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         dispatch(options)
     except UserError as error:
-        stop(str(error), 1 if isinstance(error, SweepFailed) else 2)
+        sweep_failed = isinstance(error, SweepFailed)  # the one message with several lines: one a failed run
+        stop(str(error) if sweep_failed else (str(error).splitlines() or [""])[0], 1 if sweep_failed else 2)
     except KeyboardInterrupt:
         stop("interrupted; no half row was written: the same command goes on where it stopped", 130)
     except OSError as error:
@@ -65,6 +73,9 @@ def main(arguments: list[str] | None = None) -> None:
         advice = ": make room, or name other folders by paths.outputs= and paths.cache=" if full else ""
         stop(f"{name}{error.strerror or error}{advice}", 1)
     except Exception as error:
+        mark = getattr(error, "problem_mark", None)
+        if mark is not None:  # of a YAML file
+            stop(f"{mark.name}:{mark.line + 1}: broken YAML ({getattr(error, 'problem', error)})", 2)
         if os.environ.get("SYNTHWEIGHT_TRACEBACK"):
             raise
         first = (str(error).splitlines() or [""])[0]
@@ -82,7 +93,7 @@ def parse(typed: list[str]) -> argparse.Namespace:
     return options
 
 
-def stop(message: str, code: int) -> None:
+def stop(message: str, code: int) -> NoReturn:
     print(f"synthweight: {message}", file=sys.stderr, flush=True)
     sys.exit(code)
 
@@ -137,7 +148,7 @@ def task(config: Any) -> None:
     here = HydraConfig.get()
     label = sweep.progress(here.job.num if here.mode == RunMode.MULTIRUN else None)
     try:
-        compose.refuse_hidden_loss(list(here.overrides.task))
+        compose.refuse(list(here.overrides.task))
         run.train(schema.bind(config), label)
     except Exception as error:
         if here.mode == RunMode.MULTIRUN:  # the sweeper lists it at the end; the others go on
@@ -153,7 +164,8 @@ def planned(file: str, overrides: list[str]) -> Any:
     path = sweep.find(file)
     with compose.offline(path.parent):
         composer = compose.Composer(path.stem)
-        return sweep.plan(composer, sweep.blocks_of(composer), overrides)
+        ours = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]  # a launcher changes no plan
+        return sweep.plan(composer, sweep.blocks_of(composer), ours)
 
 
 def show_plan(file: str, overrides: list[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,7 +28,8 @@ def parse(overrides: list[str]) -> list[Override]:
     try:
         return PARSER.parse_overrides(overrides)
     except HydraException as error:
-        raise UserError(f"not an override of the form key=value: {schema.one_line(error)}") from error
+        hint = "values with , = ( ) [ ] { } or spaces need quotes within: key='a, b'"
+        raise UserError(f"not an override of the form key=value: {schema.one_line(error)} ({hint})") from error
 
 
 @contextmanager
@@ -54,7 +55,7 @@ class Composer:
 
     def run(self, overrides: list[str]) -> Run:
         """The settings of one job. Raises UserError for whatever Hydra, OmegaConf or a range refuses."""
-        refuse_hidden_loss(overrides)
+        refuse(overrides)
         return schema.bind(self.config(overrides))
 
     def config(self, overrides: list[str]) -> DictConfig:
@@ -82,16 +83,26 @@ class Composer:
     def overrides(self, run: Run) -> list[str]:
         """The command line of a run: its groups' choices, and every value that differs from theirs."""
         values = configs.as_dict(run)
-        names = {
-            **{g: values[g]["name"] for g in configs.CHOICES if g != "selection"},
-            "selection": run.selection.split,
-        }
-        chosen = [f"{group}={name}" for group, name in names.items()]
+        fallback = {"dataset": "local", "model": "minilm", "optim": "minilm"}  # of a name that is the user's own
+        names = {g: values[g]["name"] for g in configs.CHOICES if g != "selection"} | {"selection": run.selection.split}
+        known = {g: name if name in schema.choices(g) else fallback.get(g, name) for g, name in names.items()}
+        chosen = [f"{group}={name}" for group, name in known.items()]
         base = OmegaConf.to_container(self.config(chosen), resolve=False)
         assert isinstance(base, dict)
-        leaves = dict(flat(base))
-        wanted = dict(flat(values))
-        return chosen + [f"{k}={literal(v)}" for k, v in wanted.items() if k in leaves and leaves[k] != v]
+        found = chosen + [f"{key}={literal(value)}" for key, value in changes(cast(dict[str, Any], base), values)]
+        if self.run(found) != run:
+            raise UserError(f"{run.loss.name} {run.source.name}: no command line gives this run: {' '.join(found)}")
+        return found
+
+
+def changes(base: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted keys whose value differs, each with the wanted one; a whole group where one side has none of it."""
+    for key, value in wanted.items():
+        old = base.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            yield from changes(old, value, f"{prefix}{key}.")
+        elif value != old:
+            yield f"{prefix}{key}", value
 
 
 def is_group(override: Override) -> bool:
@@ -105,7 +116,7 @@ def set_value(config: DictConfig, override: Override) -> None:
         OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
     except OmegaConfBaseException as error:
         raise UserError(explain(error, override)) from error
-    except AssertionError as error:  # OmegaConf's word for a null on the way
+    except (AssertionError, AttributeError) as error:  # OmegaConf's word for a null on the way
         raise UserError(f"{override.key_or_group}: what it belongs to is null here") from error
 
 
@@ -127,18 +138,25 @@ def literal(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(literal(v) for v in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{literal(v)}' for key, v in value.items())}}}"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'") if "'" in value else value
         return f"'{escaped}'"
     return repr(value)
 
 
-def refuse_hidden_loss(overrides: list[str]) -> None:
-    """A loss beside an ablation that overrides the loss: Hydra would ignore one of the two in silence.
+def refuse(overrides: list[str]) -> None:
+    """What Hydra would let pass in silence: a new key, or a loss beside an ablation that overrides the loss.
 
     Raises:
-        UserError: naming both.
+        UserError: naming the key, or both choices.
     """
+    for override in parse(overrides):
+        new = override.is_add() or override.is_force_add() or override.is_delete()
+        if new and not override.key_or_group.startswith("hydra"):
+            key = override.key_or_group
+            raise UserError(f"{override.input_line}: settings are neither added nor deleted: write {key}=…{did_you_mean(key)}")
     chosen = {o.key_or_group: o.value() for o in parse(overrides) if is_group(o)}
     ablation = chosen.get("ablation")
     if not ablation or not isinstance(ablation, str) or not (CONF / "ablation" / f"{ablation}.yaml").is_file():
@@ -171,10 +189,14 @@ def explain(error: Exception, override: Override | None = None) -> str:
     line = schema.one_line(cause if isinstance(cause, OmegaConfBaseException) else error)
     key = override.key_or_group if override else getattr(cause, "full_key", None) or named_key(error)
     if key and key != "None":
-        guess = closest(key)
-        hint = f"; did you mean {guess}?" if guess and guess != key else ""
-        return f"{key}: {line}{hint}"
+        return f"{key}: {line}{did_you_mean(key)}"
     return line
+
+
+def did_you_mean(key: str) -> str:
+    """A hint for a message, or nothing."""
+    guess = closest(key)
+    return f"; did you mean {guess}?" if guess and guess != key else ""
 
 
 def named_key(error: Exception) -> str | None:

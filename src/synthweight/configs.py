@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .losses import Strategy
+from .losses import LOSSES, Strategy
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF, SWEEPS, DATA = ROOT / "conf", ROOT / "sweeps", ROOT / "data"
@@ -174,6 +174,8 @@ class Trainer:
     keep_model: bool
 
     def __post_init__(self) -> None:
+        kinds = ("auto", "cpu", "gpu", "cuda", "mps")
+        require(self.accelerator in kinds, "trainer.accelerator", f"one of {', '.join(kinds)}", self.accelerator)
         precisions = ("32", "bf16-mixed")
         require(self.precision in precisions, "trainer.precision", " or ".join(precisions), self.precision)
         require(self.threads is None or self.threads >= 1, "trainer.threads", "at least 1", self.threads)
@@ -212,6 +214,8 @@ class Run:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", "an integer from 0 to 2**32 - 1", self.seed)
+        if LOSSES.get(self.loss.name) is not type(self.loss):
+            raise UserError(f"loss.name={self.loss.name}: the name follows the choice: use loss={self.loss.name}")
         trains_on_dprime = self.source.name in ("small_real", "mixed")
         if trains_on_dprime and self.selection.split == "dprime":
             raise UserError(

@@ -67,6 +67,17 @@ def checked(folder: Path) -> Path:
     return folder
 
 
+def check_length(model: "Model", max_length: int) -> None:
+    """Raises UserError where texts may be longer than the encoder has positions for."""
+    folder = locate(model)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    positions = config.get("max_position_embeddings")
+    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        positions = positions and positions - 2  # they count from the padding index on
+    if positions and max_length > positions:
+        raise UserError(f"optim.max_length={max_length}: {folder.name} has {positions} positions")
+
+
 def fingerprint(model: "Model") -> str:
     """SHA-256 over {file name: SHA-256} of weights, config and tokenizer files, as sorted compact JSON.
 

@@ -15,6 +15,7 @@ from torch import nn
 from . import model
 from .data.batching import evaluation_batches, training_batches
 from .data.tokens import Tokens
+from .errors import UserError
 from .losses import Strategy
 from .module import Classifier, Epoch, Seconds, Series
 
@@ -115,6 +116,14 @@ def fit(
     classifier.network.eval()
     model.release_memory()
     return Fitted(classifier.network, classifier.epochs, classifier.selected, int(classifier.hits), classifier.seconds)
+
+
+def require_device(accelerator: str) -> None:
+    """Raises UserError where the machine lacks what is asked for."""
+    there = {"gpu": torch.cuda.is_available() or torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
+    there["mps"] = torch.backends.mps.is_available()
+    if not there.get(accelerator, True):
+        raise UserError(f"trainer.accelerator={accelerator}: this machine has none; use auto or cpu")
 
 
 def device(accelerator: str) -> torch.device:

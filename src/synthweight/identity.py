@@ -12,12 +12,14 @@ import yaml
 
 from . import configs, encoders, schema
 from .data import sources
+from .errors import UserError
 from .losses import LOSSES
 
 if TYPE_CHECKING:
     from .configs import Diversity, Quality, Run
 
 VERSION = 1  # raised by hand when code changes numbers
+buildable: set[str] = set()  # materials that this process has built once
 DEFAULTS = Path(__file__).with_name("identity_defaults.yaml")
 
 
@@ -45,15 +47,23 @@ class Identity:
 
 def of(run: "Run") -> Identity:
     """The identity of a run; reads its data and hashes its encoder's files. Raises UserError for bad input."""
+    encoders.check_length(run.model, run.optim.max_length)
+    material = repr((run.dataset, run.source, run.corruption, run.selection, run.seed, run.paths.data, run.paths.cache))
+    if material not in buildable:  # what only the data's content can refuse is refused here, before anything is trained
+        sources.build(run)
+        buildable.add(material)
     needed = sorted(run.loss.needs)
     data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
     if run.corruption.unrelated:
         data["other"] = sources.unrelated(run).sha256
+    found = {role: of(derive(run, role)) for role in needed}
+    if len({checker.id for checker in found.values()}) < len(found):
+        raise UserError(f"loss={run.loss.name}: its quality and its diversity checker are one run, so every weight is 1")
     return Identity(
         run=run,
         settings=without_defaults(settings(run)),
         data=data,
-        checkers={role: of(derive(run, role)) for role in needed},
+        checkers=found,
     )
 
 
@@ -108,11 +118,10 @@ def derive(run: "Run", role: str) -> "Run":
 
 
 def _with_encoder(run: "Run", wish: "Quality | Diversity") -> "Run":
-    """With the wished model and recipe; none wished = the classifier's, as it is set."""
-    other = wish.model if wish.model != run.model.name else None
-    if other is not None:
-        run = dataclasses.replace(run, model=schema.named("model", other))
-    recipe = wish.recipe or other
+    """With the wished model and recipe, by their files; null = the classifier's, as it is set."""
+    if wish.model is not None:
+        run = dataclasses.replace(run, model=schema.named("model", wish.model))
+    recipe = wish.recipe or wish.model
     if recipe is not None:
         run = dataclasses.replace(run, optim=schema.named("optim", recipe))
     if wish.epochs is not None:

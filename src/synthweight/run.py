@@ -13,6 +13,7 @@ import pyarrow as pa
 from . import checkers, configs, encoders, fit, identity, loggers, provenance
 from .configs import Run
 from .data import sources
+from .data.files import beside
 from .data.records import Example
 from .data.tokens import Tokens, tokenize
 from .errors import CheckerFailed
@@ -44,6 +45,7 @@ def train(run: Run, progress: str = "") -> Outcome:
     if store.exists(who.id):
         print(f"{name}: done already ({who.id}), nothing to do", flush=True)
         return Outcome(who.id, "done")
+    fit.require_device(run.trainer.accelerator)
     store.prepare()
     with store.lease(who.id):
         if store.exists(who.id):
@@ -147,7 +149,8 @@ def score(store: Store, checker: Identity, examples: tuple[Example, ...]) -> np.
     def rebuild() -> None:
         work(store, checker, f"{describe(checker.run)} (again, its model is gone)", row=False)
 
-    return checkers.scores(store, checker.run, checker.id, examples, rebuild)
+    with store.lease(checker.id):  # several runs may want the same scores at once
+        return checkers.scores(store, checker.run, checker.id, examples, rebuild)
 
 
 def public(run: Run) -> dict[str, Any]:
@@ -167,8 +170,7 @@ def table(material: sources.Material, fitted: fit.Fitted, own: np.ndarray | None
 
 def save_model(network: Any, encoder: Path, folder: Path) -> None:
     """A Hugging Face folder with the tokenizer, whole or not at all."""
-    part = folder.with_name("model.part")
-    rmtree(part, ignore_errors=True)
+    part = beside(folder)
     network.save_pretrained(part)
     for name in encoders.TOKENIZER_FILES:
         if (encoder / name).is_file():

@@ -24,7 +24,8 @@ def register() -> None:
 def one_line(error: BaseException) -> str:
     """The message of Hydra's and OmegaConf's errors without their stack of context lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("reference_type", "object_type"))]
+    noise = ("reference_type", "object_type")
+    useful = [line for line in lines if not line.startswith(noise) and not line.endswith("raised while composing config:")]
     key = next((line.split(":", 1)[1].strip() for line in useful if line.startswith("full_key")), None)
     head = next((line for line in useful if not line.startswith("full_key")), type(error).__name__)
     return f"{key}: {head}" if key and key not in head else head

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .data.files import beside
 from .data.records import Example, text_hash
 from .errors import UserError
 
@@ -153,11 +154,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-
-def beside(path: Path) -> Path:
-    """Where a file is written before it takes its place."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def flush(path: Path) -> None:

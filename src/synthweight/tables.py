@@ -49,6 +49,9 @@ def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool
     cells: dict[tuple[str, ...], dict[str, list[tuple[str, Run]]]] = {}
     for run_id, run in runs:
         cells.setdefault(names(run), {}).setdefault(run.dataset.name, []).append((run_id, run))
+    for label, by_dataset in cells.items():
+        for here in by_dataset.values():
+            refuse_false_spread(label, [run.seed for _, run in here], [rows[i] for i, _ in here if i in rows])
     verdicts = {d: judge(store, rows, {label: by[d] for label, by in cells.items() if d in by}) for d in datasets}
     published = {d: found for d in datasets if (found := paper(d))}
     out = [header(datasets, names, published)]
@@ -120,15 +123,15 @@ class Lines:
         self.keys: list[str] = list(self.FIRST[:2])
         for key in keys:
             by_line: dict[tuple[str, ...], set[str]] = {}
-            for each in settings:
-                by_line.setdefault(self.label(each), set()).add(self.text(each.get(key)))
+            for each in settings:  # what the dataset alone explains (its labels, its hub) is in its column's title
+                by_line.setdefault((each["dataset.name"], *self.label(each)), set()).add(self.text(each.get(key)))
             if any(len(found) > 1 for found in by_line.values()):
                 self.keys.append(key)
         self.columns = [self.TITLES.get(key, key) for key in self.keys]
 
     @staticmethod
     def settings(run: "Run") -> dict[str, Any]:
-        return {k: v for k, v in flat(as_dict(run)) if k.split(".")[0] not in ("seed", "dataset", "paths", "logger")}
+        return {k: v for k, v in flat(as_dict(run)) if k.split(".")[0] not in ("seed", "paths", "logger")}
 
     @staticmethod
     def text(value: Any) -> str:
@@ -163,6 +166,12 @@ def cell(run_ids: list[str], rows: dict[str, dict[str, Any]], metric: str, verdi
 def selected(row: dict[str, Any]) -> dict[str, Any]:
     """The epoch that stands."""
     return row["epochs"][row["selected_epoch"] - 1]
+
+
+def refuse_false_spread(label: tuple[str, ...], seeds: list[int], rows: list[dict[str, Any]]) -> None:
+    """A spread is over seeds of one thing on one test set. Raises UserError."""
+    if len(set(seeds)) < len(seeds) or len({row["data"]["test"]["sha256"] for row in rows}) > 1:
+        raise UserError(f"{' '.join(label)}: a seed twice, or two test sets, in one cell of the table: no spread of seeds")
 
 
 def refuse_mixture(rows: dict[str, dict[str, Any]]) -> None:

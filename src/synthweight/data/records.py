@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from .files import beside
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def _parse(line: bytes, where: str, default_id: str, labels: Sequence[str] | Non
         raise UserError(f"{where}: byte {error.start + 1} is not UTF-8: save the file as UTF-8") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: broken JSON ({error.msg} at column {error.colno})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
+        raise UserError(f"{where}: broken JSON ({str(error).split(';')[0]})") from error
     if not isinstance(row, dict):
         raise UserError(f"{where}: a JSON object is expected, not {type(row).__name__}")
     text, pair, label = _text(row, "text", where), None, row.get("label")
@@ -106,6 +109,10 @@ def _parse(line: bytes, where: str, default_id: str, labels: Sequence[str] | Non
     identity = row.get("id", default_id)
     if not isinstance(identity, (str, int)) or isinstance(identity, bool) or identity == "":
         raise UserError(f"{where}: id must be a string or an integer, is {identity!r}")
+    try:
+        "".join([str(identity), text, pair or "", label]).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: half a surrogate pair ({error.object[error.start]!r}) is no text") from error
     return Example(str(identity), text, pair, label)
 
 
@@ -123,8 +130,8 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
 def write_jsonl(path: Path, rows: Iterable[dict[str, str]]) -> None:
     """Writes beside and moves into place, so that a killed process leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    with beside.open("w", encoding="utf-8", newline="\n") as file:
+    part = beside(path)
+    with part.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    beside.replace(path)
+    part.replace(path)

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from ..errors import UserError
+from .files import beside
 from .records import Example, text_hash
 
 
@@ -90,6 +91,6 @@ def _encode(folder: Path, examples: tuple[Example, ...], max_length: int) -> dic
 
 def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(".part")
-    save_file(arrays, beside)
-    beside.replace(file)
+    part = beside(file)
+    save_file(arrays, part)
+    part.replace(file)
