@@ -39,5 +39,5 @@ class SynthweightSweeper(Sweeper):
 
         assert self.config is not None
         composer = sweep.Composer(self.config.hydra.job.config_name)
-        planned = sweep.plan(composer, self.blocks, arguments)
+        planned = sweep.plan(composer, self.blocks, [*arguments, *sweep.aside()])
         return sweep.execute(planned, self.launcher)

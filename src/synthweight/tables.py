@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
+from .llm.settings import Prompt
 from .stats import spread
 from .store import Store
 
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from .configs import Run
 
 MARKER = re.compile(r"<!-- tables (?P<command>[^>]+?) -->\n(?P<body>.*?)<!-- /tables -->", re.DOTALL)
+ALWAYS = ("trained on", "loss")
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
-def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool = False) -> str:
+def render(store: Store, runs: "list[tuple[str, Run | Prompt]]", name: str, partial: bool = False) -> str:
     """The Markdown table of a sweep: a line per source and loss, a pair of columns per dataset; % of the test set.
 
     Raises:
@@ -28,16 +30,17 @@ def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool
     if missing and not partial:
         run_id, run = missing[0]
         raise UserError(
-            f"{len(missing)} of {len(runs)} runs have no row, first {run_id} ({run.dataset.name} {run.source.name} "
-            f"{run.loss.name} seed {run.seed}): run synthweight sweep {name}, or ask for --partial"
+            f"{len(missing)} of {len(runs)} runs have no row, first {run_id} ({brief(run)}): "
+            f"run synthweight sweep {name}, or ask for --partial"
         )
     rows = {run_id: store.row(run_id) for run_id, _ in runs if store.exists(run_id)}
     refuse_mixture(rows)
-    names = distinct([run for _, run in runs])
+    names = distinct([run for _, run in runs if not isinstance(run, Prompt)])
     datasets = list(dict.fromkeys(run.dataset.name for _, run in runs))
     cells: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for run_id, run in runs:
-        cells.setdefault(names(run), {}).setdefault(run.dataset.name, []).append(run_id)
+        line = few_shot(run, names) if isinstance(run, Prompt) else names(run)
+        cells.setdefault(line, {}).setdefault(run.dataset.name, []).append(run_id)
     lines = [header(datasets, names), "|" + "---|" * (len(names.columns) + 2 * len(datasets))]
     for label, by_dataset in cells.items():
         found = [cell(by_dataset.get(dataset, []), rows, metric) for dataset in datasets for metric in METRICS]
@@ -45,12 +48,31 @@ def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool
     return "\n".join(lines)
 
 
+def brief(run: "Run | Prompt") -> str:
+    if isinstance(run, Prompt):
+        return f"{run.dataset.name} prompt {run.generator.model} seed {run.seed}"
+    return f"{run.dataset.name} {run.source.name} {run.loss.name} seed {run.seed}"
+
+
+def trained_on(run: "Run") -> str:
+    """The source; of `file` its folder and name, since several files may stand in one table."""
+    path = Path(run.source.path).parts[-2:] if run.source.name == "file" and run.source.path else ()
+    return run.source.name + (f" {'/'.join(path)}" if path else "") + (f" ({run.source.n})" if run.source.n else "")
+
+
+def few_shot(run: Prompt, names: "distinct") -> tuple[str, ...]:
+    """The line of the LLM itself: nothing is trained, so the columns of training are empty."""
+    part = f", {run.n} of test" if run.n is not None else ""
+    said = {"trained on": "–", "loss": f"{run.generator.model}, {run.shots} shots a label{part}"}
+    return tuple(said.get(column, "–") for column in names.columns)
+
+
 class distinct:
     """What tells the lines of a table apart: source and loss always, other choices where they differ."""
 
     def __init__(self, runs: "list[Run]") -> None:
         readers: dict[str, Callable[[Run], str]] = {
-            "trained on": lambda r: r.source.name + (f" ({r.source.n})" if r.source.n else ""),
+            "trained on": trained_on,
             "loss": lambda r: r.loss.name,
             "model": lambda r: r.model.name,
             "selection": lambda r: r.selection.split,
@@ -64,7 +86,7 @@ class distinct:
         self.readers = {
             key: read
             for key, read in readers.items()
-            if key in ("trained on", "loss") or (len(varied[key]) > 1 and len(by_source[key]) > sources)
+            if key in ALWAYS or (len(varied[key]) > 1 and len(by_source[key]) > sources)
         }
         self.columns = list(self.readers)
 
@@ -94,13 +116,15 @@ def selected(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_mixture(rows: dict[str, dict[str, Any]]) -> None:
-    """Rows of different device kinds or versions do not belong in one table. Raises UserError."""
+    """Trained rows of different device kinds, or versions, do not belong in one table. Raises UserError."""
     for what, read in {
         "device kinds": lambda row: row["provenance"]["device"]["kind"],
         "versions": lambda row: str(row["version"]),
     }.items():
         kinds: dict[str, str] = {}
         for run_id, row in rows.items():
+            if row.get("kind") == "prompt":  # somebody's server: its device is none that the trained rows could share
+                continue
             kinds.setdefault(read(row), run_id)
         if len(kinds) > 1:
             raise UserError(
