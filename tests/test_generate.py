@@ -314,6 +314,23 @@ def test_the_budget_stops_in_time(made, capfd):
         assert card(folder)["complete"]
 
 
+def test_a_budget_needs_a_server_that_counts(made, monkeypatch):
+    def silent(self, body, say):
+        found = document(self, body, say)
+        del found["usage"]
+        return found
+
+    document = Server.document
+    monkeypatch.setattr(Server, "document", silent)
+    with serving() as server:
+        with pytest.raises(UserError, match="reports no token usage: a budget cannot be kept"):
+            made(server, "gen", "budget=1")
+        before = len(server.asked)
+        assert before <= 4
+        _, outcome = made(server, "gen")
+    assert outcome.asked == 12 - before
+
+
 def test_near_duplicates_on_demand(made):
     def answer(body, number):
         return Say(json.dumps({"label": wanted(body), "text": f"the same eight words in a row but {fresh(body)[10]} and on"}))

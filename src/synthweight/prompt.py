@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,6 +110,8 @@ def work(
     position = {label: i for i, label in enumerate(pool.labels)}
     test = measure(answers, np.array([position[e.label] for e in examples], dtype=np.int64), pool.labels)
     journal = asker.journal
+    code = provenance.code()
+    code = code | {"versions": code["versions"] | {"openai": version("openai")}}
     record = {
         "format": FORMAT,
         "id": who.id,
@@ -130,7 +133,7 @@ def work(
         "answers": how,
         "tokens": {"prompt": journal.prompt_tokens, "completion": journal.completion_tokens},
         "cost_usd": asker.spent,
-        "provenance": provenance.code()
+        "provenance": code
         | {"device": {"kind": "server", "name": next((r.model for r in replies if r.model), None)}, "threads": None}
         | {"argv": provenance.command(sys.argv), "started": started, "finished": provenance.now()},
     }

@@ -24,7 +24,7 @@ SPELT = {  # how a server's complaint names the parameters of a feature
     "logprobs": ("logprobs",),
     "seed": ("seed",),
 }
-REFUSED = (400, 404, 405, 422, 501)  # what servers say to a parameter that they do not know
+REFUSED = (400, 422, 501)  # what servers say to a parameter that they do not know
 PASSING = (408, 409, 425, 429)  # and every 5xx but 501
 
 
@@ -60,7 +60,8 @@ class Client:
         """
         tries = 0
         while True:
-            await asyncio.sleep(max(0.0, self.not_before - time.monotonic()))
+            while (early := self.not_before - time.monotonic()) > 0:
+                await asyncio.sleep(early)
             offered = [feature for feature in request.optional if feature not in self.without]
             try:
                 async with asyncio.timeout(self.generator.timeout):  # of the whole answer: httpx would restart it at every byte
@@ -78,7 +79,7 @@ class Client:
     async def _send(self, body: Body) -> Any:
         chat = "messages" in body
         resource: Any = self.api.chat.completions if chat else self.api.completions
-        # settings decide which parameters there are, so they come as a dictionary; what only some servers know goes beside
+        # settings decide which parameters there are, so they come as a dictionary
         response = await resource.with_raw_response.create(**body)
         return json.loads(response.content)
 
@@ -114,13 +115,14 @@ class Client:
             if wait:
                 self.not_before = max(self.not_before, time.monotonic() + wait)
             return f"HTTP {status}", wait
-        if status in REFUSED and offered and not self._no_such_model(said):
-            named = [f for f in offered if any(word in said for word in SPELT[f])] or offered
-            for feature in sorted(set(named) - self.without):
+        named = [f for f in offered if any(word in said for word in SPELT[f])]
+        unknown = status == 404 or self._no_such_model(said)
+        if status in REFUSED and offered and (named or not unknown):
+            for feature in sorted(set(named or offered) - self.without):
                 self.without.add(feature)
                 self.notice(f"{who} does not take {feature} (HTTP {status}): going on without")
             return "", None
-        if status == 404 or self._no_such_model(said):
+        if unknown:
             raise UserError(f"generator.model={self.generator.model}: {who} knows no such model or address ({said})") from None
         raise UserError(f"{who} refuses the request (HTTP {status}: {said})") from None
 

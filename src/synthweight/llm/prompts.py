@@ -89,9 +89,9 @@ class Wording:
         values = {"text": example.text.strip(), "text_pair": (example.text_pair or "").strip()}
         question = templates.opening(case, "label", values)
         optional: dict[str, Body] = {}
-        common: Body = {"model": g.model, g.max_tokens_field: min(ANSWER_TOKENS, g.max_tokens)}
-        if g.temperature is not None:  # a model that takes no temperature is asked for none
-            common["temperature"] = 0.0
+        common: Body = {"model": g.model, g.max_tokens_field: g.max_tokens}
+        if g.temperature is not None:  # a model that takes no temperature thinks first, and needs the room
+            common |= {"temperature": 0.0, g.max_tokens_field: min(ANSWER_TOKENS, g.max_tokens)}
         if g.api == "completions":
             if g.logprobs is not None:
                 optional["logprobs"] = {"logprobs": g.logprobs}
