@@ -3,8 +3,9 @@
     python benchmarks/generate_overhead.py [--n 3008]
 
 Three times over the same requests: the floor (n / 16 · 50 ms, no program at all), the official client alone (16 workers
-that ask and throw the reply away), and ours (prompts, retries, journal, progress, judgement, file, card). The server is a
-process of its own; on two cores it takes time from both sides alike, so ours is held against the client alone as well.
+that ask and throw the reply away), and ours (prompts, retries, journal, progress; then judgement, file and card too).
+The server is a process of its own; on two cores it takes time from both sides alike, so ours is held against the client
+alone as well.
 """
 
 import argparse
@@ -16,12 +17,14 @@ import multiprocessing
 import os
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
 from synthweight import compose, generate
 from synthweight.configs import CONF
 from synthweight.llm import shots
+from synthweight.llm.asking import Asker
 from synthweight.llm.prompts import Request, Wording
 from synthweight.llm.settings import Generate
 
@@ -75,13 +78,25 @@ def bare(settings: Generate, requests: list[Request]) -> float:
     return asyncio.run(all_of_them())
 
 
-def ours(settings: Generate) -> float:
-    """Seconds of a whole generation, from the settings to the card."""
+def ours(settings: Generate) -> tuple[float, float]:
+    """Seconds of the asking, and of a whole generation from the settings to the card."""
+    asking: list[float] = []
+    plain = Asker.ask
+
+    def timed(self: Asker, requests: Iterable[Request], total: int) -> None:
+        start = time.perf_counter()
+        plain(self, requests, total)
+        asking.append(time.perf_counter() - start)
+
     start = time.perf_counter()
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        outcome = generate.generate(settings)
+    Asker.ask = timed  # type: ignore[method-assign]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            outcome = generate.generate(settings)
+    finally:
+        Asker.ask = plain  # type: ignore[method-assign]
     assert (outcome.kept, outcome.most_in_flight) == (settings.n, WIDTH)
-    return time.perf_counter() - start
+    return sum(asking), time.perf_counter() - start
 
 
 def main(n: int) -> None:
@@ -89,7 +104,7 @@ def main(n: int) -> None:
     server = multiprocessing.Process(target=serve, args=(port,), daemon=True)
     server.start()
     url = f"http://127.0.0.1:{port.get()}/v1"
-    times: dict[str, list[float]] = {"the official client alone": [], "synthweight generate": []}
+    times: dict[str, list[float]] = {"the official client alone": [], "ours: asking": [], "ours: with file and card": []}
     with tempfile.TemporaryDirectory() as scratch, compose.offline(CONF):
         for i in range(ROUNDS):
             settings = compose.Composer("generate").generate(
@@ -100,7 +115,8 @@ def main(n: int) -> None:
             wording, labels = Wording(settings.generator, pool), generate.labels_of(settings, pool)
             requests = [generate.request(settings, pool, wording, labels, place, 0) for place in range(n)]
             times["the official client alone"].append(bare(settings, requests))
-            times["synthweight generate"].append(ours(settings))
+            for name, seconds in zip(list(times)[1:], ours(settings), strict=True):
+                times[name].append(seconds)
     server.terminate()
     floor = n / WIDTH * LATENCY
     print(f"{n} requests, {WIDTH} in flight, a server that answers in {1000 * LATENCY:.0f} ms; {os.cpu_count()} cores; "
@@ -109,8 +125,10 @@ def main(n: int) -> None:
     for name, seconds in times.items():
         over = median(seconds) / floor - 1
         print(f"{name:28} {median(seconds):6.2f} s ({min(seconds):.2f}–{max(seconds):.2f}), {over:+.1%} to the floor")
-    pairs = [b / a - 1 for a, b in zip(*times.values(), strict=True)]
-    print(f"{'ours beside the client':28} {median(pairs):+.1%} ({min(pairs):+.1%} to {max(pairs):+.1%})")
+    alone = times["the official client alone"]
+    for name in list(times)[1:]:
+        pairs = [b / a - 1 for a, b in zip(alone, times[name], strict=True)]
+        print(f"{name + ', beside the client':44} {median(pairs):+.1%} ({min(pairs):+.1%} to {max(pairs):+.1%})")
 
 
 if __name__ == "__main__":

@@ -79,10 +79,11 @@ class Asker:
                 reply = await self.client.ask(request)
                 self.journal.append(reply)
                 self.asked += 1
-                if self.budget is not None and not reply.prompt_tokens:
-                    raise UserError(f"{self.generator.host} reports no token usage: a budget cannot be kept; go on without")
-                self.density = max(self.density, reply.prompt_tokens / max(1, request.chars))
                 self._show(1)
+                if self.budget is not None:
+                    self.density = max(self.density, reply.prompt_tokens / max(1, request.chars))
+                    if not reply.prompt_tokens:
+                        raise UserError(f"{self.generator.host} reports no token usage: a budget cannot be kept; go on without")
             except Exception as error:  # the others finish what is in flight: it is paid for
                 self.failure = self.failure or error
             finally:

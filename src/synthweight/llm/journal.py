@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,7 +78,7 @@ class Journal:
             self._file = self.path.open("a", encoding="utf-8", newline="\n")
             if self._file.tell() == 0:
                 self._file.write(json.dumps({"format": FORMAT, "settings": self.settings}, ensure_ascii=False) + "\n")
-        self._file.write(json.dumps(asdict(reply), ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(vars(reply), ensure_ascii=False) + "\n")
         self._file.flush()
         self._count(reply)
 

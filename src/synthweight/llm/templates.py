@@ -2,6 +2,7 @@
 
 import re
 import string
+from functools import lru_cache
 
 from ..errors import UserError
 
@@ -55,6 +56,7 @@ def opening(template: str, field: str, values: dict[str, str]) -> str:
     return template[: template.index(f"{{{field}}}")].format(**values).rstrip(" ")
 
 
+@lru_cache(maxsize=16)
 def pattern(template: str) -> re.Pattern[str]:
     """What an example in this form looks like: each field one line."""
     out, seen = "", set()
