@@ -73,9 +73,9 @@ def test_any_order_of_replies_gives_the_same_file(made):
         return Say("", delay=say.delay) if fresh(body)[10] in "01" else say  # some replies are bad, by their request
 
     with serving(shuffled) as server:
-        one, _ = made(server, "one", "n=30", "attempts=3")
-        two, _ = made(server, "two", "n=30", "attempts=3", "generator.concurrency=1")
-        other, _ = made(server, "other", "n=30", "attempts=3", "seed=1")
+        one, _ = made(server, "one", "n=20", "attempts=3")
+        two, _ = made(server, "two", "n=20", "attempts=3", "generator.concurrency=1")
+        other, _ = made(server, "other", "n=20", "attempts=3", "seed=1")
     assert (one / "synthetic.jsonl").read_bytes() == (two / "synthetic.jsonl").read_bytes()
     assert (one / "synthetic.jsonl").read_bytes() != (other / "synthetic.jsonl").read_bytes()
     assert card(one)["counts"]["malformed"] > 0
