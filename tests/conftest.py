@@ -101,3 +101,22 @@ def bound(settings):
             return compose.Composer("config").run([*settings, *overrides])
 
     return bind
+
+
+@pytest.fixture
+def asking(toy, tmp_path, monkeypatch):
+    """Overrides of `generate` and `prompt` that ask a server on loopback, with a key in the environment."""
+    from llm_server import KEY
+
+    monkeypatch.setenv("TEST_KEY", KEY)
+
+    def overrides(server, *more: str) -> list[str]:
+        given = {o.split("=")[0] for o in more}
+        base = [
+            "dataset=local", f"dataset.path={toy}", "generator=local", "generator.model=m", f"generator.base_url={server.url}",
+            "generator.key_env=TEST_KEY", "generator.back_off=0.01", "generator.timeout=20", "generator.concurrency=4",
+            f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={tmp_path / 'cache'}",
+        ]  # fmt: skip
+        return [o for o in base if o.split("=")[0] not in given] + list(more)
+
+    return overrides

@@ -8,17 +8,24 @@ from synthweight import compose, configs, schema, sweep
 from synthweight.configs import CONF, SWEEPS
 from synthweight.errors import UserError
 
-FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if p.name != "config.yaml")
-NEEDS = {"dataset/local.yaml": ["dataset.path=d"], "source/file.yaml": ["source.path=p"]}
+ROOTS = {"config.yaml", "generate.yaml", "prompt.yaml"}
+FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if str(p.relative_to(CONF)) not in ROOTS)
+ASKING = [file for file in FILES if file.parts[0] == "generator"]  # read by `generate` and `prompt` alone
+NEEDS = {
+    "dataset/local.yaml": ["dataset.path=d"], "source/file.yaml": ["source.path=p"],
+    "generator/local.yaml": ["generator.model=m"], "generator/local_base.yaml": ["generator.model=m"],
+}  # fmt: skip
 LAST = {"source/small_real.yaml", "source/mixed.yaml"}
 
 
 def test_the_number_of_files_is_known():
     """A folder that the test below does not read would change this number."""
-    assert len(FILES) == sum(len(schema.choices(group.name)) for group in CONF.iterdir() if group.is_dir()) == 37
+    groups = [str(folder.relative_to(CONF)) for folder in CONF.rglob("*") if folder.is_dir()]
+    assert len(FILES) == sum(len(schema.choices(group)) for group in groups) == 37 + len(ASKING) == 37 + 11
+    assert {p.name for p in CONF.glob("*.yaml")} == ROOTS
 
 
-@pytest.mark.parametrize("file", FILES, ids=str)
+@pytest.mark.parametrize("file", [file for file in FILES if file not in ASKING], ids=str)
 def test_every_file_composes_and_binds(file):
     overrides = [
         f"{file.parent}={file.stem}",
@@ -33,8 +40,30 @@ def test_every_file_composes_and_binds(file):
     assert name == file.stem
 
 
-def test_the_grammar_is_short():
-    assert len((CONF / "config.yaml").read_text().splitlines()) <= 35
+@pytest.mark.parametrize("file", ASKING, ids=str)
+def test_every_generator_and_template_composes_and_binds_with_both_roots(file):
+    overrides = [f"{file.parent}={file.stem}", *NEEDS.get(str(file), [])]
+    with compose.offline(CONF):
+        for root in ("generate", "prompt"):
+            composer = compose.Composer(root)
+            settings = composer.generate(overrides) if root == "generate" else composer.prompt(overrides)
+            chosen = settings.generator if file.parent.name == "generator" else settings.generator.prompt
+            assert chosen.name == file.stem
+
+
+@pytest.mark.parametrize("dataset", schema.choices("dataset"))
+def test_every_dataset_has_a_template(dataset):
+    with compose.offline(CONF):
+        settings = compose.Composer("prompt").prompt([f"dataset={dataset}", *NEEDS.get(f"dataset/{dataset}.yaml", [])])
+    assert settings.generator.prompt.name == dataset
+    words = settings.generator.prompt.words
+    assert settings.dataset.labels is None or set(words) == set(settings.dataset.labels)
+    assert words is None or len({word[:1] for word in words.values()}) > 1
+
+
+@pytest.mark.parametrize("root", sorted(ROOTS))
+def test_the_grammar_is_short(root):
+    assert len((CONF / root).read_text().splitlines()) <= 35
 
 
 @pytest.mark.parametrize("file", sorted(SWEEPS.glob("*.yaml")), ids=lambda p: p.stem)
@@ -46,7 +75,7 @@ def test_a_sweeps_header_holds_its_number_of_jobs(file):
         jobs = sweep.expand(sweep.blocks_of(composer), [])
         kinds = {tuple(o for o in job if not o.startswith(("seed=", "dataset="))): job for job in jobs}
         for job in kinds.values():
-            composer.run(job)
+            composer.job(job)
     assert len(jobs) == said
 
 

@@ -41,5 +41,5 @@ class SynthweightSweeper(Sweeper):
         composer = sweep.Composer(self.config.hydra.job.config_name)
         if not self.blocks and composer.config_name != "config":
             sweep.blocks_of(composer)  # a sweep's file without blocks: says so
-        planned = sweep.plan(composer, self.blocks, arguments)
+        planned = sweep.plan(composer, self.blocks, [*arguments, *sweep.aside()])
         return sweep.execute(planned, self.launcher)

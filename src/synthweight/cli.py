@@ -18,6 +18,8 @@ grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, an
   synthweight sweep demo                 runs what sweeps/demo.yaml lacks
   synthweight plan demo seed=0           says what that would be
   synthweight tables demo                prints the table of that sweep
+  synthweight generate dataset=financial generator=openai n=3000 seed=0    has an LLM write the training data
+  synthweight prompt dataset=financial generator=openai shots=8 seed=0     the LLM itself as classifier on test
 """
 
 
@@ -42,13 +44,15 @@ def parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser("sweep", help="run what a sweep file lacks")
     plan = commands.add_parser("plan", help="say what a sweep would run")
     tables = commands.add_parser("tables", help="the table of a sweep, from rows")
+    generate = commands.add_parser("generate", help="training data written by an LLM (conf/generate.yaml)")
+    prompt = commands.add_parser("prompt", help="an LLM as few-shot classifier on test (conf/prompt.yaml)")
     for command in (sweep, plan):
         command.add_argument("file", help="a name in sweeps/, or the path of a YAML file")
     tables.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file")
     tables.add_argument("--partial", action="store_true", help="show missing runs as holes instead of refusing")
     tables.add_argument("--readme", action="store_true", help="write the tables between README's markers")
     tables.add_argument("--check", action="store_true", help="fail where README differs from the rows")
-    for command in (train, sweep, plan, tables):
+    for command in (train, sweep, plan, tables, generate, prompt):
         command.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
     return top
 
@@ -107,9 +111,11 @@ def dispatch(options: argparse.Namespace) -> None:
         from . import sweep
 
         file = sweep.find(options.file)
-        hydra_app([f"--config-dir={file.parent}", f"--config-name={file.stem}", *options.overrides])
+        hydra_app([f"--config-dir={file.parent}", f"--config-name={file.stem}", *sweep.set_aside(options.overrides)])
     elif options.command == "plan":
         show_plan(options.file, options.overrides)
+    elif options.command in ("generate", "prompt"):
+        ask_llm(options.command, options.overrides)
     else:
         show_tables(options)
 
@@ -133,6 +139,22 @@ def hydra_app(arguments: list[str]) -> None:
         sys.argv = kept
     if failures:
         raise failures[0]
+
+
+def ask_llm(command: str, overrides: list[str]) -> None:
+    """Composes from the command's own root configuration, and hands over."""
+    from . import compose, configs
+
+    with compose.offline(configs.CONF):
+        composer = compose.Composer(command)
+        if command == "generate":
+            from . import generate
+
+            generate.generate(composer.generate(overrides))
+        else:
+            from . import prompt
+
+            prompt.classify(composer.prompt(overrides))
 
 
 failures: list[Exception] = []  # of a single run: Hydra would print a line of its own before it raised
@@ -169,16 +191,16 @@ def planned(file: str, overrides: list[str]) -> Any:
 
 
 def show_plan(file: str, overrides: list[str]) -> None:
-    from .identity import describe
+    from .sweep import told
 
     found = planned(file, overrides)
     first = {job.who.id for job in found.waves[0]}
     for job in found.jobs:
         state = "done" if job.done else "first" if job.who.id in first else "to do"
         added = "" if job.row else "  (a checker, no row of the table)"
-        print(f"{state:>6}  {job.who.id}  {describe(job.who.run)}{added}")
+        print(f"{state:>6}  {job.who.id}  {told(job.who.run)}{added}")
     done = sum(job.done for job in found.rows)
-    print(f"Jobs: {len(found.rows)}; done {done}, to do {sum(map(len, found.waves))} with their checkers")
+    print(f"Jobs: {len(found.rows)}; done {done}, to do {sum(map(len, found.waves)) + len(found.prompts)} with their checkers")
 
 
 def show_tables(options: argparse.Namespace) -> None:

@@ -19,8 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from . import configs, schema
 from .configs import CONF, Run
 from .errors import UserError
+from .llm.settings import NODES, ROOTS, Generate, Prompt
 
 PARSER = OverridesParser.create()
+PROMPT = "command=prompt"  # how a job says that it is none of training
 
 
 def parse(overrides: list[str]) -> list[Override]:
@@ -52,11 +54,30 @@ class Composer:
     def __init__(self, config_name: str) -> None:
         self.config_name = config_name
         self.bases: dict[tuple[str, ...], DictConfig] = {}
+        self.prompts: Composer | None = None
 
     def run(self, overrides: list[str]) -> Run:
         """The settings of one job. Raises UserError for whatever Hydra, OmegaConf or a range refuses."""
         refuse(overrides)
         return schema.bind(self.config(overrides))
+
+    def job(self, overrides: list[str]) -> Run | Prompt:
+        """The settings of a sweep's job, which may say `command=prompt` first; its paths are those of the sweep then."""
+        if overrides[:1] != [PROMPT]:
+            return self.run(overrides)
+        paths = self.config([o for o in overrides[1:] if o.startswith("paths.")]).paths
+        here = [f"paths.{key}={literal(value)}" for key, value in paths.items()]
+        if self.prompts is None:
+            self.prompts = Composer(schema.FEW_SHOT)
+        return self.prompts.prompt([*here, *overrides[1:]])
+
+    def prompt(self, overrides: list[str]) -> Prompt:
+        """The settings of one few-shot classification. Raises UserError."""
+        return schema.typed(self.config(overrides), Prompt)
+
+    def generate(self, overrides: list[str]) -> Generate:
+        """The settings of one generation. Raises UserError."""
+        return schema.typed(self.config(overrides), Generate)
 
     def config(self, overrides: list[str]) -> DictConfig:
         """What Hydra would compose for these overrides."""
@@ -207,8 +228,9 @@ def named_key(error: Exception) -> str | None:
 
 def closest(key: str) -> str | None:
     """The known key that is spelt most like this one."""
-    known = set(Run.__dataclass_fields__) | {"ablation"}
-    for group, node in configs.GROUPS.items():
+    known = {field.name for root in (Run, *ROOTS.values()) for field in dataclasses.fields(root)} | {"ablation"}
+    nodes = {**configs.GROUPS, "generator": NODES["generator"], "generator.prompt": NODES["template"]}
+    for group, node in nodes.items():
         known |= {f"{group}.{field.name}" for field in dataclasses.fields(node)}
     for strategy in schema.LOSSES.values():
         known |= {f"loss.{name}" for name in strategy.__dataclass_fields__}

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import yaml
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 VERSION = 1  # raised by hand when code changes numbers
 buildable: set[str] = set()  # materials that this process has built once
 DEFAULTS = Path(__file__).with_name("identity_defaults.yaml")
+R = TypeVar("R")  # the settings that are named: a training's, or a few-shot classification's
 
 
 @dataclass(frozen=True)
-class Identity:
+class Identity(Generic[R]):
     """A run's name and what it was made from. `checkers` are by role, "quality" and "diversity"."""
 
-    run: "Run"
+    run: R
     settings: dict[str, Any]  # what the run reads, without version, data and checkers
     data: dict[str, str]  # data hash of each split that it reads
     checkers: "dict[str, Identity]"

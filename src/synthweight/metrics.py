@@ -12,14 +12,22 @@ BINS = 15
 
 def evaluate(log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " n"], labels: tuple[str, ...]) -> dict[str, Any]:
     """Accuracy, macro F1 over **all** labels (0 for one never predicted), nll (nats), ece, and per class. Fractions 0–1."""
-    predictions = log_probs.argmax(axis=1)
+    return {
+        **judged(log_probs.argmax(axis=1), targets, labels),
+        "nll": number(-log_probs[np.arange(len(targets)), targets].astype(np.float64).mean()),
+        "ece": number(expected_calibration_error(log_probs, targets)),
+    }
+
+
+def judged(predictions: Int[ndarray, " n"], targets: Int[ndarray, " n"], labels: tuple[str, ...]) -> dict[str, Any]:
+    """Accuracy, macro F1 and per class, of predictions alone; −1 is no label's, and so wrong. nll and ece are null."""
     everything = list(range(len(labels)))
     precision, recall, f1, support = precision_recall_fscore_support(targets, predictions, labels=everything, zero_division=0.0)
     return {
         "accuracy": number((predictions == targets).mean()),
         "macro_f1": number(f1.mean()),
-        "nll": number(-log_probs[np.arange(len(targets)), targets].astype(np.float64).mean()),
-        "ece": number(expected_calibration_error(log_probs, targets)),
+        "nll": None,
+        "ece": None,
         "per_class": {
             label: {
                 "precision": number(precision[i]),

@@ -1,6 +1,6 @@
 """The border between Hydra and the rooms below: schemas go in, typed settings come out."""
 
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -8,15 +8,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .configs import CONF, GROUPS, Run
 from .errors import UserError
+from .llm.settings import NODES, ROOTS
 from .losses import LOSSES
+
+Root = TypeVar("Root")
+FEW_SHOT = "prompt_in_a_sweep"  # conf/prompt.yaml by another name, which Hydra finds wherever its main folder is
 
 
 def register() -> None:
     """Puts every schema into Hydra's ConfigStore, under `schema/` so that none is a user's choice."""
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=Run)
-    for name, node in GROUPS.items():
+    for name, node in {**GROUPS, **NODES, **ROOTS}.items():
         store.store(group="schema", name=name, node=node)
+    # Hydra looks for a primary configuration in one folder alone, and for a sweep's few-shot lines that is the sweep file's
+    store.store(name=FEW_SHOT, node=OmegaConf.load(CONF / "prompt.yaml"))
     for name, strategy in LOSSES.items():
         store.store(group="schema/loss", name=name, node=strategy)
 
@@ -32,22 +38,27 @@ def one_line(error: BaseException) -> str:
 
 
 def bind(config: DictConfig) -> Run:
+    """A composed configuration of a run: `typed` says what it raises."""
+    return typed(config, Run)
+
+
+def typed(config: DictConfig, root: type[Root]) -> Root:
     """The one border: a composed configuration as typed, range-checked settings.
 
     Raises:
         UserError: a value is missing, of the wrong type or out of its range; the key is named.
     """
     try:
-        plain = OmegaConf.masked_copy(config, [key for key in config if key in Run.__dataclass_fields__])
+        plain = OmegaConf.masked_copy(config, [str(key) for key in config if key in cast(Any, root).__dataclass_fields__])
         OmegaConf.resolve(plain)
         missing = sorted(OmegaConf.missing_keys(plain))
         if missing:
             raise UserError(f"{missing[0]} has no value: give {missing[0]}=…")
-        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), plain))
+        bound = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(root), plain))
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from error
-    assert isinstance(run, Run)
-    return run
+    assert isinstance(bound, root)
+    return bound
 
 
 def named(group: str, name: str) -> Any:

@@ -1,21 +1,25 @@
 """A sweep: expanded from blocks, planned as a whole, launched in waves, its failures listed."""
 
+import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from omegaconf import ListConfig, OmegaConf
 
-from . import identity
-from .compose import Composer, parse
+from . import identity, prompt
+from .compose import PROMPT, Composer, parse
 from .configs import SWEEPS, Run
 from .errors import CheckerFailed, SweepFailed, UserError
 from .identity import Identity, describe
+from .llm.settings import Prompt
 from .store import Store
 
+COMMANDS: dict[str, type] = {"train": Run, "prompt": Prompt}  # what a block may be of
+ASIDE = "SYNTHWEIGHT_ASIDE"  # overrides that only `prompt` knows: Hydra would refuse them before our sweeper saw them
 JOBS = "SYNTHWEIGHT_JOBS"  # the environment carries the number of jobs to a launcher's processes
 Block = dict[str, Any]
 
@@ -28,6 +32,11 @@ class Job:
     overrides: list[str]
     row: bool
     done: bool
+
+    @property
+    def prompt(self) -> bool:
+        """Whether it is the LLM itself that classifies: nothing is trained, and Hydra's launcher has no part in it."""
+        return isinstance(self.who.run, Prompt)
 
 
 @dataclass
@@ -46,8 +55,13 @@ class Planned:
     def waves(self) -> list[list[Job]]:
         """What is to do: the checkers of others, then the rest."""
         wanted = {checker.id for job in self.jobs for checker in job.who.checkers.values()}
-        todo = [job for job in self.jobs if not job.done]
+        todo = [job for job in self.jobs if not job.done and not job.prompt]
         return [[j for j in todo if j.who.id in wanted], [j for j in todo if j.who.id not in wanted]]
+
+    @property
+    def prompts(self) -> list[Job]:
+        """Few-shot classifications that are to do."""
+        return [job for job in self.jobs if job.prompt and not job.done]
 
 
 def find(name: str) -> Path:
@@ -62,20 +76,52 @@ def find(name: str) -> Path:
 def expand(blocks: Sequence[Block], arguments: Sequence[str]) -> list[list[str]]:
     """The jobs of a list of blocks as override lists, equal ones united, in order.
 
-    An override on the command line replaces its key in every block that has it and is added to the others.
+    An override on the command line replaces its key in every block that has it and is added to the others; where the
+    blocks are of several commands, it goes to those whose command knows its key. The jobs of a block with
+    `command: prompt` begin with `command=prompt`.
 
     Raises:
-        UserError: an override that Hydra's grammar does not know, or a block with a value that it repeats.
+        UserError: an override that Hydra's grammar does not know, a block with a value that it repeats or of a command
+            that there is not.
     """
     given = {o.key_or_group: o for o in parse(list(arguments))}
+    commands = [command_of(block) for block in blocks or [{}]]
     jobs: dict[tuple[str, ...], list[str]] = {}
-    for block in blocks or [{}]:
-        axes = {key: values(f"{key}={value_text(value)}") for key, value in block.items()}
+    for command, block in zip(commands, blocks or [{}], strict=True):
+        axes = {"command": [PROMPT]} if command == "prompt" else {}
+        axes |= {key: values(f"{key}={value_text(value)}") for key, value in block.items() if key != "command"}
         for key, override in given.items():
-            axes[key] = values(str(override.input_line))
+            if command in takers(key, commands):
+                axes[key] = values(str(override.input_line))
         for combination in product(*axes.values()):
             jobs.setdefault(tuple(sorted(combination)), list(combination))
     return list(jobs.values())
+
+
+def command_of(block: Block) -> str:
+    command = str(block.get("command", "train"))
+    if command not in COMMANDS:
+        raise UserError(f"command={command}: a block's command is {' or '.join(COMMANDS)}")
+    return command
+
+
+def set_aside(arguments: Sequence[str]) -> list[str]:
+    """The overrides of a sweep that Hydra itself may see; those that only `prompt` knows wait in the environment."""
+    strange = [str(o.input_line) for o in parse(list(arguments)) if takers(o.key_or_group, list(COMMANDS)) == {"prompt"}]
+    os.environ[ASIDE] = json.dumps(strange)
+    return [line for line in arguments if line not in strange]
+
+
+def aside() -> list[str]:
+    """What `set_aside` kept back, once."""
+    return list(json.loads(os.environ.pop(ASIDE, "[]")))
+
+
+def takers(key: str, commands: Sequence[str]) -> set[str]:
+    """The commands that an override is for: those that know its key; where none does, all (they will say so)."""
+    top = key.split(".")[0].split("/")[0]
+    knowing = {command for command in commands if top in {f.name for f in fields(COMMANDS[command])}}
+    return knowing or set(commands)
 
 
 def value_text(value: Any) -> str:
@@ -117,9 +163,9 @@ def plan(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) 
     added: dict[str, Job] = {}
     store: Store | None = None
     for overrides in expand(blocks, arguments):
-        run = composer.run(overrides)
+        run = composer.job(overrides)
         store = store or Store(run.paths.outputs)
-        who = identity.of(run)
+        who: Identity[Any] = prompt.identify(run) if isinstance(run, Prompt) else identity.of(run)
         found.setdefault(who.id, Job(who, overrides, row=True, done=store.exists(who.id)))
         if not found[who.id].done:
             for checker in who.checkers.values():
@@ -138,7 +184,7 @@ def execute(planned: Planned, launcher: Any) -> list[Any]:
     Raises:
         SweepFailed: at least one run failed.
     """
-    todo = sum(map(len, planned.waves))
+    todo = sum(map(len, planned.waves)) + len(planned.prompts)
     done = sum(job.done for job in planned.rows)
     print(f"{len(planned.rows)} runs: {done} done, {todo} to do (checkers that others need come first)", flush=True)
     if not todo:
@@ -146,8 +192,14 @@ def execute(planned: Planned, launcher: Any) -> list[Any]:
         return []
     os.environ[JOBS] = str(todo)
     results: list[Any] = []
-    failed: dict[str, tuple[Run, BaseException]] = {}
+    failed: dict[str, tuple[Run | Prompt, BaseException]] = {}
     number = 0
+    for job in planned.prompts:
+        try:
+            prompt.classify(job.who.run, progress(number))
+        except Exception as error:
+            failed[job.who.id] = (job.who.run, error)
+        number += 1
     for wave in planned.waves:
         ready = [job for job in wave if not blocked(planned.store, job, failed)]
         if not ready:
@@ -160,7 +212,7 @@ def execute(planned: Planned, launcher: Any) -> list[Any]:
         results += returns
     if failed:
         listed = "\n".join(
-            f"  {describe(run)}: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
+            f"  {told(run)}: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
             f" ({planned.store.run_folder(run_id) / 'failed.json'})"
             for run_id, (run, e) in failed.items()
         )
@@ -168,7 +220,12 @@ def execute(planned: Planned, launcher: Any) -> list[Any]:
     return results
 
 
-def blocked(store: Store, job: Job, failed: dict[str, tuple[Run, BaseException]]) -> bool:
+def told(run: Run | Prompt) -> str:
+    """A job of either command in a few words."""
+    return prompt.describe(run) if isinstance(run, Prompt) else describe(run)
+
+
+def blocked(store: Store, job: Job, failed: dict[str, tuple[Run | Prompt, BaseException]]) -> bool:
     """Whether a run cannot begin because its checker failed in this sweep; it is recorded as failed because of it."""
     for role, checker in job.who.checkers.items():
         if checker.id in failed:

@@ -15,6 +15,7 @@ from .compare import LEGEND, Method, Verdict
 from .compose import flat
 from .configs import ROOT, as_dict
 from .errors import UserError
+from .llm.settings import Prompt
 from .stats import spread
 from .store import Store
 
@@ -26,7 +27,7 @@ PAPER = ROOT / "docs" / "paper_numbers.csv"
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
-def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool = False) -> str:
+def render(store: Store, runs: "list[tuple[str, Run | Prompt]]", name: str, partial: bool = False) -> str:
     """The Markdown table of a sweep: a line per source and loss, columns per dataset; % of the test set.
 
     With two seeds or more, differences are tested and the legend says how. The paper's number stands beside ours.
@@ -39,16 +40,18 @@ def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool
     if missing and not partial:
         run_id, run = missing[0]
         raise UserError(
-            f"{len(missing)} of {len(runs)} runs have no row, first {run_id} ({run.dataset.name} {run.source.name} "
-            f"{run.loss.name} seed {run.seed}): run synthweight sweep {name}, or ask for --partial"
+            f"{len(missing)} of {len(runs)} runs have no row, first {run_id} ({brief(run)}): "
+            f"run synthweight sweep {name}, or ask for --partial"
         )
     rows = {run_id: store.row(run_id) for run_id, _ in runs if store.exists(run_id)}
     refuse_mixture(rows)
-    names = Lines([run for _, run in runs])
+    names = Lines([run for _, run in runs if not isinstance(run, Prompt)])
     datasets = list(dict.fromkeys(run.dataset.name for _, run in runs))
-    cells: dict[tuple[str, ...], dict[str, list[tuple[str, Run]]]] = {}
+    cells: dict[tuple[str, ...], dict[str, list[tuple[str, Run | Prompt]]]] = {}
     for run_id, run in runs:
-        cells.setdefault(names(run), {}).setdefault(run.dataset.name, []).append((run_id, run))
+        cells.setdefault(few_shot(run, names) if isinstance(run, Prompt) else names(run), {}).setdefault(
+            run.dataset.name, []
+        ).append((run_id, run))
     for label, by_dataset in cells.items():
         for here in by_dataset.values():
             refuse_false_spread(label, [run.seed for _, run in here], [rows[i] for i, _ in here if i in rows])
@@ -62,15 +65,35 @@ def render(store: Store, runs: "list[tuple[str, Run]]", name: str, partial: bool
             ids = [run_id for run_id, _ in here]
             line += [cell(ids, rows, metric, verdicts[dataset].get((label, metric), Verdict())) for metric in METRICS]
             if dataset in published:
-                line.append(published[dataset].get((here[0][1].source.name, here[0][1].loss.name), "–") if here else "–")
+                line.append(published[dataset].get(published_as(here[0][1]), "–") if here else "–")
         out.append("| " + " | ".join(line) + " |")
     return "\n".join(out + (["", LEGEND] if any(verdicts.values()) else []))
 
 
+def brief(run: "Run | Prompt") -> str:
+    if isinstance(run, Prompt):
+        return f"{run.dataset.name} prompt {run.generator.model} seed {run.seed}"
+    return f"{run.dataset.name} {run.source.name} {run.loss.name} seed {run.seed}"
+
+
+def few_shot(run: Prompt, names: "Lines") -> tuple[str, ...]:
+    """The line of the LLM itself: nothing is trained, so the columns of training are empty."""
+    part = f", {run.n} of test" if run.n is not None else ""
+    said = {"loss": f"{run.generator.model}, {run.shots} shots a label{part}"}
+    return tuple(said.get(column, "–") for column in names.columns)
+
+
+def published_as(run: "Run | Prompt") -> tuple[str, str]:
+    """How the paper's table calls a line: what it is trained on, and the method."""
+    return ("none", "few_shot_llm") if isinstance(run, Prompt) else (run.source.name, run.loss.name)
+
+
 def judge(
-    store: Store, rows: dict[str, dict[str, Any]], lines: "dict[tuple[str, ...], list[tuple[str, Run]]]"
+    store: Store, rows: dict[str, dict[str, Any]], every: "dict[tuple[str, ...], list[tuple[str, Run | Prompt]]]"
 ) -> dict[tuple[tuple[str, ...], str], Verdict]:
-    """The verdicts on one dataset's lines; none where fewer than two seeds, or not the same ones, are there for all."""
+    """The verdicts on one dataset's trained lines; none where fewer than two seeds, or not the same ones, are there for all."""
+    trained = {label: [(i, run) for i, run in line if not isinstance(run, Prompt)] for label, line in every.items()}
+    lines = {label: line for label, line in trained.items() if line}
     seeds = [sorted(run.seed for run_id, run in line if run_id in rows) for line in lines.values()]
     if len(lines) < 2 or any(s != seeds[0] for s in seeds) or len(seeds[0]) < 2:
         return {}
@@ -182,6 +205,8 @@ def refuse_mixture(rows: dict[str, dict[str, Any]]) -> None:
     }.items():
         kinds: dict[str, str] = {}
         for run_id, row in rows.items():
+            if row.get("kind") == "prompt":  # somebody's server: its device is none that the trained rows could share
+                continue
             kinds.setdefault(read(row), run_id)
         if len(kinds) > 1:
             raise UserError(

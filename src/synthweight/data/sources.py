@@ -1,7 +1,7 @@
 """What a run trains on, chooses its epoch by, and is tested on: read, drop, subset, join, corrupt. In that order."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
@@ -11,7 +11,18 @@ from . import benchmarks, corruption
 from .records import Example, Split, overlap_key, text_hash
 
 if TYPE_CHECKING:
-    from ..configs import Run
+    from ..configs import Dataset, Paths, Run, Source
+
+
+class Reads(Protocol):
+    """What the splits of a command depend on: a run, a generation, a few-shot classification."""
+
+    @property
+    def dataset(self) -> "Dataset": ...
+    @property
+    def source(self) -> "Source": ...
+    @property
+    def paths(self) -> "Paths": ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ def splits_read(source: str) -> list[str]:
     return [*sides, "small_real", "test"]
 
 
-def load_splits(run: "Run") -> dict[str, Split]:
+def load_splits(run: Reads) -> dict[str, Split]:
     """The splits of a run, checked against each other.
 
     Raises:

@@ -1,0 +1,125 @@
+"""From examples to requests: the messages, and the parameters that a server may not know."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..data.records import Example
+from ..errors import UserError
+from . import templates
+
+if TYPE_CHECKING:
+    from .settings import Generator, Template
+    from .shots import Pool
+
+ANSWER_TOKENS = 16  # of a classification: a label's word, with room for quotes
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question. `optional`: parameters by feature, left out one after the other where a server refuses them."""
+
+    key: str
+    body: Body
+    optional: dict[str, Body]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    @property
+    def chars(self) -> int:
+        """The length of what is sent as text."""
+        return len(json.dumps(self.body.get("messages", self.body.get("prompt")), ensure_ascii=False))
+
+
+class Wording:
+    """A task in a generator's words, for the labels of a dataset."""
+
+    def __init__(self, generator: "Generator", pool: "Pool") -> None:
+        self.generator, self.template, self.labels = generator, generator.prompt, pool.labels
+        self.words = words(self.template, self.labels)
+        self.pairs = pool.pairs
+        name = f"generator.prompt={self.template.name}"
+        for key in ("example", "case"):
+            if templates.is_pair(getattr(self.template, key)) != pool.pairs:
+                what = "is for pairs, and the data has none" if not pool.pairs else "has no {text_pair}, and the data has pairs"
+                raise UserError(f"{name}: {key} {what}: name another, as generator/prompt=general_pair or general")
+        listed = ", ".join(self.words.values())
+        self.fields = {"task": self.template.task, "labels": listed}
+
+    def shown(self, template: str, examples: Sequence[Example]) -> str:
+        return "\n\n".join(templates.fill(template, self.words[e.label], e.text, e.text_pair) for e in examples)
+
+    def write(self, key: str, label: str, examples: Sequence[Example], seed: int) -> Request:
+        """A request for one new example of a label."""
+        word, g = self.words[label], self.generator
+        shown = self.shown(self.template.example, examples)
+        optional: dict[str, Body] = {"seed": {"seed": seed}} if g.seeded else {}
+        sampling = {k: v for k, v in (("temperature", g.temperature), ("top_p", g.top_p)) if v is not None}
+        common: Body = {"model": g.model, g.max_tokens_field: g.max_tokens, **sampling}
+        if g.api == "completions":
+            prompt = joined(self.template.write_base.format(**self.fields), shown, self.opening(label))
+            return Request(key, {**common, "prompt": prompt, "stop": ["\n\n"]}, optional)
+        text = self.template.write_chat.format(**self.fields, label=word, examples=shown)
+        if g.structured:
+            schema = {"name": "example", "strict": True, "schema": self.schema()}
+            optional["structured"] = {"response_format": {"type": "json_schema", "json_schema": schema}}
+        return Request(key, {**common, "messages": [{"role": "user", "content": text}]}, optional)
+
+    def opening(self, label: str) -> str:
+        """Where a completion goes on from: the example's beginning, with its label. Nothing for a chat."""
+        if self.generator.api == "chat":
+            return ""
+        return templates.opening(self.template.example, "text", {"label": self.words[label]})
+
+    def schema(self) -> Body:
+        """The JSON schema of one example. Any label is allowed, so that a wrong one shows."""
+        fields = {"label": {"type": "string", "enum": list(self.words.values())}, "text": {"type": "string"}}
+        if self.pairs:
+            fields["text_pair"] = {"type": "string"}
+        return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+    def classify(self, key: str, example: Example, shots: Sequence[Example]) -> Request:
+        """A request for the label of one text, greedy, with the probabilities of the first token where there are any."""
+        g, case = self.generator, self.template.case
+        values = {"text": example.text.strip(), "text_pair": (example.text_pair or "").strip()}
+        question = templates.opening(case, "label", values)
+        optional: dict[str, Body] = {}
+        common: Body = {"model": g.model, g.max_tokens_field: g.max_tokens}
+        if g.temperature is not None:  # a model that takes no temperature thinks first, and needs the room
+            common |= {"temperature": 0.0, g.max_tokens_field: min(ANSWER_TOKENS, g.max_tokens)}
+        if g.api == "completions":
+            if g.logprobs is not None:
+                optional["logprobs"] = {"logprobs": g.logprobs}
+            prompt = joined(self.template.classify_base.format(**self.fields), self.shown(case, shots), question)
+            return Request(key, {**common, "prompt": prompt, "stop": ["\n"]}, optional)
+        if g.logprobs is not None:
+            optional["logprobs"] = {"logprobs": True, "top_logprobs": g.logprobs}
+        messages = [{"role": "system", "content": self.template.classify_chat.format(**self.fields)}]
+        for shot in shots:
+            before = {"text": shot.text.strip(), "text_pair": (shot.text_pair or "").strip()}
+            messages.append({"role": "user", "content": templates.opening(case, "label", before)})
+            messages.append({"role": "assistant", "content": self.words[shot.label]})
+        messages.append({"role": "user", "content": question})
+        return Request(key, {**common, "messages": messages}, optional)
+
+
+def words(template: "Template", labels: tuple[str, ...]) -> dict[str, str]:
+    """The word that stands for each label. Raises UserError where one lacks a word, or two share one."""
+    name = f"generator.prompt={template.name}: words"
+    if template.words is None:
+        return {label: label for label in labels}
+    if set(template.words) != set(labels):
+        raise UserError(f"{name} are for {', '.join(sorted(template.words))}, the data has {', '.join(labels)}")
+    out = {label: template.words[label] for label in labels}
+    if len({word.casefold() for word in out.values()}) < len(out):
+        raise UserError(f"{name} must differ from each other: {', '.join(out.values())}")
+    return out
+
+
+def joined(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)

@@ -1,0 +1,138 @@
+"""Templates, parsing, figures: the parts of the LLM room that need no server."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from synthweight.data.records import Example
+from synthweight.errors import UserError
+from synthweight.llm import card, parsing, templates
+from synthweight.llm.client import first_token, retry_after
+
+EXAMPLE = "Label: {label}\nText: {text}"
+PAIR = "Same: {label}\nSentence 1: {text}\nSentence 2: {text_pair}"
+WORDS = {"irony": "ironic", "non_irony": "not ironic"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ('{"label": "a", "text": "x y"}', ("x y", "a")),
+        ('```json\n{"text": "x {y}", "label": "a"}\n```', ("x {y}", "a")),
+        ('Sure, {here} it is: {"text": "x\ny"} Enjoy!', ("x\ny", None)),
+        ("<think>{\"text\": \"no\"}</think>\nlabel: a\ntext: x", ("x", "a")),
+        ("Label: a\n\nText:   x  \nLabel: b", ("x", "a")),
+        ('{"text": "x"', None),
+        ('{"text": ""}', None),
+        ('{"text": 5}', None),
+        ('["x"]', None),
+        ("", None),
+        ("A text alone.", None),
+    ],
+)  # fmt: skip
+def test_an_example_in_a_reply(reply, expected):
+    found = parsing.written(reply, "", EXAMPLE, pairs=False)
+    assert (found and (found.text, found.label)) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [(" x\nSentence 2: y\n\nSame: yes", ("x", "y")), ("x\nSentence 2: y", ("x", "y")), (" x", None), (" x\n\n", None)],
+)
+def test_a_completion_goes_on_from_its_opening(reply, expected):
+    found = parsing.written(reply, "Same: no\nSentence 1:", PAIR, pairs=True)
+    assert (found and (found.text, found.text_pair)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("ironic", "irony"),
+        (" Not ironic.\n", "non_irony"),
+        ('"ironic"', "irony"),
+        ("The tweet is ironic", "irony"),
+        ("It is not ironic", None),  # both words are in it
+        ("ironically", None),
+        ("", None),
+        ("<think>ironic?</think>not ironic", "non_irony"),
+    ],
+)
+def test_a_label_in_an_answer(answer, label):
+    assert parsing.answered(answer, WORDS) == label
+
+
+def test_log_probabilities_of_labels():
+    words = {"a": "alpha", "b": "beta", "g": "gamma"}
+    found = parsing.log_probs({" alpha": math.log(0.5), "Al": math.log(0.1), " be": math.log(0.2), "x": math.log(0.1)}, words)
+    assert [math.exp(p) for p in found] == pytest.approx([0.6 / 0.85, 0.2 / 0.85, 0.05 / 0.85])
+    assert parsing.log_probs({"the": -0.1}, words) is None
+    assert parsing.log_probs({}, words) is None
+    clash = {"x": "neutral", "y": "negative"}
+    assert parsing.log_probs({" ne": math.log(0.9), " neg": math.log(0.05)}, clash) is None
+    assert parsing.log_probs({" ne": math.log(0.01), " neg": math.log(0.9)}, clash) is not None
+
+
+def test_first_tokens_in_three_forms():
+    top = {" a": -0.1, " b": -2.0}
+    chat = {"content": [{"token": " a", "top_logprobs": [{"token": t, "logprob": p} for t, p in top.items()]}]}
+    plain = {"tokens": ["\n", " a"], "top_logprobs": [{"\n": -0.5}, top]}
+    assert first_token(chat) == first_token(plain) == top  # llama.cpp's completions have the form of chat
+    for nothing in (None, {}, {"content": None}, {"content": []}, {"tokens": ["a"], "top_logprobs": None}):
+        assert first_token(nothing) is None
+
+
+def test_retry_after():
+    def said(**headers):
+        return retry_after(type("R", (), {"headers": headers})())
+
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert said(**{"retry-after": "2.5"}) == 2.5
+    assert said(**{"retry-after-ms": "40"}) == 0.04
+    assert 25 < said(**{"retry-after": soon}) <= 30
+    assert [said(**{"retry-after": x}) for x in ("soon", "", "-3")] == [0, 0, 0]
+    assert said() == retry_after(None) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "template", "error"),
+    [
+        ("example", "{label} {text} {x}", r"unknown field \{x\}"),
+        ("example", "{label} {text.__class__}", r"unknown field \{text.__class__\}"),
+        ("example", "{label} {text} {}", r"unknown field \{\}"),
+        ("example", "{label} {text:>{task}}", "no format"),
+        ("example", "{text} {label}", "must come first"),
+        ("example", "{label}", "must both be in it"),
+        ("case", "{label} {text}", "must end with"),
+        ("case", "{text} {label}.", "must end with"),
+        ("write_chat", "{", "not a template"),
+        ("write_base", "{label}", r"unknown field \{label\}: there are \{task\}, \{labels\}"),
+    ],
+)
+def test_templates_that_cannot_be_filled(key, template, error):
+    with pytest.raises(UserError, match=f"generator.prompt.{key}: .*{error}"):
+        templates.check(f"generator.prompt.{key}", template, templates.FIELDS[key])
+
+
+def test_texts_with_braces_stay_as_they_are():
+    assert templates.fill(EXAMPLE, "a", " {task} {0} ", None) == "Label: a\nText: {task} {0}"
+    found = parsing.written(templates.fill(EXAMPLE, "a", "{b}", None), "", EXAMPLE, pairs=False)
+    assert found is not None
+    assert (found.text, found.label) == ("{b}", "a")
+
+
+def test_figures_by_hand():
+    texts = [["a", "b", "c"], ["a", "b", "d"]]
+    assert card.distinct(texts, 1) == round(4 / 6, 4)
+    assert card.distinct(texts, 2) == round(3 / 4, 4)
+    one = (2 / 3 * 1 / 2 * 1 / 2) ** (1 / 3)  # unigrams 2 of 3, bigrams 1 of 2, the one trigram smoothed; equal lengths
+    assert card.self_bleu(texts) == pytest.approx(one, abs=1e-4)
+    assert card.self_bleu([["a", "b"], ["a", "b"], ["a", "b"]]) == 1
+    assert card.self_bleu([["a"]]) is None
+    short = [["a"], ["a", "b", "c"]]
+    brief, long = math.exp(1 - 3), (1 / 3 * 1 / 4 * 1 / 2) ** (1 / 3)
+    assert card.self_bleu(short) == pytest.approx((brief + long) / 2, abs=1e-4)
+    empty = card.figures([])
+    assert (empty["words"], empty["distinct_1"], empty["self_bleu_4"], empty["labels"]) == (None, None, None, {})
+    assert card.figures([Example("0", "A b", "c", "x")])["words"] == {"mean": 3, "median": 3, "p95": 3}
