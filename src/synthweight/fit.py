@@ -1,5 +1,6 @@
 """One training: a network, a strategy and tokens in; epochs, the chosen one and its weights out."""
 
+import gc
 import logging
 import signal
 import warnings
@@ -114,6 +115,7 @@ def fit(
     if classifier.best_state is not None and classifier.selected != epochs - 1:
         classifier.network.load_state_dict(classifier.best_state)
     classifier.network.eval()
+    gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
     model.release_memory()
     return Fitted(classifier.network, classifier.epochs, classifier.selected, int(classifier.hits), classifier.seconds)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import gc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -66,6 +65,5 @@ def release_memory() -> None:
     Batches of changing shapes leave holes that glibc keeps: without this a sweep's process grows to more than twice
     what a run needs (2.5 against 1.2 GB with MiniLM).
     """
-    gc.collect()
     with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc: nothing to do
         ctypes.CDLL(None).malloc_trim(0)
