@@ -20,6 +20,8 @@ with install_import_hook(["synthweight.losses", "synthweight.metrics"], "beartyp
 
 from synthweight import compose
 
+# the command as a program; a shell that runs tests in the background makes its children ignore Ctrl-C
+CLI = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from synthweight.cli import main; main()"
 WORDS = {
     "negative": ["bad", "broken", "awful", "poor", "worst", "useless", "noisy", "refund"],
     "neutral": ["box", "cable", "manual", "size", "button", "colour", "page", "screen"],

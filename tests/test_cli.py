@@ -10,7 +10,7 @@ from shutil import copytree
 
 import pytest
 
-from conftest import write
+from conftest import CLI, write
 from synthweight.store import Store
 from test_sweep import run_cli
 
@@ -20,9 +20,8 @@ def outputs(settings) -> Path:
 
 
 def process(*arguments: str, **kwargs) -> subprocess.Popen:
-    code = "from synthweight.cli import main; main()"
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+        [sys.executable, "-c", CLI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
     )
 
 

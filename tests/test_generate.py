@@ -14,7 +14,7 @@ from shutil import copytree
 
 import pytest
 
-from conftest import write
+from conftest import CLI, write
 from llm_server import KEY, Say, Server, fresh, obliging, serving, wanted
 from synthweight import compose, generate
 from synthweight.data.records import read_jsonl
@@ -161,11 +161,10 @@ def test_killed_at_any_moment_it_asks_only_for_what_is_missing(made, asking, tmp
     with serving() as server:
         whole, _ = made(server, "whole", "n=40")
     with serving(slow) as server:
-        code = "from synthweight.cli import main; main()"
         command = asking(server, "n=40", "shots=3", f"out={tmp_path / 'gen'}")
         environment = {**os.environ, "TEST_KEY": KEY}
         running = subprocess.Popen(
-            [sys.executable, "-c", code, "generate", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            [sys.executable, "-c", CLI, "generate", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )
         journal = tmp_path / "gen" / "journal.jsonl"
         while not journal.is_file() or journal.read_bytes().count(b"\n") < 12:

@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     tables.add_argument("--partial", action="store_true", help="show missing runs as holes instead of refusing")
     tables.add_argument("--readme", action="store_true", help="write the tables between README's markers")
     tables.add_argument("--check", action="store_true", help="fail where README differs from the rows")
+    generate.add_argument("--budget", metavar="DOLLARS", help="stop before this is spent; the same as budget=DOLLARS")
     for command in (train, sweep, plan, tables, generate, prompt):
         command.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
     return top
@@ -115,7 +116,8 @@ def dispatch(options: argparse.Namespace) -> None:
     elif options.command == "plan":
         show_plan(options.file, options.overrides)
     elif options.command in ("generate", "prompt"):
-        ask_llm(options.command, options.overrides)
+        budget = [f"budget={options.budget}"] if getattr(options, "budget", None) is not None else []
+        ask_llm(options.command, [*options.overrides, *budget])
     else:
         show_tables(options)
 

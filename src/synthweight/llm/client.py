@@ -139,7 +139,7 @@ class Client:
         usage = found.get("usage") or {}
         return Reply(
             key=request.key,
-            text=self.scrub(text if isinstance(text, str) else ""),
+            text=self.scrub(text if isinstance(text, str) else "").encode(errors="replace").decode(),  # half a surrogate pair
             finish=choice.get("finish_reason"),
             model=self._served_as(found.get("model")),
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
