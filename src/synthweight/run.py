@@ -171,12 +171,15 @@ def table(material: sources.Material, fitted: fit.Fitted, own: np.ndarray | None
 def save_model(network: Any, encoder: Path, folder: Path) -> None:
     """A Hugging Face folder with the tokenizer, whole or not at all."""
     part = beside(folder)
-    network.save_pretrained(part)
-    for name in encoders.TOKENIZER_FILES:
-        if (encoder / name).is_file():
-            copy2(encoder / name, part / name)
-    rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    try:
+        network.save_pretrained(part)
+        for name in encoders.TOKENIZER_FILES:
+            if (encoder / name).is_file():
+                copy2(encoder / name, part / name)
+        rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        rmtree(part, ignore_errors=True)  # of a disk that was full, half a model
 
 
 class Stopwatch:
