@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from conftest import write
-from synthweight.data import benchmarks, hub, product_reviews, records, sources
-from synthweight.data.records import Example, Split, data_hash, overlap_key, read_jsonl, text_hash
+from synthweight.data import benchmarks, hub, product_reviews, sources
+from synthweight.data.records import Example, data_hash, overlap_key, read_jsonl, text_hash
 from synthweight.errors import UserError
 
 ROWS = [{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}]
@@ -278,12 +278,7 @@ def from_hub(bound, monkeypatch, folder, dataset, *overrides):
         return sources.load_splits(run)
 
 
-@pytest.fixture
-def settings_of_hub(settings):
-    return [s for s in settings if not s.startswith("dataset")]
-
-
-def test_financial_from_the_hub(bound, settings, monkeypatch, tmp_path):
+def test_financial_from_the_hub(bound, monkeypatch, tmp_path):
     folder = hub_like(tmp_path / "hub", "financial", {"train": 4846})
     splits = from_hub(bound, monkeypatch, folder, "financial")
     assert {name: len(s.examples) for name, s in splits.items()} == {
@@ -338,8 +333,3 @@ def test_paths_data_comes_before_the_projects_own(bound, toy, tmp_path):
     none = "dataset.sha256={small_real: null, large_real: null, test: null, synthetic: null}"
     splits = sources.load_splits(bound("dataset=product_reviews", "dataset.path=null", f"paths.data={tmp_path / 'd'}", none))
     assert len(splits["synthetic"].examples) == 96
-
-
-def test_splits_are_plain_values():
-    assert Split("s", (), "", "").examples == ()
-    assert records.Example("1", "a", None, "x").kind == "original"
