@@ -181,3 +181,12 @@ def test_two_datasets_are_no_spread_of_seeds(made, bound, toy):
     store.place(row("ce1", 0.5, sha="other"), parquet())
     with pytest.raises(UserError, match="two test sets, in one cell"):
         tables.render(store, [("ce0", bound()), ("ce1", bound("seed=1"))], "demo")
+
+
+def test_a_seed_that_all_lines_lack_leaves_the_others_compared(made):
+    store, runs = made
+    for loss in ("ce", "dimp"):
+        store.json_path(f"{loss}1").unlink()
+    table = tables.render(store, runs, "demo", partial=True)
+    assert "**51.0 ± 1.4** (n = 2) [1 missing]" in table
+    assert compare.LEGEND in table

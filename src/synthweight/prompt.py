@@ -1,5 +1,6 @@
 """The LLM itself as classifier on test, few-shot: a row like any other, with no training in it."""
 
+import shlex
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -81,7 +82,7 @@ def classify(settings: "Prompt", progress: str = "") -> str:
             work(settings, who, store, name, pool, wording, examples, asker)
             store.clear_failure(who.id)
         except Exception as error:
-            store.fail(who.id, error, " ".join(provenance.command()))
+            store.fail(who.id, error, shlex.join(provenance.command()))
             raise
     return who.id
 

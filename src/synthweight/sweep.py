@@ -13,7 +13,7 @@ from omegaconf import ListConfig, OmegaConf
 from . import identity, prompt
 from .compose import PROMPT, Composer, parse
 from .configs import SWEEPS, Run
-from .errors import CheckerFailed, SweepFailed, UserError
+from .errors import CheckerFailed, SweepFailed, UserError, first_line
 from .identity import Identity, describe
 from .llm.settings import Prompt
 from .store import Store
@@ -62,6 +62,11 @@ class Planned:
     def prompts(self) -> list[Job]:
         """Few-shot classifications that are to do."""
         return [job for job in self.jobs if job.prompt and not job.done]
+
+    @property
+    def todo(self) -> int:
+        """How many jobs are to do, added checkers included."""
+        return sum(map(len, self.waves)) + len(self.prompts)
 
 
 def find(name: str) -> Path:
@@ -184,7 +189,7 @@ def execute(planned: Planned, launcher: Any) -> list[Any]:
     Raises:
         SweepFailed: at least one run failed.
     """
-    todo = sum(map(len, planned.waves)) + len(planned.prompts)
+    todo = planned.todo
     done = sum(job.done for job in planned.rows)
     print(f"{len(planned.rows)} runs: {done} done, {todo} to do (checkers that others need come first)", flush=True)
     if not todo:
@@ -212,8 +217,7 @@ def execute(planned: Planned, launcher: Any) -> list[Any]:
         results += returns
     if failed:
         listed = "\n".join(
-            f"  {told(run)}: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
-            f" ({planned.store.run_folder(run_id) / 'failed.json'})"
+            f"  {told(run)}: {type(e).__name__}: {first_line(e)} ({planned.store.run_folder(run_id) / 'failed.json'})"
             for run_id, (run, e) in failed.items()
         )
         raise SweepFailed(f"{len(failed)} of {todo} runs failed; the others are done:\n{listed}")

@@ -92,9 +92,9 @@ def judge(
     store: Store, rows: dict[str, dict[str, Any]], every: "dict[tuple[str, ...], list[tuple[str, Run | Prompt]]]"
 ) -> dict[tuple[tuple[str, ...], str], Verdict]:
     """The verdicts on one dataset's trained lines; none where fewer than two seeds, or not the same ones, are there for all."""
-    trained = {label: [(i, run) for i, run in line if not isinstance(run, Prompt)] for label, line in every.items()}
+    trained = {label: [(i, run) for i, run in line if i in rows and not isinstance(run, Prompt)] for label, line in every.items()}
     lines = {label: line for label, line in trained.items() if line}
-    seeds = [sorted(run.seed for run_id, run in line if run_id in rows) for line in lines.values()]
+    seeds = [sorted(run.seed for _, run in line) for line in lines.values()]
     if len(lines) < 2 or any(s != seeds[0] for s in seeds) or len(seeds[0]) < 2:
         return {}
     methods: list[Method] = []

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .records import Example
 
 Rows = list[tuple[str, str | None, str]]  # text, text_pair, label
@@ -27,7 +27,7 @@ def load(dataset: str, split: str, path: str, name: str | None, data_dir: str | 
         try:
             return load_dataset(path, name, data_dir=data_dir, split=which, revision=revision)
         except Exception as error:  # the library raises a dozen kinds for "not there" and "not reachable"
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error, type(error).__name__)
             raise UserError(
                 f"dataset={dataset}: {split} is in no local folder and {path} cannot be loaded from the hub ({reason}); "
                 f"offline, put small_real.jsonl, large_real.jsonl and test.jsonl into <paths.data>/{dataset}/"

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .files import beside
 from .records import Example, text_hash
 
@@ -75,7 +75,7 @@ def _encode(folder: Path, examples: tuple[Example, ...], max_length: int) -> dic
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: its tokenizer cannot be read ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{folder}: its tokenizer cannot be read ({first_line(error)})") from error
     texts = [e.text.strip() for e in examples]
     pairs = [(e.text_pair or "").strip() for e in examples] if examples[0].text_pair is not None else None
     encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
