@@ -20,3 +20,9 @@ class MissingScores(ValueError):
 def first_line(error: BaseException, otherwise: str = "") -> str:
     """The first line of an error's message, for messages of one line; `otherwise` where it has none."""
     return (str(error).strip().splitlines() or [otherwise])[0]
+
+
+def require(ok: bool, key: str, rule: str, value: object) -> None:
+    """Raises UserError where a setting is out of its range."""
+    if not ok:
+        raise UserError(f"{key} must be {rule}, is {value!r}")

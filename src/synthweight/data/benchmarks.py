@@ -10,7 +10,7 @@ from . import hub, product_reviews
 from .records import Split, data_hash, read_jsonl
 
 if TYPE_CHECKING:
-    from ..configs import Dataset
+    from .settings import Dataset
 
 SHIPPED = Path(__file__).resolve().parents[3] / "data"
 

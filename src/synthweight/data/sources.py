@@ -11,7 +11,8 @@ from . import benchmarks, corruption
 from .records import Example, Split, overlap_key, text_hash
 
 if TYPE_CHECKING:
-    from ..configs import Dataset, Paths, Run, Source
+    from ..configs import Paths, Run
+    from .settings import Dataset, Source
 
 
 class Reads(Protocol):

@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ..configs import Dataset, Paths, Source, require
-from ..errors import UserError
+from ..configs import Paths
+from ..data.settings import Dataset, Source
+from ..errors import UserError, require
 from . import templates
 
 SMALL_REAL = Source(name="small_real", path=None, n=None)
