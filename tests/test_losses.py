@@ -9,7 +9,19 @@ from synthweight import losses
 from synthweight.errors import MissingScores, UserError
 from synthweight.losses import BOUND, LOSSES
 
-SETTINGS = {"focal": {"gamma": 1.0, "detach": True}}
+ONLINE = {
+    "lookahead": "adam", "exact": True, "sub_batch": 8, "alignment": "difference", "dev_per_class": None, "dev_draw": "step",
+    "dev_batch": 32,
+}  # fmt: skip
+SETTINGS = {
+    "focal": {"gamma": 1.0, "detach": True},
+    "hu": {**ONLINE, "decay": 5.0, "floor": 1e-5, "normalise": "linear"},
+    "ren": ONLINE,
+    "sungen": {
+        "proxy": "head", "hidden": 8, "inner_lr": 1e-3, "inner_batch": 4, "outer_steps": 1, "outer_lr": 0.25, "outer_eps": 1e-8,
+        "outer_clip": 3.0, "outer": "rce", "subset": 100, "batch": 16, "keep": 0.9, "keep_per_class": False, "label_logit": 10.0,
+    },
+}  # fmt: skip
 
 
 def strategy(name: str, **changed):
@@ -25,7 +37,8 @@ def batch(n=12, classes=3, scale=1.0, dtype=torch.float32, seed=0, requires_grad
 
 
 def scored(logits, labels, quality=None, diversity=None):
-    return losses.score(torch.arange(len(labels)), logits, labels, quality, diversity)
+    learned = None if quality is None else quality.exp()  # what a learner would bring along
+    return losses.score(torch.arange(len(labels)), logits, labels, quality, diversity, learned)
 
 
 def cross_entropy(logits, labels):

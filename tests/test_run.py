@@ -10,9 +10,9 @@ import pytest
 from synthweight import identity, metrics, run
 from synthweight.data import sources
 from synthweight.data.records import text_hash
+from synthweight.epochs import Selector
 from synthweight.errors import CheckerFailed, UserError
 from synthweight.losses import LOSSES
-from synthweight.module import Selector
 from synthweight.store import Store
 
 

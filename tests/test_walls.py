@@ -15,9 +15,9 @@ ALLOWED = {
 }
 # lower first: a room imports rooms before it alone
 ORDER = [
-    "errors", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "store", "provenance", "model",
-    "module", "fit", "loggers", "checkers", "identity", "generate", "prompt", "run", "compose", "sweep", "compare", "tables",
-    "cli",
+    "errors", "bilevel", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "store",
+    "provenance", "model", "epochs", "module", "fit", "loggers", "checkers", "identity", "generate", "prompt", "run",
+    "compose", "sweep", "compare", "tables", "cli",
 ]  # fmt: skip
 
 

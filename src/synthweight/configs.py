@@ -157,6 +157,11 @@ class Run:
                 f"selection.split=dprime would choose the epoch of source={self.source.name} on its own training set: "
                 "use selection=last or selection=holdout"
             )
+        if trains_on_dprime and self.loss.dev:
+            raise UserError(
+                f"loss={self.loss.name} on source={self.source.name}: its dev set D_P' would be in its training set; "
+                "use another source"
+            )
         if self.source.name == "noisy" and not self.corruption.active:
             raise UserError("source=noisy with no corruption is source=large_real: use that, or set a share above 0")
         if self.source.name == "small_real" and "diversity" in self.loss.needs:

@@ -16,9 +16,10 @@ from torch import nn
 from . import model
 from .data.batching import evaluation_batches, training_batches
 from .data.tokens import Tokens
+from .epochs import Epoch, Seconds, Series
 from .errors import UserError
-from .losses import Strategy
-from .module import Classifier, Epoch, Seconds, Series
+from .losses import Strategy, Texts
+from .module import Classifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,12 +67,15 @@ def fit(
     report: "Callable[[int, Epoch], None]",
     loggers: "list[Logger] | None" = None,
     root: Path = Path("."),
+    dev: "tuple[Tokens, np.ndarray] | None" = None,
+    say: "Callable[[str], None]" = print,
 ) -> Fitted:
     """Trains one classifier from the encoder in `folder`.
 
     Args:
         train, series: tokens with label positions. scores: by checker, log p of the given label, [n]. select: choose the
-            epoch by series["selection"]. keep_state: the network returned has the selected epoch's weights.
+            epoch by series["selection"]. keep_state: the network returned has the selected epoch's weights. dev: D_P' for
+            a strategy that learns by it. say: takes a line of progress.
 
     Raises:
         UserError: the loss is not finite, or no epoch can be chosen.
@@ -90,6 +94,10 @@ def fit(
         select,
         keep_state,
         report,
+        (texts(train), None if dev is None else texts(dev)),
+        labels,
+        seed,
+        say,
     )
     lightning = pl.Trainer(
         max_epochs=epochs,
@@ -118,6 +126,12 @@ def fit(
     gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
     model.release_memory()
     return Fitted(classifier.network, classifier.epochs, classifier.selected, int(classifier.hits), classifier.seconds)
+
+
+def texts(split: tuple[Tokens, np.ndarray]) -> Texts:
+    """Tokens and label positions as a learner of weights takes them."""
+    tokens, targets = split
+    return Texts(tokens.batch, tokens.lengths, targets)
 
 
 def require_device(accelerator: str) -> None:

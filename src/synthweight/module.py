@@ -2,8 +2,8 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,57 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from . import losses, metrics, model
+from .epochs import Epoch, Seconds, Selector, Series, sunken
 from .errors import UserError
 
 if TYPE_CHECKING:
     from .configs import Optim
-
-
-@dataclass(frozen=True)
-class Series:
-    """A set of texts that is scored after every epoch."""
-
-    name: str
-    targets: np.ndarray
-    labels: tuple[str, ...]
-
-
-@dataclass
-class Epoch:
-    """What one epoch left: its metrics, the series' log-probabilities, and each training example's mean weight."""
-
-    train_loss: float | None
-    metrics: dict[str, dict[str, Any]]
-    log_probs: dict[str, np.ndarray]
-    weights: np.ndarray
-
-
-class Selector:
-    """Keeps the epoch with the best accuracy on the selection series; ties go to the earliest. Sees nothing else."""
-
-    def __init__(self) -> None:
-        self.best: float = -math.inf
-        self.epoch: int | None = None
-
-    def better(self, epoch: int, accuracy: float | None) -> bool:
-        """Whether this epoch is the best so far. An accuracy that is not a number never is."""
-        if accuracy is None or not accuracy > self.best:
-            return False
-        self.best, self.epoch = accuracy, epoch
-        return True
-
-
-@dataclass
-class Seconds:
-    train: float = 0.0
-    evaluate: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
-
-    def lap(self, stage: str) -> None:
-        """Adds the time since the last lap to a stage."""
-        now = time.perf_counter()
-        setattr(self, stage, getattr(self, stage) + now - self.started)
-        self.started = now
 
 
 class Classifier(pl.LightningModule):
@@ -72,7 +26,8 @@ class Classifier(pl.LightningModule):
         network: gives `.logits` of [batch, classes]. strategy: the loss. targets: [n] label positions of the training
             set. scores: log p of the given label by each checker, "quality" and "diversity", [n]. series: scored
             after every epoch, in the order of the validation loaders. select: choose the epoch by the series
-            "selection"; otherwise the last one stands.
+            "selection"; otherwise the last one stands. texts: the training set, and D_P' where the strategy asks for
+            it, for those that learn weights.
     """
 
     targets: Tensor
@@ -91,6 +46,10 @@ class Classifier(pl.LightningModule):
         select: bool,
         keep_state: bool,
         report: Callable[[int, Epoch], None],
+        texts: "tuple[losses.Texts, losses.Texts | None]",
+        labels: tuple[str, ...],
+        seed: int,
+        say: Callable[[str], None],
     ) -> None:
         super().__init__()
         self.network, self.strategy, self.optim = network, strategy, optim
@@ -109,11 +68,14 @@ class Classifier(pl.LightningModule):
         self.selector = Selector()
         self.best_state: dict[str, Tensor] | None = None
         self.seconds = Seconds()
+        self.texts, self.labels, self.seed, self.say = texts, labels, seed, say
+        self.learner: losses.Learner | None = None
+        self.resumed: dict[str, Tensor] | None = None
 
     # training -------------------------------------------------------------------------------------------------------
 
-    def score(self, batch: dict[str, Tensor]) -> losses.Scored:
-        """The batch through the network, joined by position with labels and checkers' scores."""
+    def score(self, batch: dict[str, Tensor], learned: Tensor | None = None) -> losses.Scored:
+        """The batch through the network, joined by position with labels, checkers' scores and learned weights."""
         index = batch["index"]
         logits = self.network(**model.inputs(batch)).logits
         quality, diversity = (getattr(self, f"log_{name}") for name in ("quality", "diversity"))
@@ -123,15 +85,25 @@ class Classifier(pl.LightningModule):
             self.targets[index],
             None if quality is None else quality[index],
             None if diversity is None else diversity[index],
+            learned,
         )
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        scored = self.score(batch)
+        scored = self.score(batch, self.learn(batch))
         weights = self.strategy.weights(scored)
         self.keep(scored.index, weights.detach())
         value = losses.reduce(weights, scored)
         self.losses.append(value.detach())
         return value
+
+    def learn(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """The weights that the strategy's learner has for this batch, if it has one."""
+        if self.learner is None:
+            return None
+        self.seconds.lap("train")
+        weights = self.learner.weights(batch)
+        self.seconds.lap("weights")
+        return weights
 
     def keep(self, index: Tensor, weights: Tensor) -> None:
         """Adds this step's weights to the epoch's means; no synchronisation with the device."""
@@ -157,8 +129,34 @@ class Classifier(pl.LightningModule):
         """By hand: Lightning refuses to clip for a fused optimizer, though without a gradient scaler nothing is in the way."""
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.optim.clip_norm)
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         self.seconds.started = time.perf_counter()
+        self.learner = self.strategy.learner(self.task())
+        if self.learner is not None:
+            if self.resumed is not None:
+                self.learner.load_state_dict(self.resumed)
+            self.learner.before_training()
+            self.seconds.lap("weights")
+
+    def task(self) -> losses.Task:
+        """This training, as a learner of weights may see it."""
+        return losses.Task(
+            self.network,
+            lambda: self.trainer.optimizers[0],
+            *self.texts,
+            self.labels,
+            self.seed,
+            self.device,
+            self.trainer.precision_plugin.forward_context,
+            self.say,
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.learner is not None:
+            checkpoint["learner"] = self.learner.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.resumed = checkpoint.get("learner")
 
     def on_train_epoch_start(self) -> None:
         self.weight_sum.zero_()
@@ -201,6 +199,8 @@ class Classifier(pl.LightningModule):
         if not math.isfinite(mean_loss):
             raise UserError(f"epoch {number + 1}: the training loss is {mean_loss}: lower optim.lr, or use precision 32")
         weights = (self.weight_sum / self.weight_count).float().cpu().numpy()
+        for note in self.notes(weights):
+            warnings.warn(f"epoch {number + 1}: {note}", stacklevel=2)
         self.epochs.append(Epoch(metrics.number(mean_loss), found, scored, weights))
         if self.select:
             accuracy = found["selection"]["accuracy"]
@@ -216,6 +216,12 @@ class Classifier(pl.LightningModule):
             | {"train/loss": mean_loss},
         )
         self.report(number, self.epochs[-1])
+
+    def notes(self, weights: np.ndarray) -> list[str]:
+        """What learned weights have to say at an epoch's end."""
+        if self.learner is None:
+            return []
+        return self.learner.notes() + sunken(weights, self.targets.cpu().numpy(), self.labels)
 
     @property
     def selected(self) -> int:

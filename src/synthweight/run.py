@@ -16,9 +16,9 @@ from .data import sources
 from .data.files import beside
 from .data.records import Example
 from .data.tokens import Tokens, tokenize
+from .epochs import Epoch
 from .errors import CheckerFailed
 from .identity import Identity, describe
-from .module import Epoch
 from .store import FORMAT, Store, lines
 
 
@@ -87,8 +87,9 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
     tokenized = {key: (tokens(examples), material.targets(examples)) for key, examples in series.items()}
     training = (tokens(material.train), material.targets(material.train))
     seconds = {"prepare": clock.lap()}
+    dev = (tokens(material.dev), material.targets(material.dev)) if run.loss.dev else None
     scores = {role: score(store, checker, material.train) for role, checker in who.checkers.items()}
-    seconds |= {"scores": clock.lap(), "weights": 0.0}
+    seconds["scores"] = clock.lap()
 
     def report(number: int, epoch: Epoch) -> None:
         chosen = "".join(f" · {key} {m['accuracy'] or 0:.1%}" for key, m in epoch.metrics.items() if key == "selection")
@@ -102,8 +103,10 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
         fitted = fit.fit(
             folder, run.loss, run.optim, run.trainer, run.epochs, run.seed, material.labels, training, scores,
             tokenized, run.selection.split != "last", keep_model, report, opened, store.run_folder(who.id),
+            dev, lambda line: print(f"{name}: {line} · {clock.so_far():.0f} s", flush=True),
         )  # fmt: skip
-    seconds |= {"train": fitted.seconds.train, "evaluate": fitted.seconds.evaluate}
+    spent = fitted.seconds
+    seconds |= {"weights": spent.weights, "train": spent.train, "evaluate": spent.evaluate}
     clock.lap()
     own = None
     if keep_model:

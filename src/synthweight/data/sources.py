@@ -34,6 +34,7 @@ class Material:
     train: tuple[Example, ...]
     selection: tuple[Example, ...]
     test: tuple[Example, ...]
+    dev: tuple[Example, ...]  # D_P' less what is held out: for losses that learn by it
     record: dict[str, dict[str, Any]]  # the row's `data`: split → sha256, n, overlap, dropped
 
     def targets(self, examples: tuple[Example, ...]) -> np.ndarray:
@@ -138,7 +139,7 @@ def build(run: "Run") -> Material:
         shares = c.swapped, c.duplicated, c.unrelated
         train = corruption.corrupt(train, labels, run.seed, *shares, other_of(run), other.examples)
     selection = small.examples if run.selection.split == "dprime" else held
-    return Material(labels, train, selection, test.examples, record)
+    return Material(labels, train, selection, test.examples, kept, record)
 
 
 def other_of(run: "Run") -> str:

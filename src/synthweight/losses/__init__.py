@@ -1,11 +1,14 @@
 """A loss is a weight: one strategy a file, a registry, and the only reduction of the project."""
 
-from .base import BOUND, Scored, Strategy, bounded_exp, guard_hits, loss, reduce, score
+from .base import BOUND, Learner, Scored, Strategy, Task, Texts, bounded_exp, guard_hits, loss, reduce, score
 from .ce import Ce
 from .dimp import Dimp
 from .focal import Focal
+from .hu import Hu
 from .imp import Imp
 from .quality_only import QualityOnly
+from .ren import Ren
+from .sungen import Sungen
 
 LOSSES: dict[str, type[Strategy]] = {
     "ce": Ce,
@@ -13,6 +16,11 @@ LOSSES: dict[str, type[Strategy]] = {
     "imp": Imp,
     "dimp": Dimp,
     "quality_only": QualityOnly,
+    "hu": Hu,
+    "ren": Ren,
+    "sungen": Sungen,
 }
 
-__all__ = ["BOUND", "LOSSES", "Scored", "Strategy", "bounded_exp", "guard_hits", "loss", "reduce", "score"]
+__all__ = [
+    "BOUND", "LOSSES", "Learner", "Scored", "Strategy", "Task", "Texts", "bounded_exp", "guard_hits", "loss", "reduce", "score",
+]  # fmt: skip

@@ -1,11 +1,14 @@
 """What every loss sees, what it returns, and how weights become a scalar."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import MissingScores
 
@@ -18,7 +21,7 @@ class Scored:
 
     index: the examples' positions in the training set. logits: of the model in training mode. nll: −log p̂(y_i|x_i; θ)
     in nats, with gradient. log_quality, log_diversity: log p̂'(y_i|x_i), log q̂(y_i|x_i) of the given label, or None
-    where that checker was not run.
+    where that checker was not run. learned: the weights that a Learner has found for these examples, or None.
     """
 
     index: Int[Tensor, " batch"]
@@ -27,6 +30,7 @@ class Scored:
     nll: Float[Tensor, " batch"]
     log_quality: Float[Tensor, " batch"] | None = None
     log_diversity: Float[Tensor, " batch"] | None = None
+    learned: Float[Tensor, " batch"] | None = None
 
     def quality(self) -> Float[Tensor, " batch"]:
         """log p̂'(y|x). Raises MissingScores."""
@@ -41,6 +45,57 @@ class Scored:
         return self.log_diversity
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Tokenised texts with their label positions: `batch` gives the encoder's inputs for a list of positions."""
+
+    batch: Callable[[list[int]], dict[str, Tensor]]
+    lengths: np.ndarray
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a Learner may use of the training that it serves.
+
+    network: the classifier itself, on its device. optimizer: the run's own, with its state. dev: D_P' less what is held
+    out; None unless the strategy asks for it. precision: a context that computes as the training does. say: one line of
+    progress.
+    """
+
+    network: nn.Module
+    optimizer: Callable[[], torch.optim.Optimizer]
+    train: Texts
+    dev: Texts | None
+    labels: tuple[str, ...]
+    seed: int
+    device: torch.device
+    precision: Callable[[], AbstractContextManager[Any]]
+    say: Callable[[str], None]
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Learns the weights of examples: before the training, or before each of its steps."""
+
+    def before_training(self) -> None:
+        """A phase of its own, once, before the first step."""
+
+    def weights(self, batch: dict[str, Tensor]) -> Float[Tensor, " batch"]:
+        """The weights of a batch for the mean, before the step that uses them."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What an epoch's end has to say to the user, each once."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that a stopped training needs to go on alike."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
 @dataclass
 class Strategy:
     """A loss: the weight of each example for the **mean** over the batch. Its fields are its settings."""
@@ -49,8 +104,31 @@ class Strategy:
 
     name: str
 
+    @property
+    def dev(self) -> bool:
+        """Whether it measures itself by D_P' while it trains."""
+        return False
+
+    def learner(self, task: Task) -> Learner | None:
+        """What learns its weights, where it learns them."""
+        return None
+
     def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
         raise NotImplementedError  # abstract: OmegaConf's structured nodes cannot be ABCs
+
+
+@dataclass
+class Learned(Strategy):
+    """A loss whose weights a Learner finds.
+
+    Raises:
+        MissingScores: the batch carries no learned weights.
+    """
+
+    def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
+        if scored.learned is None:
+            raise MissingScores("the batch carries no learned weights: its learner was not run")
+        return scored.learned
 
 
 def score(
@@ -59,12 +137,13 @@ def score(
     labels: Int[Tensor, " batch"],
     log_quality: Float[Tensor, " batch"] | None = None,
     log_diversity: Float[Tensor, " batch"] | None = None,
+    learned: Float[Tensor, " batch"] | None = None,
 ) -> Scored:
     """nll_i = −log softmax(logits_i)[y_i]. Logits narrower than fp32 are cast to fp32 first; fp64 stays fp64."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     nll = torch.nn.functional.cross_entropy(wide, labels, reduction="none")
-    scores = [None if s is None else s.to(wide.dtype) for s in (log_quality, log_diversity)]
-    return Scored(index, wide, labels, nll, scores[0], scores[1])
+    quality, diversity, weights = (None if s is None else s.to(wide.dtype) for s in (log_quality, log_diversity, learned))
+    return Scored(index, wide, labels, nll, quality, diversity, weights)
 
 
 def bounded_exp(log_weight: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:

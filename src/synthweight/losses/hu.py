@@ -1,0 +1,47 @@
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import require
+from .base import Task
+from .online import Meta, Online
+
+
+@dataclass
+class Hu(Meta):
+    """Learned data weighting: `w_i ← max(w_i / decay − r_i, floor)`, normalised over the batch, before every step.
+
+    Hu, Tan, Salakhutdinov, Xing 2019, "Learning Data Manipulation for Augmentation and Weighting", and their code. r_i is
+    the derivative of the loss on D_P' in w_i after a look-ahead step Σ_j w_j δ_j (see `online`). `exact=true` is their
+    way: δ_i of each example alone, one look-ahead for each `sub_batch` examples. `exact=false` makes one look-ahead for a
+    batch and holds δ_i's denominator at the batch's mean gradient: an approximation that needs many steps behind it.
+    `normalise`: linear (w / Σw) or softmax, times n: weights for the mean.
+    """
+
+    decay: float
+    floor: float
+    normalise: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.decay > 0, "loss.decay", "above 0", self.decay)
+        require(self.floor > 0, "loss.floor", "above 0", self.floor)
+        require(self.normalise in ("linear", "softmax"), "loss.normalise", "linear or softmax", self.normalise)
+
+    def learner(self, task: Task) -> "HuLearner":
+        return HuLearner(self, task)
+
+
+class HuLearner(Online):
+    """Raw weights of Hu et al., one an example, 1 at first."""
+
+    settings: Hu
+
+    def renew(self, old: Tensor, response: Tensor) -> Tensor:
+        return (old / self.settings.decay - response).clamp_min(self.settings.floor)
+
+    def normalise(self, raw: Tensor) -> tuple[Tensor, bool]:
+        floored = bool((raw <= self.settings.floor).all())
+        shares = torch.softmax(raw, 0) if self.settings.normalise == "softmax" else raw / raw.sum()
+        return len(raw) * shares, floored

@@ -1,0 +1,88 @@
+"""The classifier's losses at any parameters, and the batches of D_P' that it is measured by."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from .. import bilevel
+from ..bilevel import Params
+from ..errors import UserError
+from .base import Task, Texts
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+CHUNK = 64  # texts of the dev set a pass: bounds the memory where the whole of D_P' is asked for
+
+
+class Network:
+    """Per-example losses of the classifier at any parameters, without dropout: every pass that is compared is the same."""
+
+    def __init__(self, task: Task) -> None:
+        self.network, self.device = task.network, task.device
+        self.named = {name: p for name, p in task.network.named_parameters() if p.requires_grad}
+
+    def now(self) -> Params:
+        """θ, detached."""
+        return {name: p.detach() for name, p in self.named.items()}
+
+    def losses(self, params: Params, batch: dict[str, Tensor], targets: Tensor) -> Tensor:
+        """ℓ_i = −log p̂(y_i|x_i; θ) in nats, at least fp32, [n]."""
+        inputs = {key: batch[key].to(self.device) for key in INPUTS if key in batch}
+        logits = functional_call(self.network, params, (), inputs).logits
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return torch.nn.functional.cross_entropy(wide, targets.to(self.device), reduction="none")
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Evaluation mode, and no narrow copies of weights left for the training's own pass (autocast keeps them)."""
+        training = self.network.training
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self.network.train(training)
+            torch.clear_autocast_cache()
+
+
+class DevSet:
+    """Batches of D_P', drawn by seed and step alone."""
+
+    def __init__(
+        self, texts: Texts, labels: tuple[str, ...], per_class: int | None, drawn: str, size: int | None, seed: int
+    ) -> None:
+        self.texts, self.per_class, self.drawn, self.size, self.seed = texts, per_class, drawn, size, seed
+        targets, n = texts.targets, per_class
+        self.by_class = [np.flatnonzero(targets == c) for c in range(len(labels))]
+        smallest = min(range(len(labels)), key=lambda c: len(self.by_class[c]))
+        if n is not None and n > len(self.by_class[smallest]):
+            raise UserError(
+                f"loss.dev_per_class={n}: class {labels[smallest]!r} has {len(self.by_class[smallest])} examples in D_P'"
+            )
+        if size is not None and size > len(targets):
+            raise UserError(f"loss.dev_batch={size}: D_P' has {len(targets)} examples; null takes all of them")
+
+    def draw(self, step: int) -> np.ndarray:
+        """The positions of a step's dev batch."""
+        rng = np.random.default_rng([self.seed, 5, 0 if self.drawn == "fixed" else step])
+        if self.per_class is not None:
+            return np.concatenate([rng.choice(members, self.per_class, replace=False) for members in self.by_class])
+        if self.size is not None:
+            return rng.choice(len(self.texts.targets), self.size, replace=False)
+        return np.arange(len(self.texts.targets))
+
+    def gradient(self, network: Network, params: Params, step: int) -> Params:
+        """∇L_dev(θ), L_dev the mean cross-entropy of the step's dev batch."""
+        chosen = self.draw(step)
+        chosen = chosen[np.argsort(-self.texts.lengths[chosen], kind="stable")]
+        leaves = bilevel.leaf(params)
+        total: Params = {}
+        for start in range(0, len(chosen), CHUNK):
+            part = chosen[start : start + CHUNK].tolist()
+            targets = torch.from_numpy(self.texts.targets[part])
+            value = network.losses(leaves, self.texts.batch(part), targets).sum() / len(chosen)
+            found = bilevel.gradient(value, leaves)
+            total = {k: v + found[k] for k, v in total.items()} if total else found
+        return total

@@ -1,0 +1,451 @@
+"""Hu et al., Ren et al. and SunGen: what they learn, what they leave alone, what they refuse."""
+
+import contextlib
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from sklearn.metrics import roc_auc_score
+
+from conftest import WORDS, make_encoder, sentence, write
+from synthweight import bilevel, configs, encoders, epochs, fit, model, run
+from synthweight.bilevel import Lookahead
+from synthweight.data import sources
+from synthweight.data.batching import evaluation_batches, training_batches
+from synthweight.data.tokens import tokenize
+from synthweight.errors import MissingScores, UserError
+from synthweight.losses import LOSSES, Task, score
+from synthweight.losses.hu import Hu, HuLearner
+from synthweight.losses.ren import Ren
+from synthweight.losses.sungen import Sungen, SungenLearner
+from synthweight.module import Classifier
+from synthweight.store import Store
+
+LEARNED = ["hu", "ren", "sungen"]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The tiny encoder without dropout."""
+    return make_encoder(tmp_path_factory.mktemp("plain"), dropout=0.0, seed=3)
+
+
+def split(job, examples, labels):
+    folder = encoders.locate(job.model)
+    tokens = tokenize(folder, encoders.fingerprint(job.model), examples, job.optim.max_length, job_cache(job))
+    position = {label: i for i, label in enumerate(labels)}
+    return tokens, np.array([position[e.label] for e in examples])
+
+
+def job_cache(job):
+    from pathlib import Path
+
+    return Path(job.paths.cache)
+
+
+def task(job, dtype=torch.float64, steps=3):
+    """A task whose optimizer has a state, on real tokens, and a batch."""
+    material = sources.build(job)
+    train, dev = (split(job, part, material.labels) for part in (material.train, material.dev))
+    torch.manual_seed(0)
+    network = model.build(encoders.locate(job.model), material.labels).to(dtype).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.003, weight_decay=0.01)
+    for step in range(steps):
+        inputs = train[0].batch(list(range(8 * step, 8 * step + 8)))
+        targets = torch.from_numpy(train[1])[inputs["index"]]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(**model.inputs(inputs)).logits, targets).backward()
+        optimizer.step()
+    made = Task(
+        network, lambda: optimizer, fit.texts(train), fit.texts(dev), material.labels, 0, torch.device("cpu"),
+        contextlib.nullcontext, print,
+    )  # fmt: skip
+    return made, train[0].batch(list(range(40, 52)))
+
+
+def hu(job, **changed) -> Hu:
+    assert isinstance(job.loss, Hu)
+    return dataclasses.replace(job.loss, **changed)
+
+
+# what r_i is -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [[0], [3, 4, 5, 6, 7, 8, 9, 10]])
+@pytest.mark.parametrize("lookahead", ["adam", "sgd"])
+def test_hus_response_is_the_derivative_in_the_weight(bound, plain, rows, lookahead):
+    """By finite difference in w_i with the δ held; with one example too."""
+    made, batch = task(bound("loss=hu", f"model.path={plain}"))
+    learner = HuLearner(hu(bound("loss=hu"), lookahead=lookahead, dev_batch=None), made)
+    learner.raw = torch.linspace(0.2, 2.0, len(learner.raw), dtype=torch.float64)
+    look = Lookahead.of(made.optimizer(), learner.network.named, lookahead == "adam")
+    with learner.network.quiet():
+        got = learner.exact(look, batch, rows)
+        params, w = learner.network.now(), learner.raw[batch["index"][rows]]
+        deltas = []
+        for row in rows:
+            alone = {key: value[row : row + 1] for key, value in batch.items()}
+            leaves = bilevel.leaf(params)
+            value = learner.network.losses(leaves, alone, learner.targets[batch["index"][row : row + 1]])[0]
+            deltas.append(look.delta(bilevel.gradient(value, leaves)))
+
+        def dev_loss(w):
+            step = {name: sum(wi * d[name] for wi, d in zip(w, deltas, strict=True)) for name in params}
+            dev = made.dev.batch(list(range(len(made.dev.targets))))
+            with torch.no_grad():
+                return learner.network.losses(look.ahead(params, step), dev, torch.from_numpy(made.dev.targets)).mean()
+
+        h = 1e-4
+        for i in range(len(rows)):
+            up, down = w.clone(), w.clone()
+            up[i] += h
+            down[i] -= h
+            want = (dev_loss(up) - dev_loss(down)) / (2 * h)
+            assert got[i].item() == pytest.approx(want.item(), rel=1e-4, abs=1e-9)
+    assert got.abs().max() > 1e-6
+    assert made.network.training  # as it was
+
+
+@pytest.mark.parametrize("lookahead", ["adam", "sgd"])
+@pytest.mark.parametrize("alignment", ["difference", "jvp"])
+def test_the_cheap_form_is_exact_in_its_own_terms(bound, plain, lookahead, alignment):
+    """r_i = ⟨∇L_dev(θ'), δ_i⟩ with δ_i's denominator held: by explicit gradients of each example."""
+    made, batch = task(bound("loss=hu", f"model.path={plain}"))
+    learner = HuLearner(hu(bound("loss=hu"), lookahead=lookahead, alignment=alignment, exact=False, dev_batch=None), made)
+    learner.raw = torch.linspace(0.2, 2.0, len(learner.raw), dtype=torch.float64)
+    look = Lookahead.of(made.optimizer(), learner.network.named, lookahead == "adam")
+    with learner.network.quiet():
+        got = learner.response(look, batch)
+        frozen, ahead = learner.one_step(look, batch)
+        d = learner.dev.gradient(learner.network, ahead, 0)
+        for i, g in enumerate(bilevel.per_example(learner.at(batch), learner.network.now())):
+            delta = {name: look.affine(name, g[name], frozen.denominators[name]) for name in g}
+            assert got[i].item() == pytest.approx(bilevel.dot(d, delta).item(), rel=1e-4, abs=1e-9)
+    assert frozen.step["classifier.weight"].abs().max() > 0
+
+
+def test_under_sgd_the_cheap_form_is_the_exact_one(bound, plain):
+    """One sub-batch as large as the batch: the same look-ahead, and nothing is approximated."""
+    made, batch = task(bound("loss=hu", f"model.path={plain}"))
+    one, other = (
+        HuLearner(hu(bound("loss=hu"), lookahead="sgd", exact=exact, sub_batch=12, dev_batch=None), made)
+        for exact in (True, False)
+    )
+    for learner in (one, other):
+        learner.weights(batch)
+    torch.testing.assert_close(one.raw, other.raw, rtol=1e-4, atol=1e-8)
+    assert one.raw[batch["index"]].std() > 0
+
+
+def test_rens_weight_is_the_clipped_alignment_with_dev(bound, plain):
+    job = bound("loss=ren", "loss.dev_batch=null", f"model.path={plain}")
+    made, batch = task(job)
+    learner = job.loss.learner(made)
+    weights = learner.weights(batch)
+    with learner.network.quiet():
+        d = learner.dev.gradient(learner.network, learner.network.now(), 0)
+        a = bilevel.alignment_explicit(learner.at(batch), learner.network.now(), d).clamp_min(0)
+    assert (a == 0).any()
+    assert (a > 0).any()
+    torch.testing.assert_close(weights.double(), len(a) * a / a.sum(), rtol=1e-4, atol=1e-6)
+
+
+def test_until_adam_has_a_state_every_weight_is_one(bound, plain):
+    made, batch = task(bound("loss=hu", f"model.path={plain}"), steps=0)
+    learner = HuLearner(bound("loss=hu").loss, made)
+    assert (learner.weights(batch) == 1).all()
+
+
+def test_weights_are_renewed_by_decay_floor_and_norm(bound, plain):
+    made, _ = task(bound("loss=hu", f"model.path={plain}"))
+    learner = HuLearner(hu(bound("loss=hu"), decay=4.0, floor=0.01), made)
+    raw = learner.renew(torch.tensor([1.0, 1.0, 1.0]), torch.tensor([-0.25, 0.05, 9.0]))
+    torch.testing.assert_close(raw, torch.tensor([0.5, 0.2, 0.01]))
+    weights, floored = learner.normalise(raw)
+    torch.testing.assert_close(weights, 3 * raw / 0.71)
+    assert not floored
+    soft = HuLearner(hu(bound("loss=hu"), normalise="softmax"), made).normalise(raw)[0]
+    torch.testing.assert_close(soft, 3 * raw.softmax(0))
+
+
+# in the loop -----------------------------------------------------------------------------------------------------------
+
+
+class Uniform(HuLearner):
+    """Does all that Hu's learner does, and finds every weight alike."""
+
+    def renew(self, old, response):
+        assert response.isfinite().all()
+        return torch.ones_like(old)
+
+
+@dataclasses.dataclass
+class UniformHu(Hu):
+    def learner(self, task):
+        return Uniform(self, task)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+@pytest.mark.filterwarnings("ignore:precision:UserWarning")
+def test_equal_weights_are_cross_entropy(bound, exact, precision):
+    """To the digit, with dropout: the learner's passes take nothing from the training's random draws or state."""
+    found = []
+    for loss in ("ce", "hu"):
+        job = bound(f"loss={loss}", f"trainer.precision={precision}")
+        strategy = UniformHu(**{**dataclasses.asdict(job.loss), "exact": exact}) if loss == "hu" else job.loss
+        found.append(trained(job, strategy))
+    assert [e.metrics for e in found[0].epochs] == [e.metrics for e in found[1].epochs]
+    np.testing.assert_allclose(found[1].epochs[0].weights, 1.0, rtol=1e-6)
+
+
+def trained(job, strategy=None):
+    material = sources.build(job)
+    train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
+    strategy = strategy or job.loss
+    return fit.fit(
+        encoders.locate(job.model), strategy, job.optim, job.trainer, job.epochs, job.seed, material.labels, train, {},
+        {"selection": test}, True, False, lambda *_: None, dev=dev,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ["hu", "hu loss.exact=false", "ren", "sungen loss.outer_steps=6"])
+@pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning")
+def test_stopped_and_resumed_equals_uninterrupted(bound, plain, tmp_path, loss):
+    """Weights, their optimizer's state and their place go through Lightning's checkpoint."""
+    job = bound(*f"loss={loss}".split(), f"model.path={plain}", "optim.epochs=3", "optim.lr=0.001")
+    whole, _ = lightning(job, tmp_path / "whole", 3, None)
+    _, stopped = lightning(job, tmp_path / "part", 1, None)
+    resumed, _ = lightning(job, tmp_path / "part", 3, stopped)
+    assert len(resumed.epochs) == 2
+    for a, b in zip(whole.epochs[1:], resumed.epochs, strict=True):
+        np.testing.assert_allclose(a.weights, b.weights, rtol=1e-5)
+        np.testing.assert_allclose(a.log_probs["selection"], b.log_probs["selection"], rtol=1e-4, atol=1e-6)
+    assert whole.epochs[2].weights.std() > 0
+
+
+def lightning(job, folder, until, resume):
+    material = sources.build(job)
+    train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
+    pl.seed_everything(0, verbose=False)
+    classifier = Classifier(
+        model.build(encoders.locate(job.model), material.labels).train(), job.loss, job.optim, train[1], {},
+        [epochs.Series("selection", test[1], material.labels)], False, False, lambda *_: None,
+        (fit.texts(train), fit.texts(dev)), material.labels, 0, print,
+    )  # fmt: skip
+    trainer = pl.Trainer(
+        max_epochs=3, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False, default_root_dir=folder,
+        callbacks=[Stop(until)],
+    )  # fmt: skip
+    loader = training_batches(train[0], 16, 0)
+    if resume is not None:  # Lightning 2.6 makes the first iterator after a resume with epoch 0
+        order = loader.batch_sampler.sampler
+        order.set_epoch = lambda epoch: setattr(order, "epoch", max(epoch, 1))
+    trainer.fit(classifier, loader, [evaluation_batches(test[0])], ckpt_path=resume, weights_only=True)
+    path = folder / "last.ckpt"
+    trainer.save_checkpoint(path)
+    return classifier, path
+
+
+class Stop(pl.Callback):
+    """Ends the training after so many epochs, its schedule that of the whole."""
+
+    def __init__(self, until):
+        self.until = until
+
+    def on_train_epoch_end(self, trainer, _):
+        if trainer.current_epoch + 1 == self.until:
+            trainer.should_stop = True
+            trainer.fit_loop.min_epochs = 0
+
+
+def test_sungen_goes_on_within_its_phase(bound, plain):
+    """Stopped after 3 of 6 outer steps, through a file, and resumed."""
+    job = bound("loss=sungen", "loss.outer_steps=6", f"model.path={plain}")
+    made, _ = task(job, dtype=torch.float32)
+    whole = SungenLearner(job.loss, made)
+    whole.before_training()
+    part = SungenLearner(dataclasses.replace(job.loss, outer_steps=3), made)
+    part.before_training()
+    resumed = SungenLearner(job.loss, made)
+    resumed.load_state_dict({key: value.clone() for key, value in part.state_dict().items()})
+    resumed.before_training()
+    assert resumed.made == whole.made == 6
+    torch.testing.assert_close(resumed.u, whole.u, rtol=0, atol=0)
+    assert not torch.equal(part.u, whole.u)
+
+
+# what they find --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def larger(toy, tmp_path_factory):
+    """The toy benchmark with 600 training texts: enough for one epoch of a small model to learn something."""
+    folder = tmp_path_factory.mktemp("larger")
+    for name in ("small_real", "test"):
+        (folder / f"{name}.jsonl").write_text((toy / f"{name}.jsonl").read_text())
+    rng = random.Random(11)
+    rows = [{"text": f"{sentence(rng, label)} {i}", "label": label} for i in range(200) for label in WORDS]
+    write(folder / "synthetic.jsonl", rows)
+    return folder
+
+
+@pytest.mark.parametrize("proxy", ["lstm", "head", "encoder"])
+def test_sungen_finds_swapped_labels(bound, larger, proxy):
+    """On words that tell the classes apart; its inner rate is the toy's own."""
+    lr = {"lstm": 0.01, "head": 0.01, "encoder": 0.003}[proxy]
+    job = bound(f"dataset.path={larger}", "loss=sungen", "corruption.swapped=0.3", f"loss.proxy={proxy}",
+                f"loss.inner_lr={lr}", "loss.inner_batch=8", "loss.outer_steps=10", "loss.outer_lr=0.25")  # fmt: skip
+    material = sources.build(job)
+    made, _ = task(job, dtype=torch.float32, steps=0)
+    learner = SungenLearner(job.loss, made)
+    learner.before_training()
+    swapped = np.array([e.kind == "swapped" for e in material.train])
+    assert swapped.sum() == 180
+    assert roc_auc_score(~swapped, learner.u.detach().numpy()) > 0.75
+
+
+def test_only_the_highest_weights_enter_the_outer_loss(bound, plain):
+    made, _ = task(bound("loss=sungen", f"model.path={plain}"), dtype=torch.float32)
+    targets = made.train.targets
+    for per_class in (False, True):
+        learner = SungenLearner(dataclasses.replace(bound("loss=sungen").loss, keep=0.5, keep_per_class=per_class), made)
+        with torch.no_grad():
+            learner.u.copy_(torch.from_numpy(np.where(targets == 0, -5.0, 1.0) + np.linspace(0, 1, len(targets))))
+        chosen = learner.trusted(np.random.default_rng(0))
+        assert len(set(chosen.tolist())) == len(chosen) == 48
+        assert ((targets[chosen] == 0).sum() == 16) == per_class
+        assert ((targets[chosen] == 0).sum() == 0) != per_class
+    few = dataclasses.replace(bound("loss=sungen").loss, subset=7)
+    assert len(SungenLearner(few, made).trusted(np.random.default_rng(0))) == 7
+
+
+@pytest.mark.parametrize("loss", LEARNED)
+@pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning")
+def test_learned_weights_lie_in_the_row_by_id(bound, loss):
+    job = bound(f"loss={loss}", *(["loss.outer_steps=3"] if loss == "sungen" else []))
+    outcome = run.train(job)
+    store = Store(job.paths.outputs)
+    row, table = store.row(outcome.id), store.table(outcome.id)
+    assert row["seconds"]["weights"] > 0
+    assert row["config"]["loss"] == dataclasses.asdict(job.loss)
+    lines = [x for x in table.to_pylist() if x["split"] == "train" and x["epoch"] == 2]
+    assert [x["id"] for x in lines] == [e.id for e in sources.build(job).train]
+    weights = np.array([x["weight"] for x in lines])
+    assert weights.std() > 0
+    if loss != "sungen":  # normalised within each batch of 16, each example once an epoch
+        assert weights.mean() == pytest.approx(1, abs=1e-4)
+
+
+# what is refused, and what is said ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["hu", "ren"])
+def test_a_dev_set_that_is_not_there_is_refused(bound, loss):
+    with pytest.raises(UserError, match=r"loss\.dev_batch=46: D_P' has 45 examples"):
+        run.train(bound(f"loss={loss}", "loss.dev_batch=46"))
+    with pytest.raises(UserError, match=r"loss\.dev_per_class=16: class 'negative' has 15 examples"):
+        run.train(bound(f"loss={loss}", "loss.dev_batch=null", "loss.dev_per_class=16"))
+    with pytest.raises(UserError, match=r"both set"):
+        bound(f"loss={loss}", "loss.dev_per_class=4")
+
+
+@pytest.mark.parametrize("source", ["small_real", "mixed"])
+def test_training_on_the_dev_set_is_refused(bound, source):
+    with pytest.raises(UserError, match=r"its dev set D_P' would be in its training set"):
+        bound("loss=hu", f"source={source}", "selection=last")
+    with pytest.raises(UserError, match=r"its dev set D_P' would be in its training set"):
+        bound("loss=sungen", "loss.outer=dev", f"source={source}", "selection=last")
+    assert isinstance(bound("loss=sungen", f"source={source}", "selection=last"), configs.Run)
+
+
+BAD = {
+    "hu": {"decay": 0, "floor": 0, "normalise": "max", "lookahead": "lion", "alignment": "vjp", "sub_batch": 0, "dev_draw": "x"},
+    "ren": {"lookahead": "lion", "dev_batch": 0},
+    "sungen": {"proxy": "gpt", "outer": "ce", "keep": 0, "inner_lr": 0, "outer_steps": 0, "subset": 0, "label_logit": 0},
+}
+
+
+@pytest.mark.parametrize(("loss", "key", "value"), [(x, k, v) for x, bad in BAD.items() for k, v in bad.items()])
+def test_a_setting_out_of_range_names_its_key(bound, loss, key, value):
+    with pytest.raises(UserError, match=rf"loss\.{key} must be .*, is "):
+        bound(f"loss={loss}", f"loss.{key}={value}")
+
+
+def test_holding_out_keeps_the_dev_set_and_the_selection_apart(bound):
+    material = sources.build(bound("loss=hu", "selection=holdout"))
+    assert len(material.selection) == 9
+    assert {e.id for e in material.dev}.isdisjoint(e.id for e in material.selection)
+    assert len(material.dev) == 36
+
+
+def test_dev_batches_are_drawn_by_seed_and_step_alone(bound, plain):
+    made, _ = task(bound("loss=hu", f"model.path={plain}"))
+    learner = HuLearner(hu(bound("loss=hu"), dev_batch=None, dev_per_class=4), made)
+    assert sorted(made.dev.targets[learner.dev.draw(3)]) == [0] * 4 + [1] * 4 + [2] * 4
+    assert (learner.dev.draw(3) == learner.dev.draw(3)).all()
+    assert (learner.dev.draw(3) != learner.dev.draw(4)).any()
+    fixed = HuLearner(hu(bound("loss=hu"), dev_draw="fixed"), made)
+    assert (fixed.dev.draw(3) == fixed.dev.draw(4)).all()
+    assert len(set(fixed.dev.draw(0))) == 32
+
+
+def test_narrow_precision_is_left_for_the_difference_and_said_once(bound):
+    job = bound("loss=hu", "loss.exact=false", "trainer.precision=bf16-mixed")
+    with pytest.warns(UserWarning, match="computed in fp32") as caught:
+        fitted = trained(job)
+    assert sum("computed in fp32" in str(w.message) for w in caught) == 1
+    assert np.isfinite(fitted.epochs[-1].weights).all()
+
+
+class Opaque(torch.autograd.Function):
+    """An operator without forward mode."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+def test_an_encoder_without_forward_mode_falls_back_and_says_so_once(bound, plain):
+    made, batch = task(bound("loss=hu", f"model.path={plain}"))
+    made.network.dropout.register_forward_hook(lambda _m, _i, out: Opaque.apply(out))
+    settings = hu(bound("loss=hu"), exact=False, alignment="jvp")
+    learner, other = HuLearner(settings, made), HuLearner(dataclasses.replace(settings, alignment="difference"), made)
+    with pytest.warns(UserWarning, match="no forward mode; central differences") as caught:
+        first, _ = learner.weights(batch), learner.weights(batch)
+    assert len(caught) == 1
+    torch.testing.assert_close(first, other.weights(batch))
+
+
+def test_weights_that_all_fall_to_the_floor_are_said_and_uniform(bound, plain):
+    made, batch = task(bound("loss=hu", f"model.path={plain}"))
+    learner = HuLearner(hu(bound("loss=hu"), floor=1e6), made)
+    assert (learner.weights(batch) == 1).all()
+    assert learner.notes() == ["all weights fell to the floor in 1 batches: those were trained with uniform weights"]
+    assert learner.notes() == []
+    ren = bound("loss=ren").loss.learner(made)
+    assert ren.normalise(torch.zeros(4)) == (pytest.approx(torch.ones(4)), True)
+
+
+def test_a_class_that_sinks_is_named():
+    weights, targets = np.array([1.0, 1.2, 0.01, 0.02, 0.9]), np.array([0, 0, 1, 1, 2])
+    (note,) = epochs.sunken(weights, targets, ("good", "bad", "meh"))
+    assert "class 'bad' has sunk" in note
+    assert epochs.sunken(np.ones(5), targets, ("good", "bad", "meh")) == []
+
+
+@pytest.mark.parametrize("loss", LEARNED)
+def test_absent_learned_weights_are_refused(bound, loss):
+    scored = score(torch.arange(2), torch.zeros(2, 3), torch.tensor([0, 1]))
+    with pytest.raises(MissingScores, match="learner was not run"):
+        bound(f"loss={loss}").loss.weights(scored)
+    assert isinstance(bound(f"loss={loss}").loss, (Hu, Ren, Sungen))
+    assert loss in LOSSES
