@@ -153,6 +153,22 @@ def test_rens_weight_is_the_clipped_alignment_with_dev(bound, plain):
     torch.testing.assert_close(weights.double(), len(a) * a / a.sum(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("loss", ["hu", "hu loss.exact=false", "ren", "ren loss.lookahead=adam"])
+def test_words_that_no_text_has_change_nothing(bound, plain, loss):
+    """The responses with the embedding narrowed to the batches' words are those with all of it."""
+    job = bound(*f"loss={loss}".split(), f"model.path={plain}")
+    made, batch = task(job)
+    learner = job.loss.learner(made)
+    raw = learner.raw.clone()
+    look = Lookahead.of(made.optimizer(), learner.network.named, job.loss.lookahead == "adam")
+    with learner.network.quiet():
+        whole = learner.renew(raw[batch["index"]].double(), learner.response(look, batch))
+    learner.raw = raw.double()
+    learner.weights(batch)
+    torch.testing.assert_close(learner.raw[batch["index"]], whole, rtol=1e-5, atol=1e-10)
+    assert whole.std() > 0
+
+
 def test_until_adam_has_a_state_every_weight_is_one(bound, plain):
     made, batch = task(bound("loss=hu", f"model.path={plain}"), steps=0)
     learner = HuLearner(bound("loss=hu").loss, made)
@@ -244,7 +260,7 @@ def lightning(job, folder, until, resume):
     loader = training_batches(train[0], 16, 0)
     if resume is not None:  # Lightning 2.6 makes the first iterator after a resume with epoch 0
         order = loader.batch_sampler.sampler
-        order.set_epoch = lambda epoch: setattr(order, "epoch", max(epoch, 1))
+        order.epoch, order.set_epoch = 1, lambda epoch: setattr(order, "epoch", max(epoch, 1))
     trainer.fit(classifier, loader, [evaluation_batches(test[0])], ckpt_path=resume, weights_only=True)
     path = folder / "last.ckpt"
     trainer.save_checkpoint(path)

@@ -114,8 +114,10 @@ class Lookahead:
         self.slots = slots
 
     @classmethod
-    def of(cls, optimizer: torch.optim.Optimizer, named: Mapping[str, Tensor], adam: bool) -> "Lookahead | None":
-        """From an optimizer's groups and state; None while Adam has no state yet."""
+    def of(
+        cls, optimizer: torch.optim.Optimizer, named: Mapping[str, Tensor], adam: bool, rows: Mapping[str, Tensor] | None = None
+    ) -> "Lookahead | None":
+        """From an optimizer's groups and state, of some parameters some rows alone; None while Adam has no state yet."""
         names = {id(p): name for name, p in named.items()}
         slots: dict[str, Slot] = {}
         for group in optimizer.param_groups:
@@ -123,10 +125,14 @@ class Lookahead:
                 state = optimizer.state.get(p, {})
                 if adam and "exp_avg" not in state:
                     return None
-                mean, square = (state["exp_avg"], state["exp_avg_sq"]) if adam else (None, None)
+                mean: Tensor | None = state["exp_avg"] if adam else None
+                square: Tensor | None = state["exp_avg_sq"] if adam else None
                 t = int(state["step"]) + 1 if adam else 1
                 betas, eps = group.get("betas", (0.0, 0.0)), group.get("eps", 0.0)
-                slots[names[id(p)]] = Slot(group["lr"], group["weight_decay"], mean, square, betas, eps, t)
+                name = names[id(p)]
+                if mean is not None and square is not None and rows and name in rows:
+                    mean, square = mean[rows[name]], square[rows[name]]
+                slots[name] = Slot(group["lr"], group["weight_decay"], mean, square, betas, eps, t)
         return cls(slots)
 
     def delta(self, gradients: Params) -> Params:

@@ -66,11 +66,12 @@ class Online:
     def weights(self, batch: dict[str, Tensor]) -> Tensor:
         """n·w_i/Σw of a batch, its raw weights renewed first."""
         index = batch["index"]
-        lookahead = Lookahead.of(self.task.optimizer(), self.network.named, self.settings.lookahead == "adam")
-        if lookahead is not None:  # until Adam has a state every weight is one
-            with self.network.quiet():
+        with self.network.quiet(), self.network.narrowed(batch, self.dev.words(int(self.step))) as rows:
+            adam = self.settings.lookahead == "adam"
+            lookahead = Lookahead.of(self.task.optimizer(), self.network.named, adam, rows)
+            if lookahead is not None:  # until Adam has a state every weight is one
                 response = self.response(lookahead, batch)
-            self.raw[index] = self.renew(self.raw[index], response.to(self.raw.dtype))
+                self.raw[index] = self.renew(self.raw[index], response.to(self.raw.dtype))
         self.step += 1
         shares, floored = self.normalise(self.raw[index])
         self.floored += floored

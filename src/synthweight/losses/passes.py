@@ -18,19 +18,48 @@ CHUNK = 64  # texts of the dev set a pass: bounds the memory where the whole of 
 
 
 class Network:
-    """Per-example losses of the classifier at any parameters, without dropout: every pass that is compared is the same."""
+    """Per-example losses of the classifier at any parameters, without dropout: every pass that is compared is the same.
+
+    Within `narrowed` the word embedding is the rows of a few texts' tokens alone, and their ids are those rows' places:
+    half of a small encoder's parameters are words that no text of a batch has.
+    """
 
     def __init__(self, task: Task) -> None:
         self.network, self.device = task.network, task.device
         self.named = {name: p for name, p in task.network.named_parameters() if p.requires_grad}
+        words = task.network.get_input_embeddings()  # type: ignore[operator]
+        self.words = next((name for name, p in self.named.items() if p is words.weight), None)
+        self.first = (words.padding_idx if words.padding_idx is not None else -1) + 1  # rows that keep their places
+        self.rows: Tensor | None = None
 
     def now(self) -> Params:
         """θ, detached."""
-        return {name: p.detach() for name, p in self.named.items()}
+        params = {name: p.detach() for name, p in self.named.items()}
+        if self.rows is not None and self.words is not None:
+            params[self.words] = params[self.words][self.rows]
+        return params
+
+    @contextlib.contextmanager
+    def narrowed(self, *batches: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """To the words of these batches; gives the rows by the embedding's name. Other words would change nothing."""
+        if self.words is None:
+            yield {}
+            return
+        kept = torch.arange(self.first, device=self.device)
+        found = torch.cat([kept, *(batch["input_ids"].to(self.device).flatten() for batch in batches)])
+        self.rows = found.unique()  # sorted: the first rows, the padding's among them, keep their places
+        self.places = torch.zeros(len(self.named[self.words]), dtype=torch.long, device=self.device)
+        self.places[self.rows] = torch.arange(len(self.rows), device=self.device)
+        try:
+            yield {self.words: self.rows}
+        finally:
+            self.rows = None
 
     def losses(self, params: Params, batch: dict[str, Tensor], targets: Tensor) -> Tensor:
         """ℓ_i = −log p̂(y_i|x_i; θ) in nats, at least fp32, [n]."""
         inputs = {key: batch[key].to(self.device) for key in INPUTS if key in batch}
+        if self.rows is not None:
+            inputs["input_ids"] = self.places[inputs["input_ids"]]
         logits = functional_call(self.network, params, (), inputs).logits
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return torch.nn.functional.cross_entropy(wide, targets.to(self.device), reduction="none")
@@ -72,6 +101,10 @@ class DevSet:
         if self.size is not None:
             return rng.choice(len(self.texts.targets), self.size, replace=False)
         return np.arange(len(self.texts.targets))
+
+    def words(self, step: int) -> dict[str, Tensor]:
+        """The texts of a step's dev batch."""
+        return self.texts.batch(self.draw(step).tolist())
 
     def gradient(self, network: Network, params: Params, step: int) -> Params:
         """∇L_dev(θ), L_dev the mean cross-entropy of the step's dev batch."""

@@ -1,0 +1,123 @@
+"""Tunes CE and the learned weights inside D_P' of product_reviews: the same number of trials for each. Test is never read.
+
+    python benchmarks/baselines.py                 every method, about two hours on two cores
+    python benchmarks/baselines.py ren sungen      some
+
+A trial trains on D_Q and is scored, at its last epoch, on one fold of D_P'; the other four folds are what Hu et al. and
+Ren et al. learn by. Eight trials on the first fold, the best two on all five. Each trial is a line of docs/baselines.jsonl,
+appended when it is done; started again, only what is missing is run. The tables of docs/baselines.md are written from it.
+"""
+
+import argparse
+import json
+from itertools import product
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from synthweight import compose, encoders, fit
+from synthweight.configs import CONF, ROOT
+from synthweight.data import sources
+from synthweight.data.tokens import tokenize
+
+JOURNAL, PAGE = ROOT / "docs" / "baselines.jsonl", ROOT / "docs" / "baselines.md"
+FOLDS = 5
+
+
+def grid(**axes: list[Any]) -> list[dict[str, Any]]:
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+
+
+SPACE: dict[str, list[dict[str, Any]]] = {
+    "ce": grid(**{"optim.lr": [1e-4, 2e-4, 3e-4, 5e-4], "optim.epochs": [3, 5]}),
+    "hu": [
+        {"optim.lr": lr, "loss.decay": decay, "loss.exact": False, **dev}
+        for lr in (2e-4, 3e-4)
+        for decay in (2.0, 5.0)
+        for dev in ({"loss.dev_batch": 32}, {"loss.dev_batch": None, "loss.dev_per_class": 10, "loss.dev_draw": "fixed"})
+    ],
+    "ren": grid(**{"optim.lr": [1e-4, 2e-4, 3e-4, 5e-4], "loss.lookahead": ["sgd", "adam"]}),
+    "sungen": grid(**{"loss.proxy": ["head", "lstm"], "loss.outer_lr": [0.25, 0.1], "loss.outer_steps": [30, 100]}),
+}
+assert {len(trials) for trials in SPACE.values()} == {8}
+
+
+def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
+    """One training on D_Q, scored on a fold of D_P' at its last epoch."""
+    settings = [f"{key}={'null' if value is None else value}" for key, value in point.items()]
+    with compose.offline(CONF):
+        base = [f"loss={method}", "selection=last", "trainer.precision=bf16-mixed", "logger=none"]
+        run = compose.Composer("config").run([*base, *settings])
+    material = sources.build(run)
+    inside, outside = sources.folds(material.dev, FOLDS, seed=0)[fold]
+    folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
+    train, dev, held = (
+        (tokenize(folder, encoder, part, run.optim.max_length, Path(run.paths.cache)), material.targets(part))
+        for part in (material.train, tuple(material.dev[i] for i in inside), tuple(material.dev[i] for i in outside))
+    )
+    fitted = fit.fit(
+        folder, run.loss, run.optim, run.trainer, run.epochs, run.seed, material.labels, train, {}, {"fold": held}, False,
+        False, lambda *_: None, dev=dev,
+    )  # fmt: skip
+    found = fitted.epochs[-1].metrics["fold"]
+    seconds = round(fitted.seconds.train + fitted.seconds.weights, 1)
+    return {key: round(found[key], 4) for key in ("accuracy", "macro_f1", "nll")} | {"seconds": seconds}
+
+
+def done() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in JOURNAL.read_text().splitlines()] if JOURNAL.is_file() else []
+
+
+def ensure(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
+    key = {"method": method, "point": point, "fold": fold}
+    for row in done():
+        if all(row[k] == v for k, v in key.items()):
+            return row
+    row = key | trial(method, point, fold)
+    print(row, flush=True)
+    with JOURNAL.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    return row
+
+
+def search(method: str) -> dict[str, Any]:
+    """Every point on the first fold, the best two on all."""
+    first = [ensure(method, point, 0) for point in SPACE[method]]
+    first.sort(key=lambda r: (-r["accuracy"], r["nll"]))
+    means = []
+    for row in first[:2]:
+        means.append((fmean(ensure(method, row["point"], fold)["accuracy"] for fold in range(FOLDS)), row["point"]))
+    return max(means, key=lambda pair: pair[0])[1]
+
+
+def table(method: str) -> str:
+    """One line a point: the first fold, and all five where it got so far."""
+    rows = [r for r in done() if r["method"] == method]
+    lines = ["| settings | accuracy, first fold | macro F1 | seconds | accuracy, five folds |", "|---|---|---|---|---|"]
+    for point in SPACE[method]:
+        here = {r["fold"]: r for r in rows if r["point"] == point}
+        if 0 not in here:
+            continue
+        said = ", ".join(f"{k.split('.')[1]} {'null' if v is None else v}" for k, v in point.items())
+        scores = [100 * r["accuracy"] for r in here.values()]
+        five = f"{fmean(scores):.1f} ± {stdev(scores):.1f}" if len(here) == FOLDS else "–"
+        one = here[0]
+        lines.append(f"| {said} | {100 * one['accuracy']:.1f} | {100 * one['macro_f1']:.1f} | {one['seconds']:.0f} | {five} |")
+    return "\n".join(lines)
+
+
+def write_page() -> None:
+    text = PAGE.read_text()
+    for method in SPACE:
+        before, rest = text.split(f"<!-- trials {method} -->\n")
+        _, after = rest.split(f"<!-- /trials {method} -->")
+        text = f"{before}<!-- trials {method} -->\n{table(method)}\n<!-- /trials {method} -->{after}"
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", choices=[*SPACE, []], default=[])
+    for name in parser.parse_args().methods or SPACE:
+        print(f"{name}: {search(name)}", flush=True)
+        write_page()
