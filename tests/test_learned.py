@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from conftest import WORDS, make_encoder, sentence, write
-from synthweight import bilevel, configs, encoders, epochs, fit, model, run
+from synthweight import bilevel, compose, configs, encoders, epochs, fit, model, run
 from synthweight.bilevel import Lookahead
 from synthweight.data import sources
 from synthweight.data.batching import evaluation_batches, training_batches
@@ -465,3 +465,49 @@ def test_absent_learned_weights_are_refused(bound, loss):
         bound(f"loss={loss}").loss.weights(scored)
     assert isinstance(bound(f"loss={loss}").loss, (Hu, Ren, Sungen))
     assert loss in LOSSES
+
+
+# with the real encoder ------------------------------------------------------------------------------------------------
+
+REAL = [
+    "source.n=384", "optim.epochs=3", "selection=last", "trainer.accelerator=cpu", "trainer.precision=bf16-mixed", "logger=none",
+]  # fmt: skip
+METHODS = ["hu loss.exact=false", "hu", "ren", "sungen"]
+
+
+def real_weights(tmp_path, seed, *overrides):
+    """The mean weights of the last epoch and which labels were swapped: product_reviews, MiniLM."""
+    with compose.offline(compose.CONF):
+        paths = [f"paths.outputs={tmp_path / 'outputs'}"]
+        job = compose.Composer("config").run([*REAL, *paths, f"seed={seed}", *overrides])
+    outcome = run.train(job)
+    lines = [x for x in Store(job.paths.outputs).table(outcome.id).to_pylist() if x["split"] == "train" and x["epoch"] == 3]
+    return np.array([x["weight"] for x in lines]), np.array([x["kind"] == "swapped" for x in lines])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:.*(has sunk|computed in fp32|fell to the floor):UserWarning")
+def test_swapped_labels_end_below_clean_ones(tmp_path, method):
+    """Over three seeds, on real texts with the real encoder."""
+    clean, bad = [], []
+    for seed in range(3):
+        weights, swapped = real_weights(tmp_path, seed, *f"loss={method}".split(), "corruption.swapped=0.3")
+        assert swapped.mean() == pytest.approx(0.3, abs=0.01)
+        clean.append(weights[~swapped].mean())
+        bad.append(weights[swapped].mean())
+    assert np.mean(bad) < np.mean(clean)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:.*(has sunk|computed in fp32|fell to the floor):UserWarning")
+def test_with_nothing_swapped_the_weights_tell_nothing(tmp_path, method):
+    """Against a random 30 %, over a hundred draws of it."""
+    weights, swapped = real_weights(tmp_path, 0, *f"loss={method}".split())
+    assert not swapped.any()
+    rng = np.random.default_rng(0)
+    found = [roc_auc_score(rng.permutation(np.arange(len(weights)) < 0.3 * len(weights)), weights) for _ in range(100)]
+    assert np.mean(found) == pytest.approx(0.5, abs=0.05)
