@@ -16,8 +16,8 @@ ALLOWED = {
 # lower first: a room imports rooms before it alone
 ORDER = [
     "errors", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "store", "provenance", "model",
-    "module", "fit", "loggers", "checkers", "identity", "generate", "prompt", "run", "compose", "sweep", "compare", "tables",
-    "cli",
+    "module", "fit", "loggers", "calibration", "checkers", "identity", "generate", "prompt", "run", "compose", "sweep",
+    "compare", "tables", "cli",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from . import model
 from .data.batching import evaluation_batches, training_batches
 from .data.tokens import Tokens
 from .errors import UserError
-from .losses import Strategy
+from .losses import Strategy, Weighting
 from .module import Classifier, Epoch, Seconds, Series
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def quiet() -> None:
 def fit(
     folder: Path,
     strategy: Strategy,
+    weighting: Weighting,
     optim: "Optim",
     trainer: "Trainer",
     epochs: int,
@@ -83,6 +84,7 @@ def fit(
     classifier = Classifier(
         model.build(folder, labels).train(),  # transformers hands it over in eval mode: without dropout
         strategy,
+        weighting,
         optim,
         targets,
         scores,
@@ -105,7 +107,8 @@ def fit(
         default_root_dir=root,
         log_every_n_steps=1,
     )
-    loaders = training_batches(tokens, optim.batch_size, seed), [evaluation_batches(t) for t, _ in series.values()]
+    drawn = round(optim.batch_size * strategy.candidates)
+    loaders = training_batches(tokens, drawn, seed), [evaluation_batches(t) for t, _ in series.values()]
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         lightning.fit(classifier, *loaders)
