@@ -142,7 +142,7 @@ class Classifier(pl.LightningModule):
             return batch
         with torch.no_grad():
             scored = self.score(batch)
-        torch.clear_autocast_cache()  # it holds weights cast without gradient: the next pass would take them and learn nothing
+        torch.clear_autocast_cache()  # torch of 2025 keeps weights cast without gradient, and learns nothing (pytorch 158232)
         chosen = self.strategy.pick(scored)
         self.weight_count[scored.index] += 1
         self.weight_count[scored.index[chosen]] -= 1  # `keep` counts them
