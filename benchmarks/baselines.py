@@ -56,8 +56,8 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
         for part in (material.train, tuple(material.dev[i] for i in inside), tuple(material.dev[i] for i in outside))
     )
     fitted = fit.fit(
-        folder, run.loss, run.optim, run.trainer, run.epochs, run.seed, material.labels, train, {}, {"fold": held}, False,
-        False, lambda *_: None, dev=dev,
+        folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, train, {},
+        {"fold": held}, False, False, lambda *_: None, dev=dev,
     )  # fmt: skip
     found = fitted.epochs[-1].metrics["fold"]
     seconds = round(fitted.seconds.train + fitted.seconds.weights, 1)

@@ -65,7 +65,7 @@ class Bench:
         """Seconds of one epoch: steps, learning beside them, and learning before them."""
         phase = Phase()
         fitted = fit.fit(
-            self.folder, run.loss, run.optim, run.trainer, 1, 0, self.material.labels, train, self.scores,
+            self.folder, run.loss, run.weighting, run.optim, run.trainer, 1, 0, self.material.labels, train, self.scores,
             {"test": self.one}, False, False, lambda *_: None, dev=self.dev, say=phase.told,
         )  # fmt: skip
         learned = fitted.seconds.weights

@@ -48,7 +48,7 @@ def trial(source: str, lr: float | None, epochs: int | None, unit: int, extra: t
         for key, part in {"train": train, "selection": held}.items()
     }
     fitted = fit.fit(
-        folder, run.loss, optim, run.trainer, epochs or run.epochs, run.seed, material.labels, tokens["train"], {},
+        folder, run.loss, run.weighting, optim, run.trainer, epochs or run.epochs, run.seed, material.labels, tokens["train"], {},
         {"selection": tokens["selection"]}, source == "synthetic", False, lambda *_: None,
     )  # fmt: skip
     chosen = fitted.epochs[fitted.selected].metrics["selection"]

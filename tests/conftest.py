@@ -14,7 +14,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from jaxtyping import install_import_hook
 
-with install_import_hook(["synthweight.losses", "synthweight.metrics"], "beartype.beartype"):
+with install_import_hook(["synthweight.losses", "synthweight.metrics", "synthweight.calibration"], "beartype.beartype"):
+    import synthweight.calibration
     import synthweight.losses
     import synthweight.metrics  # noqa: F401
 

@@ -21,7 +21,7 @@ LAST = {"source/small_real.yaml", "source/mixed.yaml"}
 def test_the_number_of_files_is_known():
     """A folder that the test below does not read would change this number."""
     groups = [str(folder.relative_to(CONF)) for folder in CONF.rglob("*") if folder.is_dir()]
-    assert len(FILES) == sum(len(schema.choices(group)) for group in groups) == 40 + len(ASKING) == 40 + 11
+    assert len(FILES) == sum(len(schema.choices(group)) for group in groups) == 49 + len(ASKING) == 49 + 11
     assert {p.name for p in CONF.glob("*.yaml")} == ROOTS
 
 
@@ -81,7 +81,7 @@ def test_a_sweeps_header_holds_its_number_of_jobs(file):
 
 BAD = {
     "dataset=imdb": r"dataset=imdb: unknown; there are financial, local, mrpc, product_reviews, tweet_irony",
-    "loss=hinge": r"loss=hinge: unknown; there are ce, dimp, focal, hu, imp, quality_only, ren, sungen",
+    "loss=hinge": r"loss=hinge: unknown; there are ce, dimp, filter, focal, hu, imp, quality_only, ren, rho, sungen",
     "model=gpt5": r"model=gpt5: unknown; there are bert_base",
     "source=web": r"source=web: unknown; there are file, large_real",
     "los=ce": r"los: .*did you mean loss\?",
@@ -100,6 +100,15 @@ BAD = {
     "source.n=0": r"source\.n must be at least 1",
     "checker.quality.share=0": r"checker\.quality\.share",
     "checker.quality.source=web": r"checker\.quality\.source",
+    "source.folds=0": r"source\.folds must be at least 1, is 0",
+    "source.folds=5": r"source\.folds must be 1 where source\.fold names none",
+    "source.fold=0": r"source\.fold must be one of 0 to source\.folds - 1",
+    "checker.diversity.folds=0": r"checker\.diversity\.folds must be at least 1",
+    "checker.calibration_folds=1": r"checker\.calibration_folds must be at least 2",
+    "weighting.clip=-1": r"weighting\.clip must be above 0",
+    "weighting.clip=nan": r"weighting\.clip must be above 0",
+    "weighting.self_normalise=2.5": r"weighting\.self_normalise: Value '2\.5'",
+    "weighting.clipp=1": r"weighting\.clipp: .*did you mean weighting\.clip\?",
     "dataset=local": r"dataset\.path has no value: give dataset\.path=…",
     "dataset.hub.path=x": r"dataset\.hub",
     "+foo=1": r"\+foo=1: settings are neither added nor deleted",
@@ -134,10 +143,20 @@ def test_combinations_that_make_no_sense(bound):
         bound("source=mixed")
     with pytest.raises(UserError, match="every weight 1"):
         bound("source=small_real", "selection=last", "loss=imp")
+    with pytest.raises(UserError, match="every weight 1"):
+        bound("source=small_real", "selection=last", "loss=imp", "checker.diversity.folds=5")
+    with pytest.raises(UserError, match=r"source\.fold must be one of"):
+        bound("source.folds=5", "source.fold=5")
+    for folds in ("checker.diversity.folds=2", "checker.diversity.calibrate=true"):
+        with pytest.raises(UserError, match="a fold of a fold"):
+            bound("source.folds=5", "source.fold=0", "loss=imp", folds)
+        assert bound("source.folds=5", "source.fold=0", "loss=dimp", folds).source.fold == 0  # has no diversity checker
 
 
 def test_an_ablation_that_hides_a_loss_is_refused(bound):
     assert bound("ablation=no_diversity_checker").loss.name == "quality_only"
+    with pytest.raises(UserError, match="ablation=rho_selection sets loss=rho and the command line loss=imp"):
+        bound("ablation=rho_selection", "loss=imp")
     with pytest.raises(UserError, match="ablation=no_diversity_checker sets loss=quality_only and the command line loss=imp"):
         bound("ablation=no_diversity_checker", "loss=imp")
 
@@ -152,6 +171,7 @@ def test_a_copy_with_values_set_equals_hydras_own_composition(settings):
         "model": ["minilm", "bert_base"], "optim.lr": ["1e-4", "3e-4"], "source.n": ["null", "10"],
         "selection": ["last", "holdout"], "checker.quality.model": ["null", "minilm"], "dataset.path": ["'a, b'", "c"],
         "dataset.sha256.test": ["null", "abc"], "dataset.labels": ["[x,y]", "null"], "trainer.keep_model": ["true"],
+        "weighting.clip": ["null", "2"], "ablation": ["clipped_weights"],
     }  # fmt: skip
     with compose.offline(CONF):
         composer = compose.Composer("config")
@@ -170,12 +190,32 @@ def test_a_runs_overrides_compose_the_same_run(bound, settings):
         ["source=small_real", "selection=last", "selection.reserve=0.25"],
         ["model.name=mine", "dataset.name=reviews", "dataset.labels=[a,b]"],
         ["dataset=mrpc", "dataset.hub=null", "source=noisy", "corruption.swapped=0.4"],
+        ["source.folds=5", "source.fold=2", "weighting.clip=2", "weighting.self_normalise=true"],
+        ["loss=imp", "checker.quality.calibrate=true", "checker.diversity.folds=3", "checker.calibration_folds=4"],
+        ["loss=filter", "loss.threshold=0.25", "corruption=noisy"],
         ["dataset.path='a b, c'", "optim.name=own", "optim.lr=1e-5"],
     ):
         run = bound(*job)
         with compose.offline(CONF):
             composer = compose.Composer("config")
             assert composer.run(composer.overrides(run)) == run
+
+
+def test_an_ablation_changes_what_its_name_says(bound):
+    plain = bound("loss=imp")
+    changed = {
+        "clipped_weights": lambda run: run.weighting.clip == pytest.approx(run.optim.batch_size**0.5, abs=0.1),
+        "self_normalised_weights": lambda run: run.weighting.self_normalise,
+        "temperature_scaled_quality_checker": lambda run: run.checker.calibrated("quality"),
+        "cross_fitted_diversity_checker": lambda run: run.checker.folds("diversity") == 5,
+    }
+    for name, holds in changed.items():
+        run = bound("loss=imp", f"ablation={name}", "optim.batch_size=32")
+        assert holds(run)
+        assert not holds(plain)
+        assert run.loss == plain.loss
+    assert bound("ablation=filter_instead_of_weights").loss.name == "filter"
+    assert bound("ablation=rho_selection").loss.name == "rho"
 
 
 def test_schemas_are_no_choices():

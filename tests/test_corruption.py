@@ -75,7 +75,7 @@ def test_a_noisy_run_its_row_and_its_checkers(bound):
     assert set(row["data"]) == {"large_real", "small_real", "test", "other"}
     # a swapped label is scored as it stands, not as it was
     swapped = next(e for e in material.train if e.kind == "swapped")
-    scores = checkers.scores(store, who.checkers["quality"].run, who.checkers["quality"].id, material.train, lambda: None)
+    scores, _ = checkers.scores(who, "quality", material, lambda checker, part: run.ask(store, checker, part))
     at = [e.id for e in material.train].index(swapped.id)
     before = next(e for e in sources.build(bound("source=large_real")).train if e.id == swapped.id)
     assert before.label != swapped.label

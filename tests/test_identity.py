@@ -37,7 +37,8 @@ def test_an_id_by_hand(bound):
 @pytest.mark.parametrize(
     "override",
     ["paths.outputs=elsewhere", "logger=csv", "trainer.threads=1", "trainer.accelerator=auto", "optim.epochs_small_real=9",
-     "trainer.keep_model=true", "checker.quality.epochs=4", "selection.holdout=0.3", "dataset.drop_overlap=false", "loss=ce"],
+     "trainer.keep_model=true", "checker.quality.epochs=4", "checker.quality.calibrate=true", "checker.diversity.folds=5",
+     "checker.calibration_folds=3", "selection.holdout=0.3", "dataset.drop_overlap=false", "loss=ce"],
 )  # fmt: skip
 def test_what_a_run_does_not_read_does_not_name_it(bound, override):
     assert identity.of(bound(override)).id == identity.of(bound()).id
@@ -46,7 +47,8 @@ def test_what_a_run_does_not_read_does_not_name_it(bound, override):
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "optim.lr=0.004", "optim.epochs=3", "loss=focal", "source.n=30", "selection=last", "selection=holdout",
-     "trainer.precision=bf16-mixed", "optim.max_length=16", "source=large_real"],
+     "trainer.precision=bf16-mixed", "optim.max_length=16", "source=large_real", "weighting.clip=2",
+     "weighting.self_normalise=true"],
 )  # fmt: skip
 def test_what_a_run_reads_names_it(bound, override):
     assert identity.of(bound(override)).id != identity.of(bound()).id
@@ -58,6 +60,8 @@ def test_a_setting_that_this_loss_reads(bound):
 
     assert name("loss=focal") != name("loss=focal", "loss.gamma=2")
     assert name("loss=dimp") != name("loss=dimp", "checker.quality.epochs=4")
+    assert name("loss=filter") != name("loss=filter", "loss.threshold=0.4")
+    assert name("source.folds=2", "source.fold=0") != name("source.folds=2", "source.fold=1")
     assert name("loss=dimp") == name("loss=dimp", "checker.diversity.epochs=4")
     assert name("loss=imp") != name("loss=imp", "checker.diversity.epochs=4")
     assert name("source=large_real") != name("source=large_real", "dataset.drop_overlap=false")
@@ -127,6 +131,27 @@ def test_keys_added_later_leave_old_names_alone():
     frozen = {"loss.clip": None, "packing": False, "absent.key": 1}
     assert identity.without_defaults(new, frozen) == old
     assert identity.without_defaults({**new, "packing": True}, frozen) == {**old, "packing": True}
+
+
+def test_published_rows_keep_their_names():
+    """Settings that came later have left the demo's ids alone; read from the pinned hashes, without the data."""
+    from synthweight import compose, sweep
+    from synthweight.configs import ROOT, SWEEPS
+
+    def named(run):
+        data = {split: run.dataset.sha256[split] for split in sources.splits_read(run.source.name)}
+        checkers = {key: named(identity.derive(run, key)) for key in identity.checkers_of(run)}
+        return identity.Identity(run, identity.without_defaults(identity.settings(run)), data, checkers)
+
+    with compose.offline(SWEEPS):
+        composer = compose.Composer("demo")
+        demo = [named(composer.run(job)) for job in sweep.expand(sweep.blocks_of(composer), [])]
+    published = {path.stem: json.loads(path.read_text()) for path in (ROOT / "outputs" / "rows").glob("*.json")}
+    assert {who.id for who in demo} <= set(published)
+    for who in demo:
+        assert who.settings_id == published[who.id]["settings_id"]
+        known = {role: checker for role, checker in published[who.id]["checkers"].items() if checker}
+        assert {role: checker.id for role, checker in who.checkers.items()} == known
 
 
 def test_identity_has_no_paths(bound, tmp_path):

@@ -223,8 +223,8 @@ def trained(job, strategy=None):
     train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
     strategy = strategy or job.loss
     return fit.fit(
-        encoders.locate(job.model), strategy, job.optim, job.trainer, job.epochs, job.seed, material.labels, train, {},
-        {"selection": test}, True, False, lambda *_: None, dev=dev,
+        encoders.locate(job.model), strategy, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, train,
+        {}, {"selection": test}, True, False, lambda *_: None, dev=dev,
     )  # fmt: skip
 
 
@@ -248,7 +248,7 @@ def lightning(job, folder, until, resume):
     train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
     pl.seed_everything(0, verbose=False)
     classifier = Classifier(
-        model.build(encoders.locate(job.model), material.labels).train(), job.loss, job.optim, train[1], {},
+        model.build(encoders.locate(job.model), material.labels).train(), job.loss, job.weighting, job.optim, train[1], {},
         [epochs.Series("selection", test[1], material.labels)], False, False, lambda *_: None,
         (fit.texts(train), fit.texts(dev)), material.labels, 0, print,
     )  # fmt: skip

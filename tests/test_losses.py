@@ -15,6 +15,8 @@ ONLINE = {
 }  # fmt: skip
 SETTINGS = {
     "focal": {"gamma": 1.0, "detach": True},
+    "filter": {"threshold": 0.5, "renormalise": True},
+    "rho": {"share": 0.25, "renormalise": True},
     "hu": {**ONLINE, "decay": 5.0, "floor": 1e-5, "normalise": "linear"},
     "ren": ONLINE,
     "sungen": {
@@ -176,3 +178,124 @@ def test_the_guard_bounds_and_is_counted():
 def test_negative_gamma_is_refused():
     with pytest.raises(UserError, match=r"loss\.gamma"):
         strategy("focal", gamma=-1.0)
+
+
+def test_filter_weights_by_hand():
+    logits, labels, *_ = batch(n=4)
+    s = scored(logits, labels, torch.tensor([0.9, 0.5, 0.3, 0.51]).log())
+    assert strategy("filter").weights(s).tolist() == [2, 0, 0, 2]  # strictly above; n / kept
+    assert strategy("filter", renormalise=False).weights(s).tolist() == [1, 0, 0, 1]
+    assert strategy("filter", threshold=0.2).weights(s).tolist() == [1, 1, 1, 1]
+    assert losses.guard_hits(strategy("filter").weights(s)) == 0
+
+
+def test_filter_that_keeps_all_is_cross_entropy():
+    logits, labels, quality, _ = batch(dtype=torch.float64)
+    quality[0] = -90.0  # a probability that fp32 cannot hold is still above 0
+    for renormalise in (True, False):
+        value = losses.loss(strategy("filter", threshold=0.0, renormalise=renormalise), scored(logits, labels, quality))
+        got = torch.autograd.grad(value, logits)[0]
+        torch.testing.assert_close(got, torch.autograd.grad(cross_entropy(logits, labels), logits)[0])
+
+
+def test_filter_renormalised_is_the_mean_over_what_is_kept():
+    logits, labels, quality, _ = batch(dtype=torch.float64)
+    kept = quality > math.log(0.5)
+    assert 0 < kept.sum() < len(kept)
+    value = losses.loss(strategy("filter"), scored(logits, labels, quality))
+    assert value.item() == pytest.approx(cross_entropy(logits[kept], labels[kept]).item())
+
+
+@pytest.mark.parametrize("renormalise", [True, False])
+def test_a_batch_of_which_nothing_is_kept_has_a_loss_and_gradient_of_zero(renormalise):
+    logits, labels, quality, _ = batch()
+    for weighting in (losses.PLAIN, losses.Weighting(clip=2.0, self_normalise=True)):
+        s = scored(logits, labels, quality - 5)
+        value = losses.reduce(weighting(strategy("filter", renormalise=renormalise).weights(s)), s)
+        value.backward()
+        assert value.item() == 0
+        assert (logits.grad == 0).all()
+
+
+def test_rho_picks_the_largest_reducible_losses():
+    logits, labels, quality, _ = batch(n=12)
+    s = scored(logits, labels, quality)
+    by_hand = sorted(range(12), key=lambda i: -(quality[i] + s.nll[i]).item())[:3]
+    assert set(strategy("rho").pick(s).tolist()) == set(by_hand)
+    assert set(strategy("dimp").weights(s).topk(3).indices.tolist()) == set(by_hand)  # log of DIMP's weight
+
+
+@pytest.mark.parametrize(("n", "share", "picked"), [(12, 0.25, 3), (2, 0.25, 1), (1, 0.1, 1), (7, 0.5, 4), (7, 1.0, 7)])
+def test_rho_keeps_its_share_of_an_incomplete_batch(n, share, picked):
+    logits, labels, quality, _ = batch(n=n)
+    assert len(strategy("rho", share=share).pick(scored(logits, labels, quality))) == picked
+
+
+def test_rho_with_share_one_is_cross_entropy():
+    logits, labels, quality, _ = batch()
+    whole = strategy("rho", share=1.0)
+    assert whole.candidates == 1
+    assert strategy("rho").candidates == 4
+    assert torch.equal(losses.loss(whole, scored(logits, labels, quality)), losses.loss(strategy("ce"), scored(logits, labels)))
+    assert strategy("rho", renormalise=False).weights(scored(logits, labels, quality)).tolist() == [0.25] * 12
+
+
+def test_only_a_loss_that_picks_draws_candidates():
+    assert {name for name in LOSSES if strategy(name).candidates != 1} == {"rho"}
+
+
+def test_weights_are_clipped_and_then_normalised():
+    weights = torch.tensor([0.5, 1.0, 4.0, 9.0])
+    assert losses.PLAIN(weights) is weights
+    assert losses.Weighting(2.0, False)(weights).tolist() == [0.5, 1, 2, 2]
+    torch.testing.assert_close(losses.Weighting(2.0, True)(weights), 4 * torch.tensor([0.5, 1, 2, 2]) / 5.5)
+    assert torch.equal(losses.Weighting(9.0, False)(weights), weights)
+    torch.testing.assert_close(losses.Weighting(None, True)(torch.full((5,), 0.3)), torch.ones(5))
+    tiny = losses.bounded_exp(torch.full((4,), -500.0))  # all at the guard: still a mean of one
+    torch.testing.assert_close(losses.Weighting(None, True)(tiny), torch.ones(4))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_self_normalised_weights_have_a_mean_of_one(name):
+    logits, labels, quality, diversity = batch(dtype=torch.float64)
+    weights = losses.Weighting(None, True)(strategy(name).weights(scored(logits, labels, quality, diversity)))
+    assert weights.mean().item() == pytest.approx(1)
+
+
+def test_self_normalisation_takes_the_scale_of_a_checker_out():
+    """A quality checker that is off by a constant factor gives the same gradient."""
+    logits, labels, quality, diversity = batch(dtype=torch.float64)
+    grads = []
+    for shift in (0.0, -3.0):
+        s = scored(logits, labels, quality + shift, diversity)
+        value = losses.reduce(losses.Weighting(None, True)(strategy("imp").weights(s)), s)
+        grads.append(torch.autograd.grad(value, logits)[0])
+    torch.testing.assert_close(*grads)
+
+
+def test_the_sum_of_weights_is_held_constant():
+    """Where a loss differentiates through its weight, its normalisation adds no gradient of its own."""
+    logits, labels, *_ = batch(dtype=torch.float64)
+    through = strategy("focal", detach=False)
+    s = scored(logits, labels)
+    weights = through.weights(s)
+    got = torch.autograd.grad(losses.reduce(losses.Weighting(None, True)(weights), s), logits, retain_graph=True)[0]
+    want = torch.autograd.grad(losses.loss(through, s), logits)[0] / weights.detach().mean()
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: strategy("filter", threshold=-0.1), r"loss\.threshold must be .* is -0\.1"),
+        (lambda: strategy("filter", threshold=1.0), r"loss\.threshold must be .* below 1, is 1\.0"),
+        (lambda: strategy("rho", share=0.0), r"loss\.share must be above 0 and at most 1, is 0\.0"),
+        (lambda: strategy("rho", share=1.1), r"loss\.share .* is 1\.1"),
+        (lambda: losses.Weighting(0.0, False), r"weighting\.clip must be above 0, or null for no bound, is 0\.0"),
+        (lambda: losses.Weighting(math.nan, False), r"weighting\.clip .* is nan"),
+        (lambda: losses.Weighting(math.inf, False), r"weighting\.clip .* null for no bound, is inf"),
+    ],
+)
+def test_settings_out_of_their_range_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

@@ -57,7 +57,7 @@ def test_a_row_by_log_probabilities(classified, toy, capfd, generator):
         assert len(server.asked) == 60
         assert server.most_in_flight <= 4
     row = store.row(run_id)
-    assert set(row) == KEYS | {"answers", "tokens", "cost_usd"}
+    assert set(row) == KEYS - {"temperatures"} | {"answers", "tokens", "cost_usd"}
     assert (row["kind"], row["selected_epoch"], row["labels"]) == ("prompt", 1, list(LABELS))
     assert row["checkers"] == {"quality": None, "diversity": None}
     assert row["answers"] == {"log-probabilities": 60, "parsing": 0, "unparseable": 0}

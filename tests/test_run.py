@@ -24,7 +24,7 @@ def train(bound_run) -> tuple[Store, str]:
 M = {"accuracy", "macro_f1", "nll", "ece", "per_class"}
 KEYS = {
     "format", "id", "settings_id", "version", "kind", "config", "labels", "data", "checkers", "epochs", "selected_epoch",
-    "guard_hits", "seconds", "provenance", "parquet_sha256",
+    "guard_hits", "seconds", "provenance", "parquet_sha256", "temperatures",
 }  # fmt: skip
 
 
@@ -194,16 +194,20 @@ def test_scores_of_another_text_are_refused(bound):
 
     known = {"a:0": (text_hash(Example("a:0", "old", None, "x")), np.zeros(2))}
     with pytest.raises(UserError, match="by another text"):
-        checkers.join(known, (Example("a:0", "new", None, "x"),), ["x", "y"], "id")
+        checkers.join(known, (Example("a:0", "new", None, "x"),), "id")
 
 
-def test_a_swapped_label_gets_its_own_score():
+def test_a_swapped_label_gets_its_own_score(bound):
     from synthweight import checkers
     from synthweight.data.records import Example
 
     known = {"a:0": (text_hash(Example("a:0", "t", None, "x")), np.log([0.9, 0.1]))}
     swapped = Example("a:0", "t", None, "y", kind="swapped")
-    assert checkers.join(known, (swapped,), ["x", "y"], "id")[0] == pytest.approx(np.log(0.1))
+    material = sources.Material(("x", "y"), (swapped,), (), (), {})
+    who = identity.of(bound("loss=dimp"))
+    scores, t = checkers.scores(who, "quality", material, lambda checker, examples: checkers.join(known, examples, checker.id))
+    assert scores[0] == pytest.approx(np.log(0.1))
+    assert t is None
 
 
 def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):

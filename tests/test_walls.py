@@ -16,8 +16,8 @@ ALLOWED = {
 # lower first: a room imports rooms before it alone
 ORDER = [
     "errors", "bilevel", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "store",
-    "provenance", "model", "epochs", "module", "fit", "loggers", "checkers", "identity", "generate", "prompt", "run",
-    "compose", "sweep", "compare", "tables", "cli",
+    "provenance", "model", "epochs", "module", "fit", "loggers", "calibration", "checkers", "identity", "generate", "prompt",
+    "run", "compose", "sweep", "compare", "tables", "cli",
 ]  # fmt: skip
 
 

@@ -10,49 +10,73 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.parquet as pq
 
-from . import encoders, fit, model
+from . import calibration, encoders, fit, model
 from .data.files import beside
 from .data.records import Example, data_hash, text_hash
+from .data.sources import Material, build
 from .data.tokens import tokenize
 from .errors import UserError
 from .store import SCHEMA, Store, lines
 
 if TYPE_CHECKING:
     from .configs import Run
+    from .identity import Identity
 
 
-def scores(store: Store, checker: "Run", run_id: str, examples: tuple[Example, ...], rebuild: Callable[[], None]) -> np.ndarray:
-    """log p(y_i|x_i) of the given labels by a finished checker, [n], fp32.
+Ask = Callable[["Identity", tuple[Example, ...]], np.ndarray]  # log p of all classes by one finished checker, [n, classes]
+Known = dict[str, tuple[str, np.ndarray]]  # example id → text hash, log-probabilities of all classes
+
+
+def scores(who: "Identity", role: str, material: Material, ask: Ask) -> tuple[np.ndarray, float | None]:
+    """log p(y_i|x_i) of the training set's labels by a run's checker, [n], fp32, and its temperature where it has one.
+
+    The checker is one run trained on all of its data, or (a diversity checker in folds) k runs of which each example is
+    scored by the one that did not see it. A temperature is fitted by what the folds' runs say of the fold that each left
+    out, so that no label counts that was trained on.
+    """
+    whole = who.checkers.get(role)
+    every = ask(whole, material.train) if whole else None
+    folds = [(checker, build(checker.run).left) for checker in who.folds(role)]
+    held = tuple(e for _, left in folds for e in left)
+    unseen = np.concatenate([ask(checker, left) for checker, left in folds]) if folds else None
+    if every is None:
+        assert unseen is not None
+        known = {e.id: (text_hash(e), values) for e, values in zip(held, unseen, strict=True)}
+        every = join(known, material.train, f"{role} in {len(folds)} folds")
+    t = None
+    if unseen is not None and who.run.checker.calibrated(role):
+        t = calibration.temperature(unseen, material.targets(held))
+        every = calibration.rescale(every, t)
+    return every[np.arange(len(every)), material.targets(material.train)], t
+
+
+def log_probs(
+    store: Store, checker: "Run", run_id: str, examples: tuple[Example, ...], rebuild: Callable[[], None]
+) -> np.ndarray:
+    """log p(y|x_i) of all classes by a finished checker, [n, classes], fp32.
 
     From the checker's own row if it trained on these examples, else from its scores file, else by its model; where all
-    are gone (a clone with rows alone), `rebuild` trains the model again and leaves the row alone.
+    are gone (a clone with rows alone), `rebuild` trains the model again and leaves the row alone. Of a run that left a
+    fold out, the own row has none of that fold.
 
     Raises:
         UserError: the checker's row knows an example's id by another text.
     """
-    labels = store.row(run_id)["labels"]
     known = _own(store, run_id)
     if any(e.id not in known or known[e.id][0] != text_hash(e) for e in examples):
         file = store.run_folder(run_id) / "scores" / f"{data_hash(examples)}.parquet"
         if not file.is_file():
-            _compute(store, checker, run_id, examples, tuple(labels), file, rebuild)
+            _compute(store, checker, run_id, examples, tuple(store.row(run_id)["labels"]), file, rebuild)
         known = _read(file)
-    return join(known, examples, labels, run_id)
+    return join(known, examples, run_id)
 
 
-Known = dict[str, tuple[str, np.ndarray]]  # example id → text hash, log-probabilities of all classes
-
-
-def join(known: Known, examples: tuple[Example, ...], labels: list[str], run_id: str) -> np.ndarray:
-    """Scores by example id, text hash checked; the label comes from the training side."""
-    position = {label: i for i, label in enumerate(labels)}
-    out = np.empty(len(examples), dtype=np.float32)
-    for i, e in enumerate(examples):
-        sha, log_probs = known[e.id]
-        if sha != text_hash(e):
-            raise UserError(f"checker {run_id}: its scores know {e.id} by another text: delete its scores and run again")
-        out[i] = log_probs[position[e.label]]
-    return out
+def join(known: Known, examples: tuple[Example, ...], checker: str) -> np.ndarray:
+    """Log-probabilities by example id, text hash checked, [n, classes]; whose label counts is the training side's affair."""
+    for e in examples:
+        if known[e.id][0] != text_hash(e):
+            raise UserError(f"checker {checker}: its scores know {e.id} by another text: delete its scores and run again")
+    return np.stack([known[e.id][1] for e in examples])
 
 
 def _own(store: Store, run_id: str) -> Known:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .data.settings import Corruption, Dataset, Source
 from .errors import UserError, require
-from .losses import LOSSES, Strategy
+from .losses import LOSSES, Strategy, Weighting
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF, SWEEPS, DATA = ROOT / "conf", ROOT / "sweeps", ROOT / "data"
@@ -60,6 +60,7 @@ class Quality:
     epochs: int | None
     source: str
     share: float
+    calibrate: bool
 
     def __post_init__(self) -> None:
         key = "checker.quality"
@@ -73,15 +74,36 @@ class Diversity:
     model: str | None
     recipe: str | None
     epochs: int | None
+    calibrate: bool
+    folds: int
 
     def __post_init__(self) -> None:
         require(self.epochs is None or self.epochs >= 1, "checker.diversity.epochs", "at least 1", self.epochs)
+        require(self.folds >= 1, "checker.diversity.folds", "at least 1 (trained on all of its data)", self.folds)
 
 
 @dataclass
 class Checker:
     quality: Quality
     diversity: Diversity
+    calibration_folds: int
+
+    def __post_init__(self) -> None:
+        require(self.calibration_folds >= 2, "checker.calibration_folds", "at least 2", self.calibration_folds)
+
+    def folds(self, role: str) -> int:
+        """How many runs, each trained on all but one fold, this role takes; 0 where the one trained on all is enough."""
+        if self.crossed(role):
+            return self.diversity.folds
+        return self.calibration_folds if self.calibrated(role) else 0
+
+    def crossed(self, role: str) -> bool:
+        """Whether each example is scored by the fold's run that did not see it, and no run is trained on all."""
+        return role == "diversity" and self.diversity.folds > 1
+
+    def calibrated(self, role: str) -> bool:
+        """Whether its log-probabilities are divided by a temperature."""
+        return bool(getattr(self, role).calibrate)
 
 
 @dataclass
@@ -138,6 +160,7 @@ class Run:
     source: Source
     corruption: Corruption
     loss: Strategy
+    weighting: Weighting
     model: Model
     optim: Optim
     checker: Checker
@@ -169,6 +192,11 @@ class Run:
                 f"loss={self.loss.name} on source=small_real: the diversity checker would be the quality checker and "
                 "every weight 1; use loss=dimp or another source"
             )
+        if self.source.fold is not None and "diversity" in self.loss.needs and self.checker.folds("diversity"):
+            raise UserError(
+                f"source.fold={self.source.fold} with a diversity checker in folds: a fold of a fold; set "
+                "checker.diversity.folds=1 checker.diversity.calibrate=false, or train on the whole source"
+            )
 
     @property
     def epochs(self) -> int:
@@ -177,8 +205,8 @@ class Run:
 
 
 GROUPS: dict[str, type] = {
-    "dataset": Dataset, "source": Source, "corruption": Corruption, "model": Model, "optim": Optim, "checker": Checker,
-    "selection": Selection, "trainer": Trainer, "logger": Logger, "paths": Paths,
+    "dataset": Dataset, "source": Source, "corruption": Corruption, "weighting": Weighting, "model": Model, "optim": Optim,
+    "checker": Checker, "selection": Selection, "trainer": Trainer, "logger": Logger, "paths": Paths,
 }  # fmt: skip
 CHOICES = ("dataset", "corruption", "source", "loss", "model", "optim", "selection", "logger")  # groups with a name of their own
 

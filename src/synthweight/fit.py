@@ -18,7 +18,7 @@ from .data.batching import evaluation_batches, training_batches
 from .data.tokens import Tokens
 from .epochs import Epoch, Seconds, Series
 from .errors import UserError
-from .losses import Strategy, Texts
+from .losses import Strategy, Texts, Weighting
 from .module import Classifier
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def quiet() -> None:
 def fit(
     folder: Path,
     strategy: Strategy,
+    weighting: Weighting,
     optim: "Optim",
     trainer: "Trainer",
     epochs: int,
@@ -87,6 +88,7 @@ def fit(
     classifier = Classifier(
         model.build(folder, labels).train(),  # transformers hands it over in eval mode: without dropout
         strategy,
+        weighting,
         optim,
         targets,
         scores,
@@ -113,7 +115,8 @@ def fit(
         default_root_dir=root,
         log_every_n_steps=1,
     )
-    loaders = training_batches(tokens, optim.batch_size, seed), [evaluation_batches(t) for t, _ in series.values()]
+    drawn = round(optim.batch_size * strategy.candidates)
+    loaders = training_batches(tokens, drawn, seed), [evaluation_batches(t) for t, _ in series.values()]
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         lightning.fit(classifier, *loaders)

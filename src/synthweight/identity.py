@@ -13,7 +13,7 @@ import yaml
 from . import configs, encoders, schema
 from .data import sources
 from .errors import UserError
-from .losses import LOSSES
+from .losses import LOSSES, PLAIN
 
 if TYPE_CHECKING:
     from .configs import Diversity, Quality, Run
@@ -26,7 +26,10 @@ R = TypeVar("R")  # the settings that are named: a training's, or a few-shot cla
 
 @dataclass(frozen=True)
 class Identity(Generic[R]):
-    """A run's name and what it was made from. `checkers` are by role, "quality" and "diversity"."""
+    """A run's name and what it was made from.
+
+    `checkers` are by role, "quality" and "diversity"; "quality/0", "quality/1", … are those trained on all but one fold.
+    """
 
     run: R
     settings: dict[str, Any]  # what the run reads, without version, data and checkers
@@ -38,6 +41,10 @@ class Identity(Generic[R]):
         """The first 16 hex digits of SHA-256 over everything."""
         ids = {role: checker.id for role, checker in self.checkers.items()}
         return digest({**self.settings, "data": self.data, "checkers": ids, "version": VERSION})
+
+    def folds(self, role: str) -> "list[Identity]":
+        """A role's checkers that were each trained on all but one fold, in the order of the folds."""
+        return [checker for key, checker in self.checkers.items() if key.startswith(f"{role}/")]
 
     @cached_property
     def settings_id(self) -> str:
@@ -53,12 +60,11 @@ def of(run: "Run") -> Identity:
     if material not in buildable:  # what only the data's content can refuse is refused here, before anything is trained
         sources.build(run)
         buildable.add(material)
-    needed = sorted(run.loss.needs)
     data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
     if run.corruption.unrelated:
         data["other"] = sources.unrelated(run).sha256
-    found = {role: of(derive(run, role)) for role in needed}
-    if len({checker.id for checker in found.values()}) < len(found):
+    found = {key: of(derive(run, key)) for key in checkers_of(run)}
+    if "quality" in found and "diversity" in found and found["quality"].id == found["diversity"].id:
         raise UserError(f"loss={run.loss.name}: its quality and its diversity checker are one run, so every weight is 1")
     return Identity(
         run=run,
@@ -86,8 +92,10 @@ def settings(run: "Run") -> dict[str, Any]:
             harm["corruption"]["other"] = sources.other_of(run)
     return harm | {
         "dataset": dataset,
-        "source": {"name": run.source.name, "n": run.source.n},
+        "source": {key: getattr(run.source, key) for key in ("name", "n", "folds", "fold")},
         "loss": dataclasses.asdict(run.loss),
+        "weighting": dataclasses.asdict(run.weighting),
+        "calibrated": [role for role in sorted(run.loss.needs) if run.checker.calibrated(role)],
         "encoder": encoders.fingerprint(run.model),
         "optim": {**optim, "epochs": run.epochs},
         "selection": selection,
@@ -96,20 +104,39 @@ def settings(run: "Run") -> dict[str, Any]:
     }
 
 
-def derive(run: "Run", role: str) -> "Run":
-    """The run that a checker is, by role.
+def checkers_of(run: "Run") -> list[str]:
+    """The keys of `Identity.checkers`: a role, where one run is trained on all of its data, and its folds, where it has any."""
+    keys: list[str] = []
+    for role in sorted(run.loss.needs):
+        keys += [] if run.checker.crossed(role) else [role]
+        keys += [f"{role}/{fold}" for fold in range(run.checker.folds(role))]
+    return keys
+
+
+def derive(run: "Run", key: str) -> "Run":
+    """The run that a checker is, by role: plain cross-entropy, whatever the run does to its weights.
 
     "quality": `loss=ce source=small_real selection.split=last` with the classifier's seed, less what the run holds out.
     "diversity": the run itself with `loss=ce`, so that the CE baseline and IMP's diversity checker are one training.
+    "quality/2", "diversity/2": the same, trained on all but fold 2.
     """
-    ce = LOSSES["ce"](name="ce")
+    role, _, fold = key.partition("/")
+    checker = _whole(run, role)
+    if fold:
+        part = dataclasses.replace(checker.source, folds=run.checker.folds(role), fold=int(fold))
+        checker = dataclasses.replace(checker, source=part)
+    return checker
+
+
+def _whole(run: "Run", role: str) -> "Run":
+    run = dataclasses.replace(run, loss=LOSSES["ce"](name="ce"), weighting=PLAIN)
     if role == "diversity":
-        return _with_encoder(dataclasses.replace(run, loss=ce), run.checker.diversity)
+        return _with_encoder(run, run.checker.diversity)
     quality = run.checker.quality
     selection = dataclasses.replace(run.selection, split="last", reserve=run.selection.kept_out)
-    source = configs.Source(name=quality.source, path=None, n=None)
+    source = configs.Source(name=quality.source, path=None, n=None, folds=1, fold=None)
     clean = configs.Corruption("none", 0.0, 0.0, 0.0, None)  # D_P' is what the others are measured by
-    real = dataclasses.replace(run, loss=ce, source=source, selection=selection, corruption=clean)
+    real = dataclasses.replace(run, source=source, selection=selection, corruption=clean)
     checker = _with_encoder(real, quality)
     if quality.share < 1:
         material = sources.build(checker)
@@ -159,4 +186,5 @@ def without_defaults(settings: dict[str, Any], frozen: dict[str, Any] | None = N
 
 def describe(run: "Run") -> str:
     """A run in a few words."""
-    return f"{run.dataset.name} {run.source.name} {run.loss.name} {run.model.name} seed {run.seed}"
+    less = f" less fold {run.source.fold} of {run.source.folds}" if run.source.fold is not None else ""
+    return f"{run.dataset.name} {run.source.name}{less} {run.loss.name} {run.model.name} seed {run.seed}"

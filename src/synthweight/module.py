@@ -24,10 +24,10 @@ class Classifier(pl.LightningModule):
 
     Args:
         network: gives `.logits` of [batch, classes]. strategy: the loss. targets: [n] label positions of the training
-            set. scores: log p of the given label by each checker, "quality" and "diversity", [n]. series: scored
-            after every epoch, in the order of the validation loaders. select: choose the epoch by the series
-            "selection"; otherwise the last one stands. texts: the training set, and D_P' where the strategy asks for
-            it, for those that learn weights.
+            set. weighting: what is done to the strategy's weights. scores: log p of the given label by each checker,
+            "quality" and "diversity", [n]. series: scored after every epoch, in the order of the validation loaders.
+            select: choose the epoch by the series "selection"; otherwise the last one stands. texts: the training set, and
+            D_P' where the strategy asks for it, for those that learn weights.
     """
 
     targets: Tensor
@@ -39,6 +39,7 @@ class Classifier(pl.LightningModule):
         self,
         network: nn.Module,
         strategy: losses.Strategy,
+        weighting: losses.Weighting,
         optim: "Optim",
         targets: np.ndarray,
         scores: dict[str, np.ndarray],
@@ -52,7 +53,7 @@ class Classifier(pl.LightningModule):
         say: Callable[[str], None],
     ) -> None:
         super().__init__()
-        self.network, self.strategy, self.optim = network, strategy, optim
+        self.network, self.strategy, self.weighting, self.optim = network, strategy, weighting, optim
         self.series, self.select, self.keep_state, self.report = series, select, keep_state, report
         self.register_buffer("targets", torch.from_numpy(targets), persistent=False)
         for name in ("quality", "diversity"):
@@ -89,8 +90,11 @@ class Classifier(pl.LightningModule):
         )
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        batch = self.picked(batch)
         scored = self.score(batch, self.learn(batch))
-        weights = self.strategy.weights(scored)
+        raw = self.strategy.weights(scored)
+        self.hits += losses.guard_hits(raw)
+        weights = self.weighting(raw)
         self.keep(scored.index, weights.detach())
         value = losses.reduce(weights, scored)
         self.losses.append(value.detach())
@@ -105,11 +109,22 @@ class Classifier(pl.LightningModule):
         self.seconds.lap("weights")
         return weights
 
+    def picked(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the strategy trains on: the batch, or its pick of a candidate batch; the others weigh 0 in this step."""
+        if self.strategy.candidates == 1:
+            return batch
+        with torch.no_grad():
+            scored = self.score(batch)
+        torch.clear_autocast_cache()  # torch of 2025 keeps weights cast without gradient, and learns nothing (pytorch 158232)
+        chosen = self.strategy.pick(scored)
+        self.weight_count[scored.index] += 1
+        self.weight_count[scored.index[chosen]] -= 1  # `keep` counts them
+        return {key: values[chosen] for key, values in batch.items()}
+
     def keep(self, index: Tensor, weights: Tensor) -> None:
         """Adds this step's weights to the epoch's means; no synchronisation with the device."""
         self.weight_sum[index] += weights.to(self.weight_sum.dtype)
         self.weight_count[index] += 1
-        self.hits += losses.guard_hits(weights)
 
     def configure_optimizers(self) -> Any:
         from transformers import get_scheduler

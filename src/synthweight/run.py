@@ -3,6 +3,7 @@
 import shlex
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shutil import copy2, rmtree
 from typing import Any
@@ -88,7 +89,8 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
     training = (tokens(material.train), material.targets(material.train))
     seconds = {"prepare": clock.lap()}
     dev = (tokens(material.dev), material.targets(material.dev)) if run.loss.dev else None
-    scores = {role: score(store, checker, material.train) for role, checker in who.checkers.items()}
+    scored = {role: checkers.scores(who, role, material, partial(ask, store)) for role in sorted(run.loss.needs)}
+    scores = {role: values for role, (values, _) in scored.items()}
     seconds["scores"] = clock.lap()
 
     def report(number: int, epoch: Epoch) -> None:
@@ -101,7 +103,7 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
     keep_model = run.loss.name == "ce" or run.trainer.keep_model
     with loggers.opened(run.logger.name, run.logger.project, who.id, store.run_folder(who.id), labels, public(run)) as opened:
         fitted = fit.fit(
-            folder, run.loss, run.optim, run.trainer, run.epochs, run.seed, material.labels, training, scores,
+            folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, training, scores,
             tokenized, run.selection.split != "last", keep_model, report, opened, store.run_folder(who.id),
             dev, lambda line: print(f"{name}: {line} · {clock.so_far():.0f} s", flush=True),
         )  # fmt: skip
@@ -124,7 +126,8 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
         "config": public(run),
         "labels": list(material.labels),
         "data": material.record,
-        "checkers": {role: getattr(who.checkers.get(role), "id", None) for role in ("quality", "diversity")},
+        "checkers": dict.fromkeys(("quality", "diversity")) | {key: checker.id for key, checker in who.checkers.items()},
+        "temperatures": {role: scored[role][1] if role in scored else None for role in ("quality", "diversity")},
         "epochs": [
             {
                 "epoch": i + 1,
@@ -146,14 +149,14 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
     print(f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
 
 
-def score(store: Store, checker: Identity, examples: tuple[Example, ...]) -> np.ndarray:
-    """log p of the given labels by a checker whose row stands; trains it again where its model is gone."""
+def ask(store: Store, checker: Identity, examples: tuple[Example, ...]) -> np.ndarray:
+    """log p of all classes by a checker whose row stands; trains it again where its model is gone."""
 
     def rebuild() -> None:
         work(store, checker, f"{describe(checker.run)} (again, its model is gone)", row=False)
 
     with store.lease(checker.id):  # several runs may want the same scores at once
-        return checkers.scores(store, checker.run, checker.id, examples, rebuild)
+        return checkers.log_probs(store, checker.run, checker.id, examples, rebuild)
 
 
 def public(run: Run) -> dict[str, Any]:

@@ -42,10 +42,17 @@ class Source:
     name: str
     path: str | None
     n: int | None
+    folds: int
+    fold: int | None
 
     def __post_init__(self) -> None:
         require(self.name in SOURCES, "source.name", f"one of {', '.join(SOURCES)}", self.name)
         require(self.n is None or self.n >= 1, "source.n", "at least 1, or null for all", self.n)
+        require(self.folds >= 1, "source.folds", "at least 1", self.folds)
+        if self.fold is None:
+            require(self.folds == 1, "source.folds", "1 where source.fold names none to leave out", self.folds)
+        else:
+            require(0 <= self.fold < self.folds != 1, "source.fold", "one of 0 to source.folds - 1, of at least 2", self.fold)
 
 
 @dataclass

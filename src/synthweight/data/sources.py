@@ -1,5 +1,6 @@
 """What a run trains on, chooses its epoch by, and is tested on: read, drop, subset, join, corrupt. In that order."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -8,7 +9,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from ..errors import UserError
 from . import benchmarks, corruption
-from .records import Example, Split, overlap_key, text_hash
+from .records import Example, Split, data_hash, overlap_key, text_hash
 
 if TYPE_CHECKING:
     from ..configs import Paths, Run
@@ -28,7 +29,10 @@ class Reads(Protocol):
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that a run reads. `labels` are sorted by name; `selection` is empty where nothing is kept for it."""
+    """Everything that a run reads. `labels` are sorted by name; `selection` is empty where nothing is kept for it.
+
+    `left` is the fold of the training side that `source.fold` leaves out, empty where it names none.
+    """
 
     labels: tuple[str, ...]
     train: tuple[Example, ...]
@@ -36,6 +40,7 @@ class Material:
     test: tuple[Example, ...]
     dev: tuple[Example, ...]  # D_P' less what is held out: for losses that learn by it
     record: dict[str, dict[str, Any]]  # the row's `data`: split → sha256, n, overlap, dropped
+    left: tuple[Example, ...] = ()
 
     def targets(self, examples: tuple[Example, ...]) -> np.ndarray:
         """Positions of the examples' labels among the sorted names."""
@@ -94,7 +99,7 @@ def _existing(path: str) -> Any:
 
 
 def build(run: "Run") -> Material:
-    """The material of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join, corrupt."""
+    """The material of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join, corrupt, fold."""
     splits = load_splits(run)
     small, test = splits["small_real"], splits["test"]
     labels = tuple(sorted({e.label for e in small.examples}))
@@ -138,8 +143,11 @@ def build(run: "Run") -> Material:
         record["other"] = {"sha256": other.sha256, "n": len(other.examples), "overlap": {}, "dropped": 0}
         shares = c.swapped, c.duplicated, c.unrelated
         train = corruption.corrupt(train, labels, run.seed, *shares, other_of(run), other.examples)
+    left: tuple[Example, ...] = ()
+    if run.source.fold is not None:
+        train, left = leave_out(train, run.source.folds, run.source.fold)
     selection = small.examples if run.selection.split == "dprime" else held
-    return Material(labels, train, selection, test.examples, kept, record)
+    return Material(labels, train, selection, test.examples, kept, record, left)
 
 
 def other_of(run: "Run") -> str:
@@ -206,6 +214,22 @@ def hold_out(small: Split, share: float) -> tuple[tuple[Example, ...], tuple[Exa
         if lacking:
             raise UserError(f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}")
     return parts[0], parts[1]
+
+
+def leave_out(examples: tuple[Example, ...], k: int, fold: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """A training set in two: (all but one fold of k, that fold), drawn from the data hash of the set itself.
+
+    Raises:
+        UserError: a class has fewer different texts than there are folds.
+    """
+    different = Counter({text_hash(e): e.label for e in reversed(examples)}.values())  # a text counts for its first twin's class
+    rarest = min(sorted({e.label for e in examples}), key=lambda label: different[label])
+    if different[rarest] < k:
+        raise UserError(
+            f"source.folds={k}: class {rarest!r} has {different[rarest]} different texts to train on: every fold needs one"
+        )
+    inside, outside = folds(examples, k, _entropy(data_hash(examples)) % 2**32)[fold]
+    return tuple(examples[i] for i in inside), tuple(examples[i] for i in outside)
 
 
 def folds(examples: tuple[Example, ...], k: int, seed: int) -> list[tuple[list[int], list[int]]]:

@@ -9,7 +9,7 @@ from ..data.settings import Dataset, Source
 from ..errors import UserError, require
 from . import templates
 
-SMALL_REAL = Source(name="small_real", path=None, n=None)
+SMALL_REAL = Source(name="small_real", path=None, n=None, folds=1, fold=None)
 
 
 @dataclass

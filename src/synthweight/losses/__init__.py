@@ -3,12 +3,15 @@
 from .base import BOUND, Learner, Scored, Strategy, Task, Texts, bounded_exp, guard_hits, loss, reduce, score
 from .ce import Ce
 from .dimp import Dimp
+from .filter import Filter
 from .focal import Focal
 from .hu import Hu
 from .imp import Imp
 from .quality_only import QualityOnly
 from .ren import Ren
+from .rho import Rho
 from .sungen import Sungen
+from .weighting import PLAIN, Weighting
 
 LOSSES: dict[str, type[Strategy]] = {
     "ce": Ce,
@@ -19,8 +22,11 @@ LOSSES: dict[str, type[Strategy]] = {
     "hu": Hu,
     "ren": Ren,
     "sungen": Sungen,
+    "filter": Filter,
+    "rho": Rho,
 }
 
 __all__ = [
-    "BOUND", "LOSSES", "Learner", "Scored", "Strategy", "Task", "Texts", "bounded_exp", "guard_hits", "loss", "reduce", "score",
+    "BOUND", "LOSSES", "PLAIN", "Learner", "Scored", "Strategy", "Task", "Texts", "Weighting", "bounded_exp", "guard_hits",
+    "loss", "reduce", "score",
 ]  # fmt: skip

@@ -116,6 +116,18 @@ class Strategy:
     def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
         raise NotImplementedError  # abstract: OmegaConf's structured nodes cannot be ABCs
 
+    @property
+    def candidates(self) -> float:
+        """How many examples are drawn for each one trained on: 1 for all but a loss that picks."""
+        return 1.0
+
+    def pick(self, scored: Scored) -> Int[Tensor, " picked"]:
+        """Which positions of a candidate batch are trained on; asked only where `candidates` is above 1.
+
+        `scored` comes of a forward pass without gradient, in training mode as DIMP's denominator does.
+        """
+        raise NotImplementedError
+
 
 @dataclass
 class Learned(Strategy):

@@ -1,0 +1,43 @@
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float, Int
+from torch import Tensor, full_like
+
+from ..errors import require
+from .base import Scored, Strategy
+
+
+@dataclass
+class Rho(Strategy):
+    """Selection by reducible loss: of n/share candidates, train on the n of largest `log p̂'(y|x) − log p̂(y|x; θ_t)`.
+
+    Mindermann et al. 2022, "Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet Learnt"
+    (RHO-LOSS): the loss of the model less the irreducible loss, that of a model trained on held-out data, for which the
+    quality checker stands. It is the log of DIMP's weight: DIMP weighs by what this ranks by. `w = 1` for what is picked
+    (the mean over the picked, `renormalise`), or `share` (the mean over the candidates); in the record a candidate that
+    was not picked has weight 0 in that step. An epoch is one pass over the candidates, so it has `share` of the steps
+    of the other losses. share = 1 is cross-entropy.
+
+    Raises:
+        UserError: share is not above 0 and at most 1. MissingScores: the batch carries no `log_quality`.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"quality"})
+
+    share: float
+    renormalise: bool
+
+    def __post_init__(self) -> None:
+        require(0 < self.share <= 1, "loss.share", "above 0 and at most 1", self.share)
+
+    @property
+    def candidates(self) -> float:
+        return 1 / self.share
+
+    def pick(self, scored: Scored) -> Int[Tensor, " picked"]:
+        n = len(scored.nll)  # the last candidate batch of an epoch may be a small one
+        return (scored.quality() + scored.nll).topk(max(1, round(self.share * n))).indices
+
+    def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
+        return full_like(scored.quality(), 1.0 if self.renormalise else self.share)

@@ -1,0 +1,38 @@
+"""What is done to any loss's weights before they multiply: a bound, and a sum."""
+
+from dataclasses import dataclass
+from math import inf
+
+from jaxtyping import Float
+from torch import Tensor, finfo
+
+from ..errors import require
+
+
+@dataclass
+class Weighting:
+    """Clipping, then self-normalisation: `w ← min(w, clip)`, `w ← n·w / Σ_j w_j` over the batch, the sum held constant.
+
+    Importance weights have a high variance. Truncating them trades it for bias (Ionides 2008, "Truncated Importance
+    Sampling"); dividing by their sum makes the mean weight 1, whatever the scale of the checkers (Owen 2013, "Monte
+    Carlo theory, methods and examples", ch. 9: biased by O(1/n), consistent). A batch whose weights are all 0 keeps them.
+
+    Raises:
+        UserError: clip is not above 0, or not finite.
+    """
+
+    clip: float | None
+    self_normalise: bool
+
+    def __post_init__(self) -> None:
+        require(self.clip is None or 0 < self.clip < inf, "weighting.clip", "above 0, or null for no bound", self.clip)
+
+    def __call__(self, weights: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        if self.clip is not None:
+            weights = weights.clamp_max(self.clip)
+        if self.self_normalise:
+            weights = len(weights) * weights / weights.detach().sum().clamp_min(finfo(weights.dtype).tiny)
+        return weights
+
+
+PLAIN = Weighting(clip=None, self_normalise=False)  # weights as their loss gives them

@@ -1,0 +1,164 @@
+"""Checkers in folds: who trains on what, who scores whom, and by which temperature."""
+
+import re
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from synthweight import calibration, compose, identity, run, sweep
+from synthweight.data import sources
+from synthweight.data.records import data_hash
+from synthweight.errors import UserError
+from synthweight.store import Store
+
+CALIBRATED = ["checker.quality.calibrate=true", "checker.calibration_folds=3"]
+CROSSED = ["checker.diversity.folds=3"]
+
+
+def left_out_scores(store, checkers, labels):
+    """What each fold's run says of the fold that it left out, from its scores file: id → log p of all classes, and the labels."""
+    known, targets = {}, {}
+    for checker in checkers:
+        left = sources.build(checker.run).left
+        file = store.run_folder(checker.id) / "scores" / f"{data_hash(left)}.parquet"
+        for x in pq.read_table(file).to_pylist():
+            known[x["id"]] = np.array(x["log_probs"])
+            targets[x["id"]] = labels.index(x["label"])
+    return known, targets
+
+
+def trained_on(store, checker):
+    return {x["id"] for x in store.table(checker.id).to_pylist() if x["split"] == "train"}
+
+
+def weights_of(store, run_id):
+    return {x["id"]: x["weight"] for x in store.table(run_id).to_pylist() if x["split"] == "train" and x["epoch"] == 1}
+
+
+def test_a_calibrated_quality_checker(bound, capsys):
+    job = bound("loss=quality_only", *CALIBRATED)
+    who, plain = identity.of(job), identity.of(bound("loss=quality_only"))
+    assert list(who.checkers) == ["quality", "quality/0", "quality/1", "quality/2"]
+    assert who.checkers["quality"].id == plain.checkers["quality"].id
+    assert len({who.id, plain.id, *(c.id for c in who.checkers.values())}) == 6
+    run.train(job)
+    started = re.findall(r"local (.*): epoch 1/", capsys.readouterr().out)
+    assert started == ["small_real ce minilm seed 0"] + [
+        f"small_real less fold {i} of 3 ce minilm seed 0" for i in range(3)
+    ] + ["synthetic quality_only minilm seed 0"]  # fmt: skip
+
+    store = Store(job.paths.outputs)
+    row = store.row(who.id)
+    assert row["checkers"] == {"diversity": None} | {key: c.id for key, c in who.checkers.items()}
+    assert all(store.row(i)["config"]["loss"]["name"] == "ce" for i in row["checkers"].values() if i)
+    known, targets = left_out_scores(store, who.folds("quality"), row["labels"])
+    t = calibration.temperature(np.stack(list(known.values())), np.array(list(targets.values())))
+    assert row["temperatures"] == {"quality": pytest.approx(t), "diversity": None}
+    assert abs(t - 1) > 0.01
+
+    run.train(bound("loss=quality_only"))
+    assert store.row(plain.id)["temperatures"] == {"quality": None, "diversity": None}
+    material = sources.build(job)
+    file = store.run_folder(who.checkers["quality"].id) / "scores" / f"{data_hash(material.train)}.parquet"
+    log_probs = np.array(pq.read_table(file)["log_probs"].to_pylist())
+    given = calibration.rescale(log_probs, t)[np.arange(96), material.targets(material.train)]
+    np.testing.assert_allclose(list(weights_of(store, who.id).values()), np.exp(given), rtol=1e-4)
+    assert weights_of(store, who.id) != weights_of(store, plain.id)
+
+
+def test_a_cross_fitted_diversity_checker_never_scores_what_it_saw(bound):
+    job = bound("loss=imp", *CROSSED)
+    who = identity.of(job)
+    assert list(who.checkers) == ["diversity/0", "diversity/1", "diversity/2", "quality"]
+    run.train(job)
+    store = Store(job.paths.outputs)
+    row = store.row(who.id)
+    assert row["checkers"]["diversity"] is None
+    assert row["temperatures"] == {"quality": None, "diversity": None}
+    everything = {e.id for e in sources.build(job).train}
+    left = [{e.id for e in sources.build(c.run).left} for c in who.folds("diversity")]
+    assert sum(map(len, left)) == len(everything) == 96
+    assert set.union(*left) == everything
+    for checker, fold in zip(who.folds("diversity"), left, strict=True):
+        assert trained_on(store, checker) == everything - fold
+        files = list((store.run_folder(checker.id) / "scores").iterdir())
+        assert [set(pq.read_table(f)["id"].to_pylist()) for f in files] == [fold]  # and was asked for nothing else
+    q, targets = left_out_scores(store, who.folds("diversity"), row["labels"])
+    run.train(bound("loss=quality_only"))
+    p = weights_of(store, identity.of(bound("loss=quality_only")).id)
+    for i, weight in weights_of(store, who.id).items():
+        assert weight == pytest.approx(p[i] / np.exp(q[i][targets[i]]), rel=1e-4)
+
+
+def test_a_cross_fitted_checker_is_calibrated_by_its_own_folds(bound):
+    both = bound("loss=imp", *CROSSED, "checker.diversity.calibrate=true", "checker.calibration_folds=4")
+    who, plain = identity.of(both), identity.of(bound("loss=imp", *CROSSED))
+    assert {k: c.id for k, c in who.checkers.items()} == {k: c.id for k, c in plain.checkers.items()}
+    assert who.id != plain.id  # though its checkers are the same runs
+    run.train(both)
+    store = Store(both.paths.outputs)
+    row = store.row(who.id)
+    known, targets = left_out_scores(store, who.folds("diversity"), row["labels"])
+    t = calibration.temperature(np.stack(list(known.values())), np.array(list(targets.values())))
+    assert row["temperatures"]["diversity"] == pytest.approx(t)
+
+
+def test_a_calibrated_diversity_checker_has_a_run_on_all_and_its_folds(bound):
+    who = identity.of(bound("loss=imp", "checker.diversity.calibrate=true"))
+    assert list(who.checkers) == ["diversity", *(f"diversity/{i}" for i in range(5)), "quality"]
+    assert who.checkers["diversity"].id == identity.of(bound("loss=ce")).id
+    assert identity.of(bound("loss=dimp", "checker.diversity.calibrate=true")).id == identity.of(bound("loss=dimp")).id
+
+
+def test_folds_are_drawn_from_the_data_and_keep_equal_texts_together(bound):
+    """Both of a duplicate's twins are seen or left out, and the seed has no say where the data is the same."""
+    one, two = (sources.build(bound("source.folds=3", "source.fold=1", f"seed={seed}")) for seed in (0, 1))
+    assert (one.train, one.left) == (two.train, two.left)
+    for fold in range(3):
+        harmed = sources.build(bound("corruption=noisy", "corruption.duplicated=0.4", "source.folds=3", f"source.fold={fold}"))
+        assert not {e.text for e in harmed.train} & {e.text for e in harmed.left}
+        assert {e.label for e in harmed.train} == {e.label for e in harmed.left} == set(harmed.labels)
+
+
+def test_more_folds_than_texts_of_a_class_are_refused_before_anything_is_trained(bound):
+    with pytest.raises(UserError, match="source.folds=16: class 'negative' has 15 different texts to train on") as caught:
+        identity.of(bound("loss=dimp", "checker.quality.calibrate=true", "checker.calibration_folds=16"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="source.folds=33: class 'negative' has 32"):
+        identity.of(bound("loss=imp", "checker.diversity.folds=33"))
+
+
+def test_a_holdout_and_a_share_are_cut_before_the_folds(bound):
+    job = bound("loss=dimp", "selection=holdout", "checker.quality.share=0.5", *CALIBRATED)
+    held = {e.id for e in sources.build(job).selection}
+    parts = [sources.build(identity.derive(job, f"quality/{i}")) for i in range(3)]
+    whole = {e.id for e in sources.build(identity.derive(job, "quality")).train}
+    assert len(whole) == 18
+    for part in parts:
+        assert {e.id for e in part.train} | {e.id for e in part.left} == whole
+        assert not whole & held
+
+
+def test_what_is_done_to_the_weights_names_the_run_but_not_its_checkers(bound):
+    plain, clipped = identity.of(bound("loss=imp")), identity.of(bound("loss=imp", "weighting.clip=2"))
+    assert clipped.id != plain.id
+    assert {k: c.id for k, c in clipped.checkers.items()} == {k: c.id for k, c in plain.checkers.items()}
+    assert identity.of(bound("loss=imp", "weighting.self_normalise=true")).id not in (plain.id, clipped.id)
+
+
+def test_a_plan_adds_the_folds_first(settings):
+    given = [*settings, "loss=imp", *CALIBRATED, *CROSSED]
+    with compose.offline(compose.CONF):
+        composer = compose.Composer("config")
+        planned = sweep.plan(composer, [], given)
+    first, rest = planned.waves
+    assert [(j.who.run.source.name, j.who.run.source.fold) for j in first] == [
+        ("synthetic", 0), ("synthetic", 1), ("synthetic", 2),
+        ("small_real", None), ("small_real", 0), ("small_real", 1), ("small_real", 2),
+    ]  # fmt: skip
+    assert not any(job.row for job in first)
+    assert [job.who.run.loss.name for job in rest] == ["imp"]
+    with compose.offline(compose.CONF):
+        for job in first:
+            assert identity.of(compose.Composer("config").run(job.overrides)).id == job.who.id

@@ -1,0 +1,94 @@
+"""The loop: what a loss that picks, a bound and a sum change in it, and what they leave alone."""
+
+import numpy as np
+import pytest
+
+from synthweight import run
+from synthweight.module import Classifier
+from synthweight.store import Store
+
+
+@pytest.fixture
+def trained(bound):
+    """Trains and gives the row with the training lines of its Parquet by epoch."""
+
+    def train(*overrides: str):
+        job = bound(*overrides)
+        store, run_id = Store(job.paths.outputs), run.train(job).id
+        lines = [x for x in store.table(run_id).to_pylist() if x["split"] == "train"]
+        return store.row(run_id), {e: {x["id"]: x["weight"] for x in lines if x["epoch"] == e} for e in (1, 2)}
+
+    return train
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The learning rate and the parameters without a gradient, at every optimizer step of a loss that is no checker's."""
+    seen = []
+
+    def watched(self, *arguments, **named):
+        if self.strategy.needs:
+            without = [name for name, p in self.network.named_parameters() if p.grad is None]
+            seen.append((self.trainer.optimizers[0].param_groups[0]["lr"], without))
+        clip(self, *arguments, **named)
+
+    clip = Classifier.configure_gradient_clipping
+    monkeypatch.setattr(Classifier, "configure_gradient_clipping", watched)
+    return seen
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_a_loss_that_picks_steps_once_a_candidate_batch(trained, steps, precision):
+    """96 examples, 16 of 32 candidates: three steps an epoch, a schedule over six, and every weight learns."""
+    row, weights = trained("loss=rho", "loss.share=0.5", f"trainer.precision={precision}")
+    assert [lr for lr, _ in steps] == pytest.approx([0.005 * (1 - i / 6) for i in range(6)])
+    assert all(without == [] for _, without in steps)
+    for by_id in weights.values():
+        assert sorted(by_id.values()) == [0.0] * 48 + [1.0] * 48
+    assert weights[1] != weights[2]
+    assert row["guard_hits"] == 0
+
+
+def test_the_last_candidate_batch_keeps_the_share(trained, steps):
+    """40 examples: candidates of 32 and 8."""
+    _, weights = trained("loss=rho", "loss.share=0.5", "source.n=40", "loss.renormalise=false")
+    assert len(steps) == 4
+    assert sorted(weights[1].values()) == [0.0] * 20 + [0.5] * 20
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        ["loss=rho", "loss.share=1"],
+        ["loss=filter", "loss.threshold=0"],
+        ["loss=quality_only", "weighting.clip=1e-20", "weighting.self_normalise=true"],
+    ],
+    ids=lambda o: o[0],
+)
+def test_what_is_cross_entropy_trains_like_it(trained, same):
+    """The same draws, the same batches: the same digits, or nearly where a weight of one is a quotient."""
+    want, ones = trained("loss=ce")
+    got, weights = trained(*same)
+    assert weights == ones
+    exact = "clip" not in "".join(same)
+    for one, other in zip(want["epochs"], got["epochs"], strict=True):
+        if exact:
+            assert one == other
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
+
+
+def test_recorded_weights_are_those_that_multiply(trained):
+    _, plain = trained("loss=imp")
+    _, clipped = trained("loss=imp", "weighting.clip=1")
+    assert min(plain[1].values()) < 1 < max(plain[1].values())
+    for i, weight in plain[1].items():
+        assert clipped[1][i] == pytest.approx(min(weight, 1), rel=1e-6)
+    _, normalised = trained("loss=imp", "weighting.self_normalise=true")
+    assert np.mean(list(normalised[1].values())) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_bound_that_nothing_reaches_changes_no_digit(trained):
+    want, weights = trained("loss=dimp")
+    got, same = trained("loss=dimp", "weighting.clip=1e9")
+    assert got["epochs"] == want["epochs"]
+    assert same == weights
