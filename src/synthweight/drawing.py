@@ -7,8 +7,8 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from .figures import Chart, Panel, Series
@@ -87,7 +87,8 @@ def write(chart: Chart, folder: Path, stem: str, command: str) -> list[Path]:
     said = f"{command}; numbers: sha256 {digest(chart)}"
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC}):
         rows = -(-len(chart.panels) // max(1, chart.across))
-        figure = Figure(figsize=(max(5.2, 3.4 * chart.across), 2.7 * rows + 1.0), layout="constrained")
+        width = max(5.2, 3.4 * chart.across)
+        figure = Figure(figsize=(width, 2.5 * rows + 1.0), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, max(1, chart.across), squeeze=False, sharex="col" if chart.style == "lines" else False)
         looks = dict(appearance(chart))
@@ -99,9 +100,10 @@ def write(chart: Chart, folder: Path, stem: str, command: str) -> list[Path]:
         for ax in axes.flat:
             handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
         if handles:
-            columns = min(len(handles), max(2, 4 * chart.across // (2 if max(map(len, handles)) > 18 else 1)))
+            columns = max(1, int(72 * width // (55 + 6 * max(map(len, handles)))))  # points: a handle, then 6 a letter
             figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns, handlelength=3.2)
-        figure.supxlabel("\n".join(chart.notes), fontsize=7, color="#444444")
+        caption = [line for note in chart.notes for line in wrap(note, int(17 * width))]  # letters an inch
+        figure.supxlabel("\n".join(caption), fontsize=7, color="#444444")
         figure.savefig(svg, metadata={"Date": None, "Creator": None, "Description": said})
         figure.savefig(png, dpi=160, metadata={"Software": None, "Description": said})
     return [table, png, svg]
@@ -135,6 +137,10 @@ def draw(ax: "Axes", chart: Chart, panel: Panel, looks: dict[str, tuple[str, Any
         ax.set_xticks(range(len(chart.names)), chart.names)
         ax.set_xlim(-0.5, len(chart.names) - 0.5)
         ax.grid(False, axis="x")
+    elif chart.style == "steps":
+        full = [p.x for series in panel.series for p in series.points if p.high > 0]
+        if full:
+            ax.set_xlim(min(full) / 1.5, max(full) * 1.5)
     elif chart.style == "lines":
         ticks = sorted({p.x for series in panel.series for p in series.points})
         ax.set_xticks(spaced(ticks, chart.x_log), labels=[f"{x:g}" for x in spaced(ticks, chart.x_log)])
@@ -159,18 +165,16 @@ def line(ax: "Axes", series: Series, colour: str, dashes: Any, marker: str, i: i
 
 
 def steps(ax: "Axes", series: Series, colour: str, dashes: Any, marker: str, i: int, of: int) -> None:
-    """Means as a histogram's outline, with the interval as a band; markers on every fourth step, each series its own."""
+    """Means as a histogram's outline, with the interval as a band; markers where there is something, no two series on one step."""
     x = [p.x for p in series.points]
     ax.plot(
         x, [p.y for p in series.points], color=colour, linestyle=dashes, marker=marker, drawstyle="steps-mid",
-        markevery=(i, 4), label=series.label, zorder=3, linewidth=1.3,
+        markevery=[k for k in range(i, len(x), of) if series.points[k].y >= 0.5], label=series.label, zorder=3, linewidth=1.3,
     )  # fmt: skip
     if any(p.n > 1 for p in series.points):
         ends = [p.low for p in series.points], [p.high for p in series.points]
         ax.fill_between(x, *ends, color=colour, alpha=0.13, linewidth=0, step="mid")
-    wide = [a for a, b in pairwise(series.points) if a.y or b.y]
-    if wide:
-        ax.set_ylim(bottom=0)
+    ax.set_ylim(bottom=0)
 
 
 def crosses(ax: "Axes", series: Series, colour: str, dashes: Any, marker: str, i: int, of: int) -> None:

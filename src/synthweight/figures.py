@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .errors import UserError
 from .gather import Gathered, Lines, Row, Wanted, selected
 from .tables import METRICS
 from .timing import measured
@@ -74,11 +75,13 @@ def point(x: float, values: Sequence[float], xs: Sequence[float] | None = None) 
 
 
 def panels(found: Gathered) -> Panelled:
-    """The runs that have a row, by dataset and source."""
+    """The runs that have a row, by dataset and source. Raises UserError where none has."""
     out: Panelled = {}
     for w, run in found.trained:
         if w.id in found.rows:
             out.setdefault((run.dataset.name, run.source.name), []).append((w, run))
+    if not out:
+        raise UserError("nothing to draw: no trained run of this sweep has a row")
     return out
 
 

@@ -36,6 +36,7 @@ class Gathered:
     wanted: Sequence[Wanted]
     rows: dict[str, Row]
     strange: dict[str, str]
+    mixed: bool = False
 
     @property
     def missing(self) -> int:
@@ -87,7 +88,7 @@ def gather(store: Store, wanted: Sequence[Wanted], name: str, partial: bool = Fa
                 f"{len(lacking)} of {len(wanted)} runs have no row, first {lacking[0].id} ({brief(lacking[0].run)}): "
                 f"run synthweight sweep {name}, or ask for --partial{hint}"
             )
-    found = Gathered(store, wanted, {w.id: rows[w.id] for w in wanted if w.id in rows}, strange)
+    found = Gathered(store, wanted, {w.id: rows[w.id] for w in wanted if w.id in rows}, strange, mixed)
     if mixed:
         mark_devices(found)
     else:

@@ -44,9 +44,11 @@ def measured(found: Gathered) -> dict[str, Seconds]:
     """The seconds of every trained run that has a row, by wanted id.
 
     Raises:
-        UserError: the row of one of its checkers is not there.
+        UserError: the row of one of its checkers is not there, or the runs had different machines or threads.
     """
     rows = {w.id: found.rows[w.id] for w, _ in found.trained if w.id in found.rows}
+    if len(machines(found)) > 1 and not found.mixed:
+        raise UserError(f"seconds of different machines: {'; '.join(machines(found))}: run all on one, or ask for --mixed")
     scoring: dict[tuple[str, ...], float] = {}
     for w, run in found.trained:  # the first to need a checker's scores computes them, the others read them
         if w.id in rows:
@@ -85,12 +87,9 @@ def times(found: Gathered) -> Table:
     """A line per loss (and dataset, and whatever else differs): every part's seconds, totals, and their ratios to CE.
 
     Raises:
-        UserError: a checker's row is missing, or rows of different machines or threads would be compared.
+        UserError: see `measured`.
     """
     seconds = measured(found)
-    machines = sorted({machine(found.rows[i]) for i in seconds})
-    if len(machines) > 1 and not found.strange:
-        raise UserError(f"seconds of different machines in one table: {', '.join(machines)}: run them on one")
     names = Lines([run for _, run in found.trained])
     lines: dict[Label, list[Wanted]] = {}
     baseline: dict[tuple[Label, int], float] = {}
@@ -114,7 +113,7 @@ def times(found: Gathered) -> Table:
         cells.append([*label, *counted])
     titles = [*PARTS.values(), "× CE", "total, shared DC", "× CE, shared DC"]
     columns = [Column("dataset"), *map(Column, names.columns), *map(Column.number, titles), Column("paper", ("paper × CE",))]
-    return Table(columns, cells, [f"{LEGEND} Machine: {'; '.join(machines) or '–'}.", *found.legend])
+    return Table(columns, cells, [f"{LEGEND} Machine: {'; '.join(machines(found)) or '–'}.", *found.legend])
 
 
 def without_loss(label: Label) -> Label:
@@ -122,14 +121,17 @@ def without_loss(label: Label) -> Label:
     return label[:2] + label[3:]
 
 
-def machine(row: Row) -> str:
-    where = row["provenance"]
-    return f"{where['device']['name']}, {where['threads']} threads"
+def machines(found: Gathered) -> list[str]:
+    """What the trained runs had: device and threads."""
+    where = [found.rows[w.id]["provenance"] for w, _ in found.trained if w.id in found.rows]
+    return sorted({f"{p['device']['name']}, {p['threads']} threads" for p in where})
 
 
 def cell(values: Sequence[float], asked: int, digits: int, marks: str) -> Number:
     if not values:
         return Number(float("nan"), None, 0, missing=asked)
+    if not any(values):  # what this loss does not need has no spread
+        return Number(0.0, None, len(values), digits, marks, missing=asked - len(values))
     s = spread(values)
     return Number(s.mean, s.sd, s.n, digits, marks, missing=asked - s.n)
 
