@@ -1,17 +1,15 @@
-"""Every sweep there is, small: run on a tiny encoder with one seed, its table written in every format, its figures drawn.
+"""Every sweep there is, small: run on a tiny encoder with one seed, its table in every format, its figures drawn.
 
 What a sweep lists beyond toy data is replaced: sizes, encoders by name, files, the address of the LLM.
 """
-
-import csv
-import io
 
 import pytest
 import yaml
 
 from llm_server import KEY, Say, serving
-from synthweight import cli
+from synthweight import drawing, figures, formats, prompt, published, run
 from synthweight.configs import SWEEPS
+from synthweight.gather import Wanted, gather
 
 FILES = sorted(SWEEPS.glob("*.yaml"))
 
@@ -38,28 +36,21 @@ def small(path, toy, tiny, outputs) -> list[str]:
     return values + [f"{key}={value}" for key, value in replaced.items() if key in keys]
 
 
-def command(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        cli.main([*arguments])
-        raise SystemExit(0)
-    return stopped.value.code
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_every_sweep_runs_and_is_shown(path, toy, tiny, outputs, monkeypatch, capfd):
+def test_every_sweep_runs_and_is_shown(path, toy, tiny, outputs, monkeypatch):
     given = small(path, toy, tiny, outputs)
-    shown = yaml.safe_load(path.read_text())["hydra"]["sweeper"].get("figures", [])
     monkeypatch.setenv("TEST_KEY", KEY)
     with serving(lambda body, number: Say("negative")) as server:
         if "command: prompt" in path.read_text():
             given += ["generator=local", "generator.model=m", "generator.key_env=TEST_KEY", "generator.concurrency=4", "n=4"]
             given += [f"generator.base_url={server.url}"]
-        assert command("sweep", path.stem, *given) == 0, capfd.readouterr().err
-        capfd.readouterr()
-        assert command("tables", path.stem, *given, "--format", "csv") == 0, capfd.readouterr().err
-        lines = list(csv.DictReader(io.StringIO(capfd.readouterr().out)))
-        assert lines
-        assert all(line[key] == "0" for line in lines for key in line if key.endswith(" missing"))
-        assert command("figures", path.stem, *given) == (0 if shown else 2), capfd.readouterr().err
-    drawn = [p.name for p in (outputs / "outputs" / "figures").glob(f"{path.stem}*") if p.stat().st_size > 200]
-    assert len(drawn) == 3 * len(shown)
+        shown = published.plan(path.stem, *given)
+        for job in shown.planned.jobs:  # in this process: Hydra would compose each of them once more
+            prompt.classify(job.who.run) if job.prompt else run.train(job.who.run)
+    wanted = [Wanted(job.who.id, job.who.settings_id, job.who.run) for job in shown.planned.rows]
+    found = gather(shown.planned.store, wanted, path.stem)
+    for text in [write(published.TABLES[shown.kind](found), None) for write in formats.FORMATS.values()]:
+        assert len(text.splitlines()) > 1
+    for kind in shown.figures:
+        files = drawing.write(figures.KINDS[kind](found), outputs, f"{path.stem}-{kind}", "smoke")
+        assert all(drawing.holds(file, figures.KINDS[kind](found)) for file in files)
