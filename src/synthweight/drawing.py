@@ -99,9 +99,10 @@ def write(chart: Chart, folder: Path, stem: str, command: str) -> list[Path]:
         handles: dict[str, Any] = {}
         for ax in axes.flat:
             handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+        length = 1.6 if chart.style in ("bars", "cloud") else 3.2
         if handles:
-            columns = max(1, int(72 * width // (55 + 6 * max(map(len, handles)))))  # points: a handle, then 6 a letter
-            figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns, handlelength=3.2)
+            columns = max(1, int(72 * width // (50 + 5.5 * max(map(len, handles)))))  # points: a handle, then 5.5 a letter
+            figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns, handlelength=length)
         caption = [line for note in chart.notes for line in wrap(note, int(17 * width))]  # letters an inch
         figure.supxlabel("\n".join(caption), fontsize=7, color="#444444")
         figure.savefig(svg, metadata={"Date": None, "Creator": None, "Description": said})
@@ -126,8 +127,6 @@ def draw(ax: "Axes", chart: Chart, panel: Panel, looks: dict[str, tuple[str, Any
     """One panel."""
     ax.set_title(panel.title, fontsize=9)
     ax.set_ylabel(panel.y_label)
-    if chart.y_log:
-        ax.set_yscale("log")
     if chart.x_log:
         ax.set_xscale("log")
     for i, series in enumerate(panel.series):
@@ -136,6 +135,7 @@ def draw(ax: "Axes", chart: Chart, panel: Panel, looks: dict[str, tuple[str, Any
     if chart.names:
         ax.set_xticks(range(len(chart.names)), chart.names)
         ax.set_xlim(-0.5, len(chart.names) - 0.5)
+        ax.set_ylim(bottom=0)
         ax.grid(False, axis="x")
     elif chart.style == "steps":
         full = [p.x for series in panel.series for p in series.points if p.high > 0]
@@ -165,7 +165,7 @@ def line(ax: "Axes", series: Series, colour: str, dashes: Any, marker: str, i: i
 
 
 def steps(ax: "Axes", series: Series, colour: str, dashes: Any, marker: str, i: int, of: int) -> None:
-    """Means as a histogram's outline, with the interval as a band; markers where there is something, no two series on one step."""
+    """Means as a histogram's outline, the interval as a band; markers, no two series' on one step."""
     x = [p.x for p in series.points]
     ax.plot(
         x, [p.y for p in series.points], color=colour, linestyle=dashes, marker=marker, drawstyle="steps-mid",

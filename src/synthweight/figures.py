@@ -63,7 +63,6 @@ class Chart:
     notes: tuple[str, ...]
     names: tuple[str, ...] = ()
     x_log: bool = False
-    y_log: bool = False
 
 
 def point(x: float, values: Sequence[float], xs: Sequence[float] | None = None) -> Point:
@@ -177,9 +176,7 @@ def weights(found: Gathered) -> Chart:
                 series.append(Series(label + when, loss + when, tuple(point(i, values) for i, values in points if values)))
         charted.append(Panel(title(found, place), "mean weight", tuple(series)))
     what = "Mean weight of the examples of a kind"
-    return Chart(
-        "bars", "kind of corruption", tuple(charted), len(charted), notes(found, charted, what), OF_CORRUPTION, y_log=True
-    )
+    return Chart("bars", "kind of corruption", tuple(charted), len(charted), notes(found, charted, what), OF_CORRUPTION)
 
 
 def by_kind(lines: pa.Table) -> dict[str, float]:
