@@ -132,10 +132,11 @@ def draw(ax: "Axes", chart: Chart, panel: Panel, looks: dict[str, tuple[str, Any
     for i, series in enumerate(panel.series):
         colour, dashes, marker = looks[series.label]
         {"lines": line, "steps": steps}.get(chart.style, crosses)(ax, series, colour, dashes, marker, i, len(panel.series))
+    if chart.style in ("bars", "steps"):  # lengths and shares begin at zero
+        ax.set_ylim(0, 1.08 * max((p.high for series in panel.series for p in series.points), default=1.0))
     if chart.names:
         ax.set_xticks(range(len(chart.names)), chart.names)
         ax.set_xlim(-0.5, len(chart.names) - 0.5)
-        ax.set_ylim(bottom=0)
         ax.grid(False, axis="x")
     elif chart.style == "steps":
         full = [p.x for series in panel.series for p in series.points if p.high > 0]
@@ -174,7 +175,6 @@ def steps(ax: "Axes", series: Series, colour: str, dashes: Any, marker: str, i: 
     if any(p.n > 1 for p in series.points):
         ends = [p.low for p in series.points], [p.high for p in series.points]
         ax.fill_between(x, *ends, color=colour, alpha=0.13, linewidth=0, step="mid")
-    ax.set_ylim(bottom=0)
 
 
 def crosses(ax: "Axes", series: Series, colour: str, dashes: Any, marker: str, i: int, of: int) -> None:
