@@ -8,9 +8,10 @@ import pytest
 
 from conftest import WORDS, write
 from llm_server import Say, prompt_of, serving
-from synthweight import compose, metrics, prompt, sweep, tables
+from synthweight import compose, formats, metrics, prompt, sweep, tables
 from synthweight.data.records import text_hash
 from synthweight.errors import UserError
+from synthweight.gather import Wanted, gather
 from synthweight.store import SCHEMA, Store
 from test_run import KEYS, M
 from test_sweep import run_cli
@@ -253,7 +254,8 @@ def test_files_of_several_generators_are_lines_of_their_own(bound, tmp_path, toy
     for name in ("weak", "strong"):
         path = write(tmp_path / name / "synthetic.jsonl", [json.loads((toy / "synthetic.jsonl").read_text().splitlines()[0])])
         runs.append((name, bound("source=file", f"source.path={path}")))
-    text = tables.render(Store(tmp_path / "none"), runs, "generators", partial=True)
+    wanted = [Wanted(run_id, run_id, run) for run_id, run in runs]
+    text = formats.markdown(tables.results(gather(Store(tmp_path / "none"), wanted, "generators", partial=True)))
     assert "| trained on | loss | source.path |" in text
     assert all(f"| file | ce | {run.source.path} |" in text for _, run in runs)
 

@@ -13,10 +13,12 @@ from omegaconf import DictConfig
 
 @dataclass
 class SweeperConf:
-    """`hydra.sweeper`: a list of parameter maps whose products are united."""
+    """`hydra.sweeper`: a list of parameter maps whose products are united, and how their rows are shown."""
 
     _target_: str = "hydra_plugins.synthweight.SynthweightSweeper"
     blocks: list[dict[str, Any]] = field(default_factory=list)
+    table: str = "results"  # the kind of the sweep's table, of published.TABLES
+    figures: list[str] = field(default_factory=list)  # the kinds of its figures, of figures.KINDS
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="synthweight", node=SweeperConf, provider="synthweight")
@@ -25,7 +27,8 @@ ConfigStore.instance().store(group="hydra/sweeper", name="synthweight", node=Swe
 class SynthweightSweeper(Sweeper):
     """Expands blocks and command line to jobs, checks all of them, and hands what is missing to Hydra's launcher."""
 
-    def __init__(self, blocks: Sequence[Any]) -> None:
+    def __init__(self, blocks: Sequence[Any], table: str, figures: Sequence[str]) -> None:
+        """`table` and `figures` are for `synthweight tables` and `figures`; a launch needs the blocks alone."""
         self.blocks = [dict(block) for block in blocks]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

@@ -18,6 +18,7 @@ grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, an
   synthweight sweep demo                 runs what sweeps/demo.yaml lacks
   synthweight plan demo seed=0           says what that would be
   synthweight tables demo                prints the table of that sweep
+  synthweight figures dynamics           draws its figures: SVG, PNG and the numbers as CSV
   synthweight generate dataset=financial generator=openai n=3000 seed=0    has an LLM write the training data
   synthweight prompt dataset=financial generator=openai shots=8 seed=0     the LLM itself as classifier on test
 """
@@ -44,16 +45,22 @@ def parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser("sweep", help="run what a sweep file lacks")
     plan = commands.add_parser("plan", help="say what a sweep would run")
     tables = commands.add_parser("tables", help="the table of a sweep, from rows")
+    figures = commands.add_parser("figures", help="the figures of a sweep, or all of outputs/published.yaml")
     generate = commands.add_parser("generate", help="training data written by an LLM (conf/generate.yaml)")
     prompt = commands.add_parser("prompt", help="an LLM as few-shot classifier on test (conf/prompt.yaml)")
     for command in (sweep, plan):
         command.add_argument("file", help="a name in sweeps/, or the path of a YAML file")
-    tables.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file")
-    tables.add_argument("--partial", action="store_true", help="show missing runs as holes instead of refusing")
-    tables.add_argument("--readme", action="store_true", help="write the tables between README's markers")
-    tables.add_argument("--check", action="store_true", help="fail where README differs from the rows")
+    for command in (tables, figures):
+        command.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file")
+        command.add_argument("--partial", action="store_true", help="show missing runs as holes instead of refusing")
+        command.add_argument(
+            "--mixed", action="store_true", help="fill holes with rows of another VERSION, data or device, marked"
+        )
+    tables.add_argument("--format", choices=("md", "latex", "csv"), default="md", help="md unless told")
+    tables.add_argument("--write", action="store_true", help="write README's tables and outputs/tables")
+    tables.add_argument("--check", action="store_true", help="fail where README, tables or figures differ from the rows")
     generate.add_argument("--budget", metavar="DOLLARS", help="stop before this is spent; the same as budget=DOLLARS")
-    for command in (train, sweep, plan, tables, generate, prompt):
+    for command in (train, sweep, plan, tables, figures, generate, prompt):
         command.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
     return top
 
@@ -118,6 +125,8 @@ def dispatch(options: argparse.Namespace) -> None:
     elif options.command in ("generate", "prompt"):
         budget = [f"budget={options.budget}"] if getattr(options, "budget", None) is not None else []
         ask_llm(options.command, [*options.overrides, *budget])
+    elif options.command == "figures":
+        draw_figures(options)
     else:
         show_tables(options)
 
@@ -181,21 +190,11 @@ def task(config: Any) -> None:
         failures.append(error)
 
 
-def planned(file: str, overrides: list[str]) -> Any:
-    """A sweep's plan without an application."""
-    from . import compose, sweep
-
-    path = sweep.find(file)
-    with compose.offline(path.parent):
-        composer = compose.Composer(path.stem)
-        ours = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]  # a launcher changes no plan
-        return sweep.plan(composer, sweep.blocks_of(composer), ours)
-
-
 def show_plan(file: str, overrides: list[str]) -> None:
+    from .published import plan
     from .sweep import told
 
-    found = planned(file, overrides)
+    found = plan(file, *overrides).planned
     first = {job.who.id for job in found.waves[0]}
     for job in found.jobs:
         state = "done" if job.done else "first" if job.who.id in first else "to do"
@@ -206,17 +205,37 @@ def show_plan(file: str, overrides: list[str]) -> None:
 
 
 def show_tables(options: argparse.Namespace) -> None:
-    from . import tables
+    from . import formats, published
+    from .configs import ROOT
 
-    def of(file: str, overrides: list[str]) -> str:
-        found = planned(file, overrides)
-        return tables.render(found.store, [(job.who.id, job.who.run) for job in found.rows], file, options.partial)
-
-    if options.readme or options.check:
-        from .configs import ROOT
-
-        tables.markers(ROOT / "README.md", of, write=options.readme)
+    if options.write or options.check:
+        if options.file is not None or options.partial or options.mixed:
+            raise UserError("tables --write and --check do all that README's markers and outputs/published.yaml list: no name")
+        published.readme(ROOT / "README.md", published.markdown, write=options.write)
+        listed = published.Published.read(ROOT / "outputs")
+        if options.write:
+            listed.write_tables()
+        else:
+            listed.check()
     elif options.file is None:
         raise UserError("tables needs the name of a sweep: synthweight tables demo")
     else:
-        print(of(options.file, options.overrides))
+        made = published.table(options.file, options.overrides, options.partial, options.mixed)
+        print(formats.FORMATS[options.format](made, None), end="")
+
+
+def draw_figures(options: argparse.Namespace) -> None:
+    from . import drawing, published
+    from .configs import ROOT
+
+    if options.file is None:
+        if options.overrides or options.partial or options.mixed:
+            raise UserError("figures without a name draws what outputs/published.yaml lists: name a sweep, or give nothing")
+        for stem, command, chart in published.Published.read(ROOT / "outputs").drawn():
+            print(*drawing.write(chart, ROOT / "outputs" / "figures", stem, command), sep="\n", flush=True)
+        return
+    name = Path(options.file).stem
+    folder, charts = published.charts(options.file, options.overrides, name, options.partial, options.mixed)
+    for stem, chart in charts.items():
+        command = shlex.join(["synthweight", "figures", options.file, *options.overrides])
+        print(*drawing.write(chart, folder / "figures", stem, command), sep="\n", flush=True)
