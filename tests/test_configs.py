@@ -4,7 +4,7 @@ import pytest
 from hydra import compose as hydra_compose
 from omegaconf import OmegaConf
 
-from synthweight import compose, configs, schema, sweep
+from synthweight import blocks, compose, configs, schema
 from synthweight.configs import CONF, SWEEPS
 from synthweight.errors import UserError
 
@@ -72,7 +72,7 @@ def test_a_sweeps_header_holds_its_number_of_jobs(file):
     said = int(file.read_text().split("Jobs: ")[1].split()[0])
     with compose.offline(SWEEPS):
         composer = compose.Composer(file.stem)
-        jobs = sweep.expand(sweep.blocks_of(composer), [])
+        jobs = blocks.expand(blocks.blocks_of(composer), [])
         kinds = {tuple(o for o in job if not o.startswith(("seed=", "dataset="))): job for job in jobs}
         for job in kinds.values():
             composer.job(job)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import SweepFailed, UserError, first_line
+from .errors import SweepFailed, UserError, disk_full, first_line, require
 
 EPILOG = """\
 grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, and any value by its key (loss.gamma=2)
@@ -17,10 +17,14 @@ grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, an
   synthweight train -m loss=ce,imp,dimp seed='range(0,3)'
   synthweight sweep demo                 runs what sweeps/demo.yaml lacks
   synthweight plan demo seed=0           says what that would be
+  synthweight status demo                shows who is at what
   synthweight tables demo                prints the table of that sweep
   synthweight generate dataset=financial generator=openai n=3000 seed=0    has an LLM write the training data
   synthweight prompt dataset=financial generator=openai shots=8 seed=0     the LLM itself as classifier on test
 """
+
+
+MAKE_ROOM = "make room, or name other folders by paths.outputs= and paths.cache=; the same command goes on where it stopped"
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,8 +45,14 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train = commands.add_parser("train", help="one run; with -m one for every combination")
     train.add_argument("-m", "--multirun", action="store_true", help="Hydra's multirun: a,b and range(0,4) are swept")
-    sweep = commands.add_parser("sweep", help="run what a sweep file lacks")
-    plan = commands.add_parser("plan", help="say what a sweep would run")
+    sweep = commands.add_parser("sweep", help="run what a sweep file lacks, beside any number of others that do")
+    sweep.add_argument("--retry-failed", action="store_true", help="try again what failed before")
+    sweep.add_argument("--fail-fast", action="store_true", help="begin nothing more after the first failure")
+    sweep.add_argument("--workers", type=int, default=1, metavar="N", help="so many processes, the cores divided among them")
+    plan = commands.add_parser("plan", help="say what a sweep would run, and how long that may take")
+    status = commands.add_parser("status", help="who is at what: a live table of a sweep, or of all outputs")
+    status.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file")
+    status.add_argument("--once", action="store_true", help="print the table and end")
     tables = commands.add_parser("tables", help="the table of a sweep, from rows")
     generate = commands.add_parser("generate", help="training data written by an LLM (conf/generate.yaml)")
     prompt = commands.add_parser("prompt", help="an LLM as few-shot classifier on test (conf/prompt.yaml)")
@@ -53,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     tables.add_argument("--readme", action="store_true", help="write the tables between README's markers")
     tables.add_argument("--check", action="store_true", help="fail where README differs from the rows")
     generate.add_argument("--budget", metavar="DOLLARS", help="stop before this is spent; the same as budget=DOLLARS")
-    for command in (train, sweep, plan, tables, generate, prompt):
+    for command in (train, sweep, plan, status, tables, generate, prompt):
         command.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
     return top
 
@@ -74,10 +84,11 @@ def main(arguments: list[str] | None = None) -> None:
         stop("interrupted; no half row was written: the same command goes on where it stopped", 130)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-        advice = ": make room, or name other folders by paths.outputs= and paths.cache=" if full else ""
-        stop(f"{name}{error.strerror or error}{advice}", 1)
+        refused = error.errno in (errno.EACCES, errno.EPERM) or disk_full(error)
+        stop(f"{name}{error.strerror or error}{f': {MAKE_ROOM}' if refused else ''}", 1)
     except Exception as error:
+        if disk_full(error):  # in a library's own words
+            stop(f"{first_line(error)}: {MAKE_ROOM}", 1)
         mark = getattr(error, "problem_mark", None)
         if mark is not None:  # of a YAML file
             stop(f"{mark.name}:{mark.line + 1}: broken YAML ({getattr(error, 'problem', error)})", 2)
@@ -109,12 +120,16 @@ def dispatch(options: argparse.Namespace) -> None:
     if options.command == "train":
         hydra_app((["--multirun"] if options.multirun else []) + options.overrides)
     elif options.command == "sweep":
-        from . import sweep
-
-        file = sweep.find(options.file)
-        hydra_app([f"--config-dir={file.parent}", f"--config-name={file.stem}", *sweep.set_aside(options.overrides)])
+        run_sweep(options)
     elif options.command == "plan":
-        show_plan(options.file, options.overrides)
+        from . import status
+
+        print(status.plan_text(planned(options.file, options.overrides)))
+    elif options.command == "status":
+        from . import status
+
+        found = planned(options.file, options.overrides) if options.file else None
+        status.watch(status.of_sweep(found) if found else status.of_folder(options.overrides), options.once)
     elif options.command in ("generate", "prompt"):
         budget = [f"budget={options.budget}"] if getattr(options, "budget", None) is not None else []
         ask_llm(options.command, [*options.overrides, *budget])
@@ -128,7 +143,7 @@ def hydra_app(arguments: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from . import compose, configs, schema
+    from . import configs, overrides, schema
 
     schema.register()
     kept, sys.argv = sys.argv, ["synthweight", *arguments]
@@ -136,11 +151,26 @@ def hydra_app(arguments: list[str]) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(configs.CONF), config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(compose.explain(error)) from error
+        raise UserError(overrides.explain(error)) from error
     finally:
         sys.argv = kept
     if failures:
         raise failures[0]
+
+
+def run_sweep(options: argparse.Namespace) -> None:
+    """One worker in this process, or several in processes of their own."""
+    from . import blocks, workers
+    from .execute import WORKER, Options
+
+    require(options.workers >= 1, "--workers", "at least 1", options.workers)
+    file = blocks.find(options.file)
+    treat = Options(options.retry_failed, options.fail_fast, listed=WORKER not in os.environ)
+    if options.workers > 1:
+        workers.run(planned(str(file), options.overrides), options.workers, treat, str(file), options.overrides)
+        return
+    treat.hand_over()
+    hydra_app([f"--config-dir={file.parent}", f"--config-name={file.stem}", *blocks.set_aside(options.overrides)])
 
 
 def ask_llm(command: str, overrides: list[str]) -> None:
@@ -162,47 +192,36 @@ def ask_llm(command: str, overrides: list[str]) -> None:
 failures: list[Exception] = []  # of a single run: Hydra would print a line of its own before it raised
 
 
-def task(config: Any) -> None:
-    """One job of Hydra's: bind, train."""
+def task(config: Any) -> Any:
+    """One job of Hydra's: bind, train. In a sweep, a run that another process is at is left to it."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from . import compose, run, schema, sweep
+    from . import execute, overrides, run, schema
 
     here = HydraConfig.get()
-    label = sweep.progress(here.job.num if here.mode == RunMode.MULTIRUN else None)
+    many = here.mode == RunMode.MULTIRUN
+    label = execute.progress(here.job.num if many else None)
     try:
-        compose.refuse(list(here.overrides.task))
-        run.train(schema.bind(config), label)
+        overrides.refuse(list(here.overrides.task))
+        return run.train(schema.bind(config), label, wait=not many)
     except Exception as error:
-        if here.mode == RunMode.MULTIRUN:  # the sweeper lists it at the end; the others go on
+        if many:  # the sweeper lists it at the end; the others go on
             print(f"{label}failed: {type(error).__name__}: {first_line(error)}", flush=True)
             raise
         failures.append(error)
+        return None
 
 
 def planned(file: str, overrides: list[str]) -> Any:
     """A sweep's plan without an application."""
-    from . import compose, sweep
+    from . import blocks, compose, sweep
 
-    path = sweep.find(file)
+    path = blocks.find(file)
     with compose.offline(path.parent):
         composer = compose.Composer(path.stem)
         ours = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]  # a launcher changes no plan
-        return sweep.plan(composer, sweep.blocks_of(composer), ours)
-
-
-def show_plan(file: str, overrides: list[str]) -> None:
-    from .sweep import told
-
-    found = planned(file, overrides)
-    first = {job.who.id for job in found.waves[0]}
-    for job in found.jobs:
-        state = "done" if job.done else "first" if job.who.id in first else "to do"
-        added = "" if job.row else "  (a checker, no row of the table)"
-        print(f"{state:>6}  {job.who.id}  {told(job.who.run)}{added}")
-    done = sum(job.done for job in found.rows)
-    print(f"Jobs: {len(found.rows)}; done {done}, to do {found.todo} with their checkers")
+        return sweep.plan(composer, blocks.blocks_of(composer), ours)
 
 
 def show_tables(options: argparse.Namespace) -> None:
