@@ -9,19 +9,6 @@ from synthweight import blocks, cli, compose, sweep
 from synthweight.store import Store
 
 
-@pytest.fixture
-def small(tmp_path, settings):
-    """A sweep of eight rows on the tiny encoder, in a file of its own."""
-    values = [s for s in settings if not s.startswith(("logger", "dataset="))]
-    path = tmp_path / "small.yaml"
-    listed = '[{source: small_real, selection: last, loss: ce, seed: "range(0,2)"}, {loss: "imp,dimp,focal", seed: "range(0,2)"}]'
-    path.write_text(
-        "defaults: [config, {override dataset: local}, {override logger: none}, _self_]\n"
-        f"hydra:\n  mode: MULTIRUN\n  sweeper:\n    blocks: {listed}\n"
-    )
-    return path, values
-
-
 def run_cli(*arguments: str) -> int:
     with pytest.raises(SystemExit) as stopped:
         cli.main([*arguments])

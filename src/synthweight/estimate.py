@@ -10,7 +10,7 @@ from .data import sources
 from .store import Store
 from .sweep import Job
 
-APART = ("seed", "trainer")  # settings by which rows of one kind may differ
+APART = ("seed", "trainer")  # settings by which rows of one kind may differ; of the trainer's, precision counts
 
 
 class Times:
@@ -51,7 +51,8 @@ def plain(run: Run) -> dict[str, Any]:
 
 
 def settings_key(config: dict[str, Any]) -> str:
-    return json.dumps({key: value for key, value in config.items() if key not in APART}, sort_keys=True)
+    kept = {key: value for key, value in config.items() if key not in APART}
+    return json.dumps(kept | {"precision": config["trainer"]["precision"]}, sort_keys=True)
 
 
 def size_key(config: dict[str, Any]) -> tuple[Any, ...]:
