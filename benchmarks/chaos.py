@@ -76,6 +76,7 @@ class Workers:
     def start(self) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         self.starts += 1
+        self.running = []
         for i in range(WORKERS):
             with self.log(i).open("w") as out:
                 self.running.append(subprocess.Popen(self.command, stdout=out, stderr=subprocess.STDOUT, env=environment))
@@ -83,29 +84,40 @@ class Workers:
     def log(self, i: int) -> Path:
         return self.folder / f"{self.starts:02}-{i}.log"
 
+    def texts(self) -> list[str]:
+        """What each worker of this start has printed."""
+        return [self.log(i).read_text() for i in range(WORKERS)]
+
     def said(self) -> str:
-        """What the workers of this start have printed."""
-        return "".join(self.log(i).read_text() for i in range(WORKERS))
+        return "".join(self.texts())
 
     def wait_for(self, text: str) -> None:
         while text not in self.said() and any(p.poll() is None for p in self.running):
             time.sleep(0.02)
 
-    def kill(self, chaos: Chaos) -> None:
-        """All at once; who was at what is read from the leases that they leave."""
+    def in_step(self) -> bool:
+        """Whether a worker is in a training step now, from the stacks that they write when asked."""
+        before = [len(text) for text in self.texts()]
+        for process in self.running:
+            process.send_signal(signal.SIGUSR1)
+        time.sleep(0.03)
+        return any(STEP.search(text, sizes) for text, sizes in zip(self.texts(), before, strict=True))
+
+    def kill(self, chaos: Chaos, aimed: bool) -> None:
+        """All at once; who was at what is read from the leases that they leave. Aimed: as soon as one is in a step."""
+        step, until = self.in_step(), time.monotonic() + 5
+        while aimed and not step and time.monotonic() < until:
+            step = self.in_step()
         alive = [p for p in self.running if p.poll() is None]
         if not alive:
             return
-        for process in alive:
-            process.send_signal(signal.SIGUSR1)
-        time.sleep(0.03)
         for process in alive:
             process.kill()
         for process in alive:
             process.wait()
         self.running = []
         chaos.kills += 1
-        chaos.in_step += bool(STEP.search(self.said()))
+        chaos.in_step += step
         leases = {path.parent.name for path in self.store.runs.glob("*/lease")}
         chaos.in_flight.update(leases - self.store.ids())
 
@@ -124,12 +136,12 @@ def run(folder: Path, kills: int, seed: int) -> tuple[Chaos, Workers]:
     began = time.perf_counter()
     while chaos.kills < kills and len(workers.store.ids()) < RUNS:
         workers.start()
-        if rng.random() < 0.85:
+        if aimed := rng.random() < 0.85:
             workers.wait_for(": epoch ")
             time.sleep(rng.uniform(0.0, 8.0))
         else:
             time.sleep(rng.uniform(0.5, 10.0))  # while it starts, plans, or whatever comes
-        workers.kill(chaos)
+        workers.kill(chaos, aimed)
         print(f"kill {chaos.kills}: {len(workers.store.ids())} rows, {chaos.in_step} in a training step so far", flush=True)
     workers.start()
     codes = [process.wait() for process in workers.running]

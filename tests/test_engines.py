@@ -70,7 +70,7 @@ def test_ray_on_a_cluster_of_two_nodes(launch):
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         store, said = launch("hydra/launcher=ray", f"+hydra.launcher.ray.init.address='{cluster.address}'",
-                             "~hydra.launcher.ray.init.object_store_memory")  # fmt: skip
+                             "+hydra.launcher.ray.init.object_store_memory=null")  # fmt: skip
     finally:
         cluster.shutdown()
     expect(store)
