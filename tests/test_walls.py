@@ -9,7 +9,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 FILES = sorted(SRC.rglob("*.py"))
 ALLOWED = {
-    "hydra": {"cli", "binding", "compose", "execute", "overrides", "schema", "hydra_plugins"},
+    "hydra": {"cli", "binding", "compose", "overrides", "schema", "hydra_plugins"},
     "omegaconf": {"cli", "binding", "blocks", "compose", "overrides", "schema", "hydra_plugins"},
     "wandb": {"loggers"},
 }

@@ -26,6 +26,9 @@ def find(name: str) -> Path:
     """A sweep's file, by its name in sweeps/ or by its path. Raises UserError."""
     for path in (Path(name), SWEEPS / f"{name}.yaml"):
         if path.is_file():
+            listed = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.blocks", default=[])
+            if not OmegaConf.is_list(listed) and listed != []:
+                raise UserError(f"{path}: hydra.sweeper.blocks must be a list of parameter maps: - {{loss: ce}}")
             return path.resolve()
     there = ", ".join(sorted(path.stem for path in SWEEPS.glob("*.yaml")))
     raise UserError(f"{name}: no such sweep; there are {there}, or give the path of a YAML file")

@@ -128,8 +128,11 @@ def dispatch(options: argparse.Namespace) -> None:
     elif options.command == "status":
         from . import status
 
-        found = planned(options.file, options.overrides) if options.file else None
-        status.watch(status.of_sweep(found) if found else status.of_folder(options.overrides), options.once)
+        if options.file is None or "=" in options.file:  # of the whole folder; the first word is an override
+            view = status.of_folder([*filter(None, [options.file]), *options.overrides])
+        else:
+            view = status.of_sweep(planned(options.file, options.overrides))
+        status.watch(view, options.once)
     elif options.command in ("generate", "prompt"):
         budget = [f"budget={options.budget}"] if getattr(options, "budget", None) is not None else []
         ask_llm(options.command, [*options.overrides, *budget])

@@ -107,7 +107,7 @@ class Composer:
         """One composition by Hydra itself."""
         try:
             return compose(self.config_name, overrides=[*self.extra, *overrides], return_hydra_config=with_hydra)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: loss=null
             raise UserError(explain(error)) from error
 
     def overrides(self, run: Run) -> list[str]:

@@ -6,8 +6,6 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-
 from . import leases, prompt
 from .errors import CheckerFailed, SweepFailed, Taken, disk_full, first_line
 from .sweep import Job, Planned, for_its_checker, last_line, recall
@@ -47,7 +45,7 @@ class Sweep:
         self.results: list[Any] = []
         self.number = 0
         # one process takes one run at a time and looks again; an engine gets all that may begin, as one batch
-        self.one_by_one = isinstance(launcher, BasicLauncher)
+        self.one_by_one = type(launcher).__name__ == "BasicLauncher"  # Hydra loads its plugins twice: isinstance would not do
 
     def run(self) -> list[Any]:
         """Until nothing is left. Raises SweepFailed, or what stops all runs alike: a full disk, Ctrl-C."""
