@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import configs, schema
@@ -45,7 +46,6 @@ class Composer:
         self.plain: dict[tuple[str, ...], dict[str, Any]] = {}  # the same as plain values
         self.prompts: Composer | None = None
         self.binder = Binder(self.set_in_base)
-        self.sweeper: Any = None  # that of the primary configuration
 
     def run(self, overrides: list[str]) -> Run:
         """The settings of one job. Raises UserError for whatever Hydra, OmegaConf or a range refuses."""
@@ -89,18 +89,9 @@ class Composer:
     def base(self, choices: tuple[str, ...]) -> DictConfig:
         """What Hydra composes for a choice of groups alone. Raises UserError where it changes what the sweep's jobs are."""
         if choices not in self.bases:
-            if choices:
-                self.base(())
-            config = self.hydra(list(choices), with_hydra=True)
-            self.sweeper = self.sweeper or config.hydra.sweeper
-            if config.hydra.sweeper != self.sweeper:
-                raise UserError(
-                    f"{' '.join(choices)}: one of these files sets hydra.sweeper, which counts in the sweep's own file alone "
-                    "(fewer jobs would run, in silence): move its parameters there"
-                )
-            with open_dict(config):
-                del config["hydra"]
-            self.bases[choices] = config
+            for choice in choices:
+                refuse_sweeper(choice)
+            self.bases[choices] = self.hydra(list(choices))
         return self.bases[choices]
 
     def hydra(self, overrides: list[str], with_hydra: bool = False) -> DictConfig:
@@ -124,6 +115,22 @@ class Composer:
         if self.run(found) != run:
             raise UserError(f"{run.loss.name} {run.source.name}: no command line gives this run: {' '.join(found)}")
         return found
+
+
+def refuse_sweeper(choice: str) -> None:
+    """A swept group's file that sets the sweeper: Hydra has read the sweeper's parameters before it composes a job.
+
+    Raises:
+        UserError: its parameters would count for nothing, and fewer jobs run in silence.
+    """
+    group, _, name = choice.partition("=")
+    for entry in GlobalHydra.instance().config_loader().get_search_path().get_path():
+        file = Path(entry.path.removeprefix("file://")) / group / f"{name}.yaml"
+        if file.is_file() and OmegaConf.select(OmegaConf.load(file), "hydra.sweeper") is not None:
+            raise UserError(
+                f"{choice}: {file} sets hydra.sweeper, which counts in the sweep's own file alone (fewer jobs would run, in "
+                "silence): move its parameters there"
+            )
 
 
 def changes(base: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
