@@ -47,9 +47,12 @@ def write(path: Path, rows: list[dict]) -> Path:
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> Path:
     """A benchmark of three classes whose words tell them apart; no text is in two splits."""
-    folder = tmp_path_factory.mktemp("toy")
+    return make_toy(tmp_path_factory.mktemp("toy"), SIZES)
+
+
+def make_toy(folder: Path, sizes: dict[str, int]) -> Path:
     rng, seen = random.Random(7), set()
-    for split, n in SIZES.items():
+    for split, n in sizes.items():
         rows = []
         while len(rows) < n:
             label = list(WORDS)[len(rows) % 3]
@@ -93,6 +96,19 @@ def settings(toy, tiny, tmp_path) -> list[str]:
         "optim.lr=0.005", "optim.batch_size=16", "optim.max_length=32", "trainer.accelerator=cpu", "logger=none",
         f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={tmp_path / 'cache'}",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def small(tmp_path, settings):
+    """A sweep of eight rows on the tiny encoder, in a file of its own."""
+    values = [s for s in settings if not s.startswith(("logger", "dataset="))]
+    path = tmp_path / "small.yaml"
+    listed = '[{source: small_real, selection: last, loss: ce, seed: "range(0,2)"}, {loss: "imp,dimp,focal", seed: "range(0,2)"}]'
+    path.write_text(
+        "defaults: [config, {override dataset: local}, {override logger: none}, _self_]\n"
+        f"hydra:\n  mode: MULTIRUN\n  sweeper:\n    blocks: {listed}\n"
+    )
+    return path, values
 
 
 @pytest.fixture

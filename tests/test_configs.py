@@ -4,7 +4,7 @@ import pytest
 from hydra import compose as hydra_compose
 from omegaconf import OmegaConf
 
-from synthweight import compose, configs, schema, sweep
+from synthweight import blocks, compose, configs, overrides, schema
 from synthweight.configs import CONF, SWEEPS
 from synthweight.errors import UserError
 
@@ -72,7 +72,7 @@ def test_a_sweeps_header_holds_its_number_of_jobs(file):
     said = int(file.read_text().split("Jobs: ")[1].split()[0])
     with compose.offline(SWEEPS):
         composer = compose.Composer(file.stem)
-        jobs = sweep.expand(sweep.blocks_of(composer), [])
+        jobs = blocks.expand(blocks.blocks_of(composer), [])
         kinds = {tuple(o for o in job if not o.startswith(("seed=", "dataset="))): job for job in jobs}
         for job in kinds.values():
             composer.job(job)
@@ -182,6 +182,44 @@ def test_a_copy_with_values_set_equals_hydras_own_composition(settings):
             own = hydra_compose("config", overrides=[*composer.extra, *job])
             assert OmegaConf.to_container(composer.config(job)) == OmegaConf.to_container(own), job
         assert len(composer.bases) < 100
+
+
+def test_bound_by_the_quick_way_a_job_is_what_hydra_and_omegaconf_make_of_it(settings):
+    """100 random jobs of `plan`: shapes are bound once, values set in dataclasses; equal to binding Hydra's composition."""
+    import random
+
+    rng = random.Random(1)
+    axes = {
+        "loss": ["ce", "focal", "imp", "dimp"], "source": ["synthetic", "large_real"], "seed": range(50),
+        "model": ["minilm", "bert_base"], "optim.lr": ["1e-4", "3e-4", "1"], "source.n": ["null", "10", "x"],
+        "selection": ["last", "holdout"], "checker.quality.model": ["null", "minilm"], "dataset.path": ["'a, b'", "c"],
+        "dataset.sha256.test": ["null", "abc"], "trainer.keep_model": ["true", "false"], "optim.epochs": ["2", "3.0", "0"],
+        "dataset.labels": ["[x,y]"],
+    }  # fmt: skip
+    quick = 0
+    with compose.offline(CONF):
+        composer = compose.Composer("config")
+        for _ in range(100):
+            keys = rng.sample(["seed", "optim.lr", "loss", "source.n"], k=3) + rng.sample(sorted(axes), k=rng.randint(0, 2))
+            job = [f"{key}={rng.choice(list(axes[key]))}" for key in dict.fromkeys(keys)]
+            try:
+                own = schema.bind(hydra_compose("config", overrides=[*composer.extra, *job]))
+            except Exception:
+                with pytest.raises(UserError):
+                    composer.run(job)
+                continue
+            assert composer.run(job) == own, job
+            parsed = overrides.parse(job)
+            values = [o for o in parsed if not overrides.is_group(o)]
+            quick += composer.binder.run(overrides.choices_of(parsed), values) == own
+    assert quick > 40
+
+
+def test_a_value_that_others_are_made_from_is_left_to_omegaconf(tmp_path):
+    (tmp_path / "own.yaml").write_text("defaults: [config, _self_]\noptim: {batch_size: '${seed}'}\n")
+    with compose.offline(tmp_path):
+        composer = compose.Composer("own")
+        assert [composer.run([f"seed={n}"]).optim.batch_size for n in (3, 4, 5)] == [3, 4, 5]
 
 
 def test_a_runs_overrides_compose_the_same_run(bound, settings):

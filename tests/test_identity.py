@@ -135,7 +135,7 @@ def test_keys_added_later_leave_old_names_alone():
 
 def test_published_rows_keep_their_names():
     """Settings that came later have left the demo's ids alone; read from the pinned hashes, without the data."""
-    from synthweight import compose, sweep
+    from synthweight import blocks, compose
     from synthweight.configs import ROOT, SWEEPS
 
     def named(run):
@@ -145,7 +145,7 @@ def test_published_rows_keep_their_names():
 
     with compose.offline(SWEEPS):
         composer = compose.Composer("demo")
-        demo = [named(composer.run(job)) for job in sweep.expand(sweep.blocks_of(composer), [])]
+        demo = [named(composer.run(job)) for job in blocks.expand(blocks.blocks_of(composer), [])]
     published = {path.stem: json.loads(path.read_text()) for path in (ROOT / "outputs" / "rows").glob("*.json")}
     assert {who.id for who in demo} <= set(published)
     for who in demo:

@@ -8,7 +8,8 @@ import pytest
 
 from conftest import WORDS, write
 from llm_server import Say, prompt_of, serving
-from synthweight import compose, formats, metrics, prompt, sweep, tables
+from synthweight import compose, formats, metrics, prompt, tables
+from synthweight.blocks import expand
 from synthweight.data.records import text_hash
 from synthweight.errors import UserError
 from synthweight.gather import Wanted, gather
@@ -241,12 +242,12 @@ def test_a_failed_few_shot_line_leaves_the_others_running(table1, capfd, tmp_pat
 
 def test_an_override_goes_to_the_blocks_that_know_it():
     blocks = [{"command": "prompt", "seed": 0}, {"loss": "ce"}]
-    assert sweep.expand(blocks, ["shots=4", "optim.lr=1", "seed=1"]) == [
+    assert expand(blocks, ["shots=4", "optim.lr=1", "seed=1"]) == [
         ["command=prompt", "seed=1", "shots=4"], ["loss=ce", "optim.lr=1", "seed=1"],
     ]  # fmt: skip
-    assert sweep.expand(blocks, ["typo=1"])[0] == ["command=prompt", "seed=0", "typo=1"]
+    assert expand(blocks, ["typo=1"])[0] == ["command=prompt", "seed=0", "typo=1"]
     with pytest.raises(UserError, match="command=dance: a block's command is train or prompt"):
-        sweep.expand([{"command": "dance"}], [])
+        expand([{"command": "dance"}], [])
 
 
 def test_files_of_several_generators_are_lines_of_their_own(bound, tmp_path, toy):

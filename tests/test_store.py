@@ -13,7 +13,7 @@ import pytest
 
 from synthweight import store
 from synthweight.data.records import Example, text_hash
-from synthweight.errors import UserError
+from synthweight.errors import LeaseLost, UserError
 from synthweight.store import SCHEMA, Store
 
 EXAMPLES = (Example("train:0", "a", None, "x"), Example("train:1", "b", None, "y", "swapped", "train:9"))
@@ -131,23 +131,56 @@ def test_failures_are_recorded_and_cleared(tmp_path):
     assert not (s.run_folder("ab") / "failed.json").exists()
 
 
-def test_a_lease_is_for_one_process_and_free_when_its_holder_dies(tmp_path):
-    holder = f"""
-        import sys, time
-        from synthweight.store import Store
-        with Store({str(tmp_path)!r}).lease("ab"):
-            print("held", flush=True)
-            time.sleep(60)
-    """
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(holder)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    import filelock
+def test_a_row_of_a_newer_format_is_seen_by_its_first_bytes(tmp_path):
+    s = Store(tmp_path)
+    s.prepare()
+    s.place(row(), table())
+    s.check_format("ab")
+    s.json_path("ab").write_text(json.dumps({**row(), "format": 99}))
+    with pytest.raises(UserError, match=r"ab\.json: format 99 is newer than this program's 1: update it"):
+        s.check_format("ab")
+    s.json_path("ab").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        s.check_format("ab")
 
-    with pytest.raises(filelock.Timeout):
-        filelock.FileLock(Store(tmp_path).run_folder("ab") / "lease").acquire(timeout=0)
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    with Store(tmp_path).lease("ab"):
-        pass
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_lease(tmp_path):
+    s = Store(tmp_path)
+    s.prepare()
+    part = s.rows / ".ab.parquet.elsewhere-1.part"
+    part.write_bytes(b"PAR1")
+    model = s.run_folder("ab") / ".model.elsewhere-1.part"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    other = s.rows / ".cd.parquet.elsewhere-1.part"
+    other.write_bytes(b"PAR1")
+    with s.lease("ab"):
+        assert not part.exists()
+        assert not model.exists()
+    assert other.exists()
+
+
+def test_of_two_at_one_run_the_json_is_of_the_parquet_that_stands(tmp_path, monkeypatch):
+    """Two that both believe to hold the lease (one was asleep), in the worst order: Parquet, Parquet, JSON, JSON."""
+    s = Store(tmp_path)
+    s.prepare()
+    link = os.link
+
+    def other_first(source, target):
+        s.json_path("ab").write_text(json.dumps({**row(), "parquet_sha256": "of the other's, which ours has replaced"}))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", other_first)
+    assert not s.place(row(), table())
+    assert s.table("ab").equals(table())
+
+
+def test_who_lost_its_lease_places_nothing(tmp_path):
+    s = Store(tmp_path)
+    s.prepare()
+    with s.lease("ab"):
+        (s.run_folder("ab") / "lease").unlink()
+        with Store(tmp_path).lease("ab"), pytest.raises(LeaseLost, match="ab: this process showed no sign of life"):
+            s.place(row(), table())
+    assert s.ids() == set()
+    assert os.listdir(s.rows) == []

@@ -5,56 +5,8 @@ import re
 
 import pytest
 
-from synthweight import cli, compose, sweep
-from synthweight.errors import UserError
+from synthweight import blocks, cli, compose, sweep
 from synthweight.store import Store
-
-
-def test_blocks_are_products_united():
-    blocks = [{"loss": "ce,dimp", "seed": "range(0,2)"}, {"loss": "dimp", "seed": 1}, {"source.n": [10, None]}]
-    jobs = sweep.expand(blocks, [])
-    assert jobs == [
-        ["loss=ce", "seed=0"], ["loss=ce", "seed=1"], ["loss=dimp", "seed=0"], ["loss=dimp", "seed=1"],
-        ["source.n=10"], ["source.n=null"],
-    ]  # fmt: skip
-
-
-def test_the_command_line_replaces_and_adds():
-    jobs = sweep.expand([{"loss": "ce", "seed": "range(0,9)"}, {"loss": "imp"}], ["seed=1,2", "model=mpnet_base"])
-    assert jobs == [
-        [f"loss={loss}", f"seed={s}", "model=mpnet_base"] for loss in ("ce", "imp") for s in (1, 2)
-    ]  # fmt: skip
-
-
-def test_a_plain_multirun_is_one_block():
-    assert len(sweep.expand([], ["loss=ce,imp", "seed=range(0,3)"])) == 6
-
-
-def test_quotes_survive():
-    assert sweep.expand([], ["dataset.path='a b,c'"]) == [["dataset.path='a b,c'"]]
-
-
-def test_a_value_given_twice_is_refused():
-    with pytest.raises(UserError, match="loss=ce,ce: value ce is given twice"):
-        sweep.expand([{"loss": "ce,ce"}], [])
-
-
-def test_unknown_sweep_says_what_there_is():
-    with pytest.raises(UserError, match="nothing: no such sweep; there are .*demo"):
-        sweep.find("nothing")
-
-
-@pytest.fixture
-def small(tmp_path, settings):
-    """A sweep of eight rows on the tiny encoder, in a file of its own."""
-    values = [s for s in settings if not s.startswith(("logger", "dataset="))]
-    path = tmp_path / "small.yaml"
-    blocks = '[{source: small_real, selection: last, loss: ce, seed: "range(0,2)"}, {loss: "imp,dimp,focal", seed: "range(0,2)"}]'
-    path.write_text(
-        "defaults: [config, {override dataset: local}, {override logger: none}, _self_]\n"
-        f"hydra:\n  mode: MULTIRUN\n  sweeper:\n    blocks: {blocks}\n"
-    )
-    return path, values
 
 
 def run_cli(*arguments: str) -> int:
@@ -68,7 +20,7 @@ def test_plan_adds_checkers_first_and_counts_rows(small):
     path, values = small
     with compose.offline(path.parent):
         composer = compose.Composer(path.stem)
-        planned = sweep.plan(composer, sweep.blocks_of(composer), values)
+        planned = sweep.plan(composer, blocks.blocks_of(composer), values)
     assert len(planned.rows) == 8
     added = [job for job in planned.jobs if not job.row]
     assert [(j.who.run.loss.name, j.who.run.source.name, j.who.run.seed) for j in added] == [

@@ -38,11 +38,12 @@ class SynthweightSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from synthweight import sweep
+        from synthweight import blocks, execute, sweep
+        from synthweight.compose import Composer
 
         assert self.config is not None
-        composer = sweep.Composer(self.config.hydra.job.config_name)
+        composer = Composer(self.config.hydra.job.config_name)
         if not self.blocks and composer.config_name != "config":
-            sweep.blocks_of(composer)  # a sweep's file without blocks: says so
-        planned = sweep.plan(composer, self.blocks, [*arguments, *sweep.aside()])
-        return sweep.execute(planned, self.launcher)
+            blocks.blocks_of(composer)  # a sweep's file without blocks: says so
+        planned = sweep.plan(composer, self.blocks, [*arguments, *blocks.aside()])
+        return execute.execute(planned, self.launcher, execute.Options.handed())

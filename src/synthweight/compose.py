@@ -1,37 +1,26 @@
 """From override strings to runs and back, through Hydra, as seldom as possible."""
 
 import copy
-import dataclasses
-import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import configs, schema
+from .binding import Binder
 from .configs import CONF, Run
 from .errors import UserError
-from .llm.settings import NODES, ROOTS, Generate, Prompt
+from .llm.settings import Generate, Prompt
+from .overrides import choices_of, explain, is_group, literal, parse, refuse, special
 
-PARSER = OverridesParser.create()
 PROMPT = "command=prompt"  # how a job says that it is none of training
-
-
-def parse(overrides: list[str]) -> list[Override]:
-    """Hydra's own grammar. Raises UserError."""
-    try:
-        return PARSER.parse_overrides(overrides)
-    except HydraException as error:
-        hint = "values with , = ( ) [ ] { } or spaces need quotes within: key='a, b'"
-        raise UserError(f"not an override of the form key=value: {schema.one_line(error)} ({hint})") from error
 
 
 @contextmanager
@@ -54,12 +43,16 @@ class Composer:
     def __init__(self, config_name: str) -> None:
         self.config_name = config_name
         self.bases: dict[tuple[str, ...], DictConfig] = {}
+        self.plain: dict[tuple[str, ...], dict[str, Any]] = {}  # the same as plain values
         self.prompts: Composer | None = None
+        self.binder = Binder(self.set_in_base)
 
     def run(self, overrides: list[str]) -> Run:
         """The settings of one job. Raises UserError for whatever Hydra, OmegaConf or a range refuses."""
         refuse(overrides)
-        return schema.bind(self.config(overrides))
+        parsed = parse(overrides)
+        quick = None if special(parsed) else self.binder.run(choices_of(parsed), [o for o in parsed if not is_group(o)])
+        return quick or schema.bind(self.config(overrides))
 
     def job(self, overrides: list[str]) -> Run | Prompt:
         """The settings of a sweep's job, which may say `command=prompt` first; its paths are those of the sweep then."""
@@ -82,23 +75,30 @@ class Composer:
     def config(self, overrides: list[str]) -> DictConfig:
         """What Hydra would compose for these overrides."""
         parsed = parse(overrides)
-        if any(o.is_delete() or o.is_add() or o.is_force_add() or o.is_sweep_override() for o in parsed):
+        if special(parsed):
             return self.hydra(overrides)
-        last = {o.key_or_group: str(o.input_line) for o in parsed if is_group(o)}  # as in Hydra, the last one counts
-        choices = tuple(sorted(last.values()))
-        if choices not in self.bases:
-            self.bases[choices] = self.hydra(list(choices))
-        config = copy.deepcopy(self.bases[choices])
-        for override in parsed:
-            if not is_group(override):
-                set_value(config, override)
+        return self.set_in_base(choices_of(parsed), [o for o in parsed if not is_group(o)])
+
+    def set_in_base(self, choices: tuple[str, ...], values: Sequence[Override]) -> DictConfig:
+        """A choice of groups, composed once, with values set in a copy."""
+        config = copy.deepcopy(self.base(choices))
+        for override in values:
+            set_value(config, override)
         return config
+
+    def base(self, choices: tuple[str, ...]) -> DictConfig:
+        """What Hydra composes for a choice of groups alone. Raises UserError where it changes what the sweep's jobs are."""
+        if choices not in self.bases:
+            for choice in choices:
+                refuse_sweeper(choice)
+            self.bases[choices] = self.hydra(list(choices))
+        return self.bases[choices]
 
     def hydra(self, overrides: list[str], with_hydra: bool = False) -> DictConfig:
         """One composition by Hydra itself."""
         try:
             return compose(self.config_name, overrides=[*self.extra, *overrides], return_hydra_config=with_hydra)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: loss=null
             raise UserError(explain(error)) from error
 
     def overrides(self, run: Run) -> list[str]:
@@ -108,12 +108,29 @@ class Composer:
         names = {g: values[g]["name"] for g in configs.CHOICES if g != "selection"} | {"selection": run.selection.split}
         known = {g: name if name in schema.choices(g) else fallback.get(g, name) for g, name in names.items()}
         chosen = [f"{group}={name}" for group, name in known.items()]
-        base = OmegaConf.to_container(self.config(chosen), resolve=False)
-        assert isinstance(base, dict)
-        found = chosen + [f"{key}={literal(value)}" for key, value in changes(cast(dict[str, Any], base), values)]
+        choices = tuple(sorted(chosen))
+        if choices not in self.plain:
+            self.plain[choices] = cast(dict[str, Any], OmegaConf.to_container(self.base(choices), resolve=False))
+        found = chosen + [f"{key}={literal(value)}" for key, value in changes(self.plain[choices], values)]
         if self.run(found) != run:
             raise UserError(f"{run.loss.name} {run.source.name}: no command line gives this run: {' '.join(found)}")
         return found
+
+
+def refuse_sweeper(choice: str) -> None:
+    """A swept group's file that sets the sweeper: Hydra has read the sweeper's parameters before it composes a job.
+
+    Raises:
+        UserError: its parameters would count for nothing, and fewer jobs run in silence.
+    """
+    group, _, name = choice.partition("=")
+    for entry in GlobalHydra.instance().config_loader().get_search_path().get_path():
+        file = Path(entry.path.removeprefix("file://")) / group / f"{name}.yaml"
+        if file.is_file() and OmegaConf.select(OmegaConf.load(file), "hydra.sweeper") is not None:
+            raise UserError(
+                f"{choice}: {file} sets hydra.sweeper, which counts in the sweep's own file alone (fewer jobs would run, in "
+                "silence): move its parameters there"
+            )
 
 
 def changes(base: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -124,11 +141,6 @@ def changes(base: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> I
             yield from changes(old, value, f"{prefix}{key}.")
         elif value != old:
             yield f"{prefix}{key}", value
-
-
-def is_group(override: Override) -> bool:
-    """Whether an override chooses a file of a group (`loss=dimp`) rather than a value (`loss.gamma=2`)."""
-    return "." not in override.key_or_group and (CONF / override.key_or_group).is_dir()
 
 
 def set_value(config: DictConfig, override: Override) -> None:
@@ -149,90 +161,3 @@ def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{dotted}.")
         else:
             yield dotted, value
-
-
-def literal(value: Any) -> str:
-    """A value in Hydra's override grammar."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{','.join(literal(v) for v in value)}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{key}:{literal(v)}' for key, v in value.items())}}}"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'") if "'" in value else value
-        return f"'{escaped}'"
-    return repr(value)
-
-
-def refuse(overrides: list[str]) -> None:
-    """What Hydra would let pass in silence: a new key, or a loss beside an ablation that overrides the loss.
-
-    Raises:
-        UserError: naming the key, or both choices.
-    """
-    parsed = parse(overrides)
-    for override in parsed:
-        new = override.is_add() or override.is_force_add() or override.is_delete()
-        if new and not override.key_or_group.startswith("hydra"):
-            key = override.key_or_group
-            raise UserError(f"{override.input_line}: settings are neither added nor deleted: write {key}=…{did_you_mean(key)}")
-    chosen = {o.key_or_group: o.value() for o in parsed if is_group(o)}
-    ablation = chosen.get("ablation")
-    if not ablation or not isinstance(ablation, str) or not (CONF / "ablation" / f"{ablation}.yaml").is_file():
-        return
-    for group, choice in overridden(ablation).items():
-        if group in chosen:
-            raise UserError(
-                f"ablation={ablation} sets {group}={choice} and the command line {group}={chosen[group]}: give one of them"
-            )
-
-
-@lru_cache(maxsize=64)
-def overridden(ablation: str) -> dict[str, str]:
-    """The groups whose choice an ablation overrides."""
-    config = OmegaConf.load(CONF / "ablation" / f"{ablation}.yaml")
-    defaults = config.get("defaults", []) if isinstance(config, DictConfig) else []
-    pairs = [(str(k), str(v)) for entry in defaults if isinstance(entry, DictConfig) for k, v in entry.items()]
-    return {k.removeprefix("override ").lstrip("/"): v for k, v in pairs if k.startswith("override ")}
-
-
-def explain(error: Exception, override: Override | None = None) -> str:
-    """One line: what was given, what there is."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        missing = str(error.missing_cfg_file)
-        group, _, name = missing.rpartition("/")
-        if group and error.options is not None:
-            return f"{group}={name}: unknown; there are {', '.join(sorted(error.options))}"
-        return f"{missing}: no such configuration file"
-    cause = error.__cause__ or error
-    line = schema.one_line(cause if isinstance(cause, OmegaConfBaseException) else error)
-    key = override.key_or_group if override else getattr(cause, "full_key", None) or named_key(error)
-    if key and key != "None":
-        return f"{key}: {line}{did_you_mean(key)}"
-    return line
-
-
-def did_you_mean(key: str) -> str:
-    """A hint for a message, or nothing."""
-    guess = closest(key)
-    return f"; did you mean {guess}?" if guess and guess != key else ""
-
-
-def named_key(error: Exception) -> str | None:
-    """The key that Hydra's message quotes: Could not override 'los'."""
-    text = str(error)
-    return text.split("'")[1] if text.startswith("Could not override '") else None
-
-
-def closest(key: str) -> str | None:
-    """The known key that is spelt most like this one."""
-    known = {field.name for root in (Run, *ROOTS.values()) for field in dataclasses.fields(root)} | {"ablation"}
-    nodes = {**configs.GROUPS, "generator": NODES["generator"], "generator.prompt": NODES["template"]}
-    for group, node in nodes.items():
-        known |= {f"{group}.{field.name}" for field in dataclasses.fields(node)}
-    for strategy in schema.LOSSES.values():
-        known |= {f"loss.{name}" for name in strategy.__dataclass_fields__}
-    return next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.7)), None)

@@ -1,5 +1,9 @@
 """What a user did, or met, that the project answers with one line instead of a traceback."""
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what no other run on this disk would fare better with
+
 
 class UserError(Exception):
     """Bad input or a bad surrounding: one line that says what, where and what to do. Exit code 2."""
@@ -13,6 +17,14 @@ class CheckerFailed(UserError):
     """A run cannot begin because its checker failed."""
 
 
+class Taken(UserError):
+    """Another living process is at this run."""
+
+
+class LeaseLost(UserError):
+    """Another process took this run over while this one showed no sign of life."""
+
+
 class MissingScores(ValueError):
     """A strategy needs the scores of a checker that the batch does not carry."""
 
@@ -20,6 +32,16 @@ class MissingScores(ValueError):
 def first_line(error: BaseException, otherwise: str = "") -> str:
     """The first line of an error's message, for messages of one line; `otherwise` where it has none."""
     return (str(error).strip().splitlines() or [otherwise])[0]
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether a disk that is full or cannot be written is behind an error: no fault of the run, and the next would fail too."""
+    seen: BaseException | None = error
+    while seen is not None:  # libraries wrap it, some keep only its words
+        if (isinstance(seen, OSError) and seen.errno in FULL) or "No space left on device" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def require(ok: bool, key: str, rule: str, value: object) -> None:

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 VERSION = 1  # raised by hand when code changes numbers
 buildable: set[str] = set()  # materials that this process has built once
 DEFAULTS = Path(__file__).with_name("identity_defaults.yaml")
+memory: list[dict[str, Any]] = []  # of `planning`
+V = TypeVar("V")
 R = TypeVar("R")  # the settings that are named: a training's, or a few-shot classification's
 
 
@@ -53,16 +57,41 @@ class Identity(Generic[R]):
         return digest({**self.settings, "checkers": ids})
 
 
+@contextmanager
+def planning() -> Iterator[None]:
+    """Within it, data and encoders are taken to stay as they are: looked at once, not once for each of thousands of runs."""
+    memory.append({})
+    try:
+        yield
+    finally:
+        memory.pop()
+
+
+def once(key: Any, compute: Callable[[], V]) -> V:
+    """What `compute` gives; within `planning`, what it gave the first time for this key."""
+    if not memory:
+        return compute()
+    name = repr(key)
+    if name not in memory[-1]:
+        memory[-1][name] = compute()
+    return memory[-1][name]
+
+
 def of(run: "Run") -> Identity:
     """The identity of a run; reads its data and hashes its encoder's files. Raises UserError for bad input."""
-    encoders.check_length(run.model, run.optim.max_length)
-    material = repr((run.dataset, run.source, run.corruption, run.selection, run.seed, run.paths.data, run.paths.cache))
+    return once(("identity", run), lambda: _of(run))
+
+
+def _of(run: "Run") -> Identity:
+    once(("length", run.model, run.optim.max_length), lambda: encoders.check_length(run.model, run.optim.max_length))
+    files = run.paths.data, run.paths.cache
+    by_seed = run.source.n is not None and (run.source.name == "mixed" or run.source.fold is not None)
+    drawn = run.seed if by_seed else None  # the refusals that a seed decides: ids in both parts, a fold without a class
+    material = repr((run.dataset, run.source, run.corruption, run.selection, drawn, files))
     if material not in buildable:  # what only the data's content can refuse is refused here, before anything is trained
         sources.build(run)
         buildable.add(material)
-    data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
-    if run.corruption.unrelated:
-        data["other"] = sources.unrelated(run).sha256
+    data = once(("data", run.dataset, run.source, run.corruption, files), lambda: data_hashes(run))
     found = {key: of(derive(run, key)) for key in checkers_of(run)}
     if "quality" in found and "diversity" in found and found["quality"].id == found["diversity"].id:
         raise UserError(f"loss={run.loss.name}: its quality and its diversity checker are one run, so every weight is 1")
@@ -72,6 +101,14 @@ def of(run: "Run") -> Identity:
         data=data,
         checkers=found,
     )
+
+
+def data_hashes(run: "Run") -> dict[str, str]:
+    """The data hash of each split that a run reads."""
+    data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
+    if run.corruption.unrelated:
+        data["other"] = sources.unrelated(run).sha256
+    return data
 
 
 def settings(run: "Run") -> dict[str, Any]:
@@ -96,7 +133,7 @@ def settings(run: "Run") -> dict[str, Any]:
         "loss": dataclasses.asdict(run.loss),
         "weighting": dataclasses.asdict(run.weighting),
         "calibrated": [role for role in sorted(run.loss.needs) if run.checker.calibrated(role)],
-        "encoder": encoders.fingerprint(run.model),
+        "encoder": once(("encoder", run.model), lambda: encoders.fingerprint(run.model)),
         "optim": {**optim, "epochs": run.epochs},
         "selection": selection,
         "precision": run.trainer.precision,
@@ -139,25 +176,36 @@ def _whole(run: "Run", role: str) -> "Run":
     real = dataclasses.replace(run, source=source, selection=selection, corruption=clean)
     checker = _with_encoder(real, quality)
     if quality.share < 1:
-        material = sources.build(checker)
-        n = max(len(material.labels), round(quality.share * len(material.train)))
+        files = run.dataset, checker.source, checker.selection, run.paths.data, run.paths.cache
+        classes, size = once(("share", files), lambda: sizes(checker))  # of all of D_P': no seed has a part in them
+        n = max(classes, round(quality.share * size))
         checker = dataclasses.replace(checker, source=dataclasses.replace(source, n=n))
     return checker
+
+
+def sizes(run: "Run") -> tuple[int, int]:
+    """How many classes a run knows, and on how many examples it trains."""
+    material = sources.build(run)
+    return len(material.labels), len(material.train)
 
 
 def _with_encoder(run: "Run", wish: "Quality | Diversity") -> "Run":
     """With the wished model and recipe, by their files; null = the classifier's, as it is set."""
     if wish.model is not None:
-        run = dataclasses.replace(run, model=schema.named("model", wish.model))
+        run = dataclasses.replace(run, model=_named("model", wish.model))
     recipe = wish.recipe or wish.model
     if recipe is not None:
-        run = dataclasses.replace(run, optim=schema.named("optim", recipe))
+        run = dataclasses.replace(run, optim=_named("optim", recipe))
     if wish.epochs is not None:
         n = wish.epochs
         small = run.source.name == "small_real"
         optim = dataclasses.replace(run.optim, **({"epochs_small_real": n} if small else {"epochs": n}))  # type: ignore[arg-type]
         run = dataclasses.replace(run, optim=optim)
     return run
+
+
+def _named(group: str, name: str) -> Any:
+    return once(("named", group, name), lambda: schema.named(group, name))
 
 
 def digest(settings: dict[str, Any]) -> str:

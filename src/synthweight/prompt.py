@@ -11,7 +11,7 @@ import numpy as np
 from . import identity, metrics, provenance
 from .data import sources
 from .data.records import Example
-from .errors import UserError
+from .errors import UserError, disk_full
 from .generate import asked_of, template_hash
 from .identity import Identity
 from .llm import parsing, shots
@@ -57,11 +57,12 @@ def describe(settings: "Prompt") -> str:
     return f"{settings.dataset.name} prompt {settings.generator.model} {settings.shots} shots seed {settings.seed}"
 
 
-def classify(settings: "Prompt", progress: str = "") -> str:
+def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
     """Asks for the label of every test example and places the row; does nothing where the row is already. Returns its id.
 
     Raises:
         UserError: bad input; a server that refuses or stays silent: what was answered is kept, the same command goes on.
+        Taken: another process is at it and `wait` is False.
     """
     who = identify(settings)
     store = Store(settings.paths.outputs)
@@ -75,14 +76,15 @@ def classify(settings: "Prompt", progress: str = "") -> str:
     journal = Journal(store.run_folder(who.id) / "journal.jsonl", {**who.settings, "data": who.data})
     asker = Asker(settings.generator, journal, name)
     store.prepare()
-    with store.lease(who.id):
+    with store.lease(who.id, wait):
         if store.exists(who.id):
             return who.id
         try:
             work(settings, who, store, name, pool, wording, examples, asker)
             store.clear_failure(who.id)
         except Exception as error:
-            store.fail(who.id, error, shlex.join(provenance.command()))
+            if not disk_full(error):
+                store.fail(who.id, error, shlex.join(provenance.command()))
             raise
     return who.id
 

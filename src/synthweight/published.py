@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from . import compose, drawing, figures, formats, sweep, timing
+from . import blocks, compose, drawing, figures, formats, sweep, timing
 from .errors import UserError
 from .figures import Chart
 from .formats import Table
@@ -36,12 +36,12 @@ class Shown:
 
 def plan(file: str, *overrides: str) -> Shown:
     """A sweep's plan without an application. Raises UserError."""
-    path = sweep.find(file)
+    path = blocks.find(file)
     with compose.offline(path.parent):
         composer = compose.Composer(path.stem)
         ours = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]  # a launcher changes no plan
         said = composer.hydra([], with_hydra=True).hydra.sweeper
-        planned = sweep.plan(composer, sweep.blocks_of(composer), ours)
+        planned = sweep.plan(composer, blocks.blocks_of(composer), ours)
     for name, known in [(said.table, list(TABLES)), *((figure, list(figures.KINDS)) for figure in said.figures)]:
         if name not in known:
             raise UserError(f"{path}: hydra.sweeper has no table or figure {name}; there are {', '.join(known)}")

@@ -18,27 +18,28 @@ from .data.files import beside
 from .data.records import Example
 from .data.tokens import Tokens, tokenize
 from .epochs import Epoch
-from .errors import CheckerFailed
+from .errors import CheckerFailed, LeaseLost, Taken, disk_full
 from .identity import Identity, describe
 from .store import FORMAT, Store, lines
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: "done" before, or "trained" now."""
+    """What became of a run: "done" before, "trained" now, or "taken": another process is at it."""
 
     id: str
     status: str
 
 
-def train(run: Run, progress: str = "") -> Outcome:
+def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
     """Trains one run, its missing checkers first, and places its row; does nothing where the row is already.
 
     Args:
-        progress: printed before every line, such as "[3/12] ".
+        progress: printed before every line, such as "[3/12] ". wait: for a process that is at this run; else "taken".
 
     Raises:
-        UserError: bad input, before anything is trained. Any other failure is recorded in failed.json and raised.
+        UserError: bad input, before anything is trained. Any other failure is recorded in failed.json and raised; a full
+            disk is only raised: it is no fault of the run.
     """
     who = identity.of(run)
     store = Store(run.paths.outputs)
@@ -48,22 +49,29 @@ def train(run: Run, progress: str = "") -> Outcome:
         return Outcome(who.id, "done")
     fit.require_device(run.trainer.accelerator)
     store.prepare()
-    with store.lease(who.id):
-        if store.exists(who.id):
-            return Outcome(who.id, "done")
-        for role, checker in who.checkers.items():
+    try:
+        with store.lease(who.id, wait):
+            if store.exists(who.id):
+                return Outcome(who.id, "done")
             try:
-                ensure(store, checker, progress)
+                for role, checker in who.checkers.items():
+                    try:
+                        ensure(store, checker, progress)
+                    except Exception as error:
+                        if isinstance(error, LeaseLost) or disk_full(error):
+                            raise
+                        what = f"{describe(run)}: its {role} checker {checker.id} failed: {error}"
+                        raise CheckerFailed(what) from error
+                work(store, who, name, row=True)
+                store.clear_failure(who.id)
             except Exception as error:
-                failure = CheckerFailed(f"{describe(run)}: its {role} checker {checker.id} failed: {error}")
-                store.fail(who.id, failure, shlex.join(provenance.command()))
-                raise failure from error
-        try:
-            work(store, who, name, row=True)
-            store.clear_failure(who.id)
-        except Exception as error:
-            store.fail(who.id, error, shlex.join(provenance.command()))
+                if not isinstance(error, LeaseLost) and not disk_full(error):
+                    store.fail(who.id, error, shlex.join(provenance.command()))
+                raise
+    except (Taken, LeaseLost):
+        if wait:
             raise
+        return Outcome(who.id, "taken")
     return Outcome(who.id, "trained")
 
 
@@ -97,6 +105,7 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
         chosen = "".join(f" · {key} {m['accuracy'] or 0:.1%}" for key, m in epoch.metrics.items() if key == "selection")
         done = f"epoch {number + 1}/{run.epochs} · loss {epoch.train_loss:.4f}{chosen}"
         print(f"{name}: {done} · {clock.so_far():.0f} s", flush=True)
+        store.note(who.id, f"epoch {number + 1}/{run.epochs}")
 
     labels = {"loss": run.loss.name, "source": run.source.name, "dataset": run.dataset.name}
     labels |= {"model": run.model.name, "seed": str(run.seed)}

@@ -4,13 +4,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
-import filelock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from .data.files import beside
 from .data.records import Example, text_hash
 from .errors import UserError
+from .leases import Claim, hold
 
 FORMAT = 1
 SCHEMA = pa.schema(
@@ -42,13 +44,14 @@ class Store:
     def __init__(self, outputs: str | Path) -> None:
         self.root = Path(outputs)
         self.rows, self.runs = self.root / "rows", self.root / "runs"
+        self.claims: dict[str, Claim] = {}  # the leases that are held through this object
 
     def prepare(self) -> None:
         """Makes the folders and tries to write, before anything long begins. Raises UserError."""
         try:
             self.rows.mkdir(parents=True, exist_ok=True)
             self.runs.mkdir(parents=True, exist_ok=True)
-            probe = self.rows / f".probe-{os.getpid()}"
+            probe = beside(self.rows / "probe")
             probe.write_bytes(b"x")
             probe.unlink()
         except OSError as error:
@@ -86,6 +89,13 @@ class Store:
             raise UserError(f"{path}: damaged ({error}): delete it and run again, or restore it") from error
         return row
 
+    def check_format(self, run_id: str) -> None:
+        """Raises UserError where a row is of a newer format: from its first bytes, since a sweep may have thousands."""
+        with self.json_path(run_id).open("rb") as file:
+            found = re.match(rb'\s*\{\s*"format":\s*(\d+),', file.read(64))
+        if found is None or int(found[1]) > FORMAT:
+            self.row(run_id)  # says what is the matter
+
     def table(self, run_id: str) -> pa.Table:
         """The row's Parquet file, checked against the hash that its JSON holds. Raises UserError."""
         path = self.parquet_path(run_id)
@@ -98,6 +108,9 @@ class Store:
 
         Returns:
             False where another process had placed the row meanwhile; theirs stands.
+
+        Raises:
+            LeaseLost: another process took the run over while this one was asleep.
         """
         run_id = row["id"]
         if self.exists(run_id):
@@ -110,10 +123,14 @@ class Store:
             text.write_text(json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
             flush(parquet)
             flush(text)
+            if run_id in self.claims:
+                self.claims[run_id].check()
             os.replace(parquet, self.parquet_path(run_id))
             try:
                 os.link(text, self.json_path(run_id))
-            except FileExistsError:
+            except FileExistsError:  # two at one run (one was asleep): the JSON must be of the Parquet that stands
+                if file_hash(self.parquet_path(run_id)) == row["parquet_sha256"]:
+                    os.replace(text, self.json_path(run_id))
                 return False
             return True
         finally:
@@ -139,21 +156,33 @@ class Store:
     def clear_failure(self, run_id: str) -> None:
         (self.run_folder(run_id) / "failed.json").unlink(missing_ok=True)
 
+    def failure(self, run_id: str) -> dict[str, Any] | None:
+        """What is recorded of a run's last failure, or None."""
+        path = self.run_folder(run_id) / "failed.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            return {"id": run_id, "exception": f"its record is damaged ({error})", "traceback": "", "when": "", "where": ""}
+
     @contextlib.contextmanager
-    def lease(self, run_id: str) -> Iterator[None]:
-        """One process a run: a second one waits. The lease of a dead process is free."""
+    def lease(self, run_id: str, wait: bool = True) -> Iterator[None]:
+        """One process a run, on one machine or several: a second one waits, or gets Taken. A dead process's lease is free."""
         folder = self.run_folder(run_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / "lease")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            print(f"{run_id}: another process is at it; waiting", flush=True)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        with hold(folder, wait) as claim:
+            for left in [*folder.glob(".*.part"), *self.rows.glob(f".{run_id}.*.part")]:  # by one that was killed
+                rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            self.claims[run_id] = claim
+            try:
+                yield
+            finally:
+                del self.claims[run_id]
+
+    def note(self, run_id: str, text: str) -> None:
+        """What others may read about a run that is held here, such as "epoch 2/5"."""
+        if run_id in self.claims:
+            self.claims[run_id].note(text)
 
 
 def flush(path: Path) -> None:

@@ -1,0 +1,136 @@
+"""A lease is one process's, says whose it is, and is free when its holder is dead, here or on another machine."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from synthweight import leases
+from synthweight.errors import LeaseLost, Taken
+
+HOLD = """
+    import os, socket, sys, time
+    {before}
+    from pathlib import Path
+    from synthweight import leases
+    leases.DURATION = {duration}
+    with leases.hold(Path({folder!r})) as claim:
+        claim.note("epoch 1/2")
+        print("held", flush=True)
+        {inside}
+"""
+ELSEWHERE = "socket.gethostname = lambda: 'elsewhere'"
+
+
+@pytest.fixture
+def holding():
+    """A real process that holds the lease of a folder; ended with the test."""
+    started = []
+
+    def start(folder, before="", duration=60.0, inside="time.sleep(60)") -> subprocess.Popen:
+        code = textwrap.dedent(HOLD).format(folder=str(folder), before=before, duration=duration, inside=inside)
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_living_holders_lease_is_not_given_and_says_whose_it_is(tmp_path, holding):
+    process = holding(tmp_path / "ab")
+    message = rf"ab: .+ \(process {process.pid}, since 20.+\) is at it"
+    with pytest.raises(Taken, match=message), leases.hold(tmp_path / "ab", wait=False):
+        pass
+    assert leases.taken(tmp_path / "ab")
+    found = leases.holder(tmp_path / "ab")
+    assert (found.pid, found.note, found.alive) == (process.pid, "epoch 1/2", True)
+    assert not leases.taken(tmp_path / "cd")
+
+
+def test_a_second_one_waits_says_whose_and_goes_on(tmp_path, holding, capfd):
+    process = holding(tmp_path / "ab", inside="time.sleep(1.5)")
+    with leases.hold(tmp_path / "ab"):
+        assert process.wait(timeout=20) == 0
+    assert f"(process {process.pid}, since" in capfd.readouterr().out
+    assert not (tmp_path / "ab" / "lease").exists()
+    assert not (tmp_path / "ab" / "lease.json").exists()
+
+
+def test_the_lease_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path, holding):
+    process = holding(tmp_path / "ab")
+    process.kill()
+    process.wait()
+    assert not leases.holder(tmp_path / "ab").alive
+    assert not leases.taken(tmp_path / "ab")
+    with leases.hold(tmp_path / "ab", wait=False):
+        assert leases.holder(tmp_path / "ab").pid == os.getpid()
+
+
+def test_another_machines_lease_is_free_when_it_has_been_silent(tmp_path, holding, monkeypatch):
+    """By our own clock: the marker's age says nothing where two machines' clocks differ."""
+    process = holding(tmp_path / "ab", before=ELSEWHERE, duration=2.0)
+    monkeypatch.setattr(leases, "DURATION", 2.0)
+    for _ in range(15):  # alive for longer than the duration: its heartbeat keeps it
+        assert leases.taken(tmp_path / "ab")
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    assert leases.holder(tmp_path / "ab").host == "elsewhere"
+    os.utime(tmp_path / "ab" / "lease", (4e9, 4e9))  # its clock was years ahead
+    with leases.hold(tmp_path / "ab"):
+        pass
+
+
+@pytest.mark.parametrize("marker", ["lease", "nothing written"])
+def test_where_names_cannot_be_exchanged_a_silent_lease_is_freed_all_the_same(tmp_path, holding, monkeypatch, marker):
+    """NFS refuses the exchange by which filelock breaks a lease; and it never breaks one whose writer wrote nothing."""
+    from filelock import _soft
+
+    monkeypatch.setattr(_soft, "exchange_names", lambda *_: False)
+    monkeypatch.setattr(leases, "DURATION", 1.0)
+    process = holding(tmp_path / "ab", before=ELSEWHERE, duration=1.0)
+    process.kill()
+    process.wait()
+    if marker != "lease":
+        (tmp_path / "ab" / "lease").write_bytes(b"")
+    with pytest.raises(Taken), leases.hold(tmp_path / "ab", wait=False):
+        pass
+    until = time.monotonic() + 20
+    while leases.taken(tmp_path / "ab") and time.monotonic() < until:
+        time.sleep(0.1)
+    with leases.hold(tmp_path / "ab", wait=False):
+        assert leases.holder(tmp_path / "ab").pid == os.getpid()
+
+
+def test_a_living_marker_that_came_meanwhile_is_put_back(tmp_path, monkeypatch):
+    path = tmp_path / "lease"
+    path.write_text("old")
+    monkeypatch.setattr(leases, "DURATION", 0.0)
+    rename = os.rename
+
+    def late(source, target):
+        (tmp_path / "new").write_text("new")
+        os.replace(tmp_path / "new", path)
+        rename(source, target)
+
+    looks = path.stat()
+    leases.watched[path] = ((looks.st_mtime_ns, looks.st_ctime_ns, looks.st_ino), 0.0)
+    monkeypatch.setattr(os, "rename", late)
+    assert not leases.free_if_dead(path)
+    assert path.read_text() == "new"
+
+
+def test_who_was_asleep_learns_that_another_took_over(tmp_path):
+    with leases.hold(tmp_path / "ab") as claim:
+        claim.check()
+        (tmp_path / "ab" / "lease").unlink()
+        with pytest.raises(LeaseLost, match="theirs counts"):
+            claim.check()
