@@ -40,7 +40,10 @@ def test_help_does_not_import_the_heavy_rooms():
 
 BAD = {
     "unknown dataset": (["dataset=imdb"], "dataset=imdb: unknown; there are"),
-    "unknown loss": (["loss=hinge"], "loss=hinge: unknown; there are ce, dimp, filter, focal, imp, quality_only, rho"),
+    "unknown loss": (
+        ["loss=hinge"],
+        "loss=hinge: unknown; there are ce, dimp, filter, focal, hu, imp, quality_only, ren, rho, sungen",
+    ),
     "unknown model": (["model=gpt5"], "model=gpt5: unknown; there are"),
     "unknown source": (["source=web"], "source=web: unknown; there are"),
     "misspelt key": (["optim.lrr=1"], "did you mean optim.lr?"),

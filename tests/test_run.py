@@ -29,6 +29,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning")  # a toy of two epochs
 def test_a_row_of_every_loss(bound, loss):
     job = bound(f"loss={loss}")
     store, run_id = train(job)

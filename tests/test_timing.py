@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from synthweight import drawing, figures, formats, timing
+from synthweight import drawing, figures, formats, run, separation, timing
 from synthweight.data.records import Example
 from synthweight.errors import UserError
 from synthweight.gather import Wanted, gather
@@ -53,6 +53,22 @@ def made(bound, tmp_path):
             store.place(row(f"{loss}{seed}", loss, seed, checkers.get(loss, {}), seconds), parquet(loss, seed))
             runs.append((f"{loss}{seed}", dataclasses.replace(bound(f"loss={loss}"), seed=seed)))
     return store, runs
+
+
+def test_separation_is_the_auc_of_the_weights(made):
+    """Two examples: CE weighs them alike, the others the clean one above the swapped one."""
+    store, runs = made
+    table = separation.separation(found(store, runs))
+    by_loss = {line[2]: line for line in table.lines}
+    epochs = [[cell.mean for cell in by_loss[loss][-2:]] for loss in ("ce", "imp", "dimp")]
+    assert epochs == [[0.5, 0.5], [1.0, 1.0], [1.0, 1.0]]
+    assert [str(cell) for cell in by_loss["imp"][-4:-2]] == ["60.5 ± 0.7", "30.0 ± 0.0"]
+
+
+def test_without_a_swapped_label_there_is_no_separation(bound):
+    outcome = run.train(bound("loss=ce"))
+    with pytest.raises(UserError, match=r"set corruption\.swapped"):
+        separation.aucs(Store(bound().paths.outputs), outcome.id)
 
 
 def found(store, runs, **options):

@@ -19,7 +19,7 @@ ORDER = [
     "errors", "bilevel", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "leases", "store",
     "provenance", "model", "epochs", "module", "fit", "loggers", "calibration", "checkers", "identity", "generate", "prompt",
     "run", "overrides", "binding", "compose", "blocks", "sweep", "execute", "workers", "estimate", "status", "compare", "formats",
-    "gather", "tables", "timing", "figures", "drawing", "published", "arguments", "cli",
+    "gather", "tables", "timing", "separation", "figures", "drawing", "published", "arguments", "cli",
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from . import blocks, compose, drawing, figures, formats, sweep, timing
+from . import blocks, compose, drawing, figures, formats, separation, sweep, timing
 from .errors import UserError
 from .figures import Chart
 from .formats import Table
@@ -20,7 +20,7 @@ from .gather import Gathered, Wanted, gather
 from .tables import results
 
 MARKER = re.compile(r"<!-- tables (?P<command>[^>]+?) -->\n(?P<body>.*?)<!-- /tables -->", re.DOTALL)
-TABLES: dict[str, Callable[[Gathered], Table]] = {"results": results, "timing": timing.times}
+TABLES: dict[str, Callable[[Gathered], Table]] = {"results": results, "timing": timing.times, "separation": separation.separation}
 MAKE = "synthweight tables --write"
 DRAW = "synthweight figures"
 

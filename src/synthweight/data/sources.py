@@ -38,9 +38,9 @@ class Material:
     train: tuple[Example, ...]
     selection: tuple[Example, ...]
     test: tuple[Example, ...]
-    dev: tuple[Example, ...]  # D_P' less what is held out: for losses that learn by it
     record: dict[str, dict[str, Any]]  # the row's `data`: split → sha256, n, overlap, dropped
     left: tuple[Example, ...] = ()
+    dev: tuple[Example, ...] = ()  # D_P' less what is held out: for losses that learn by it
 
     def targets(self, examples: tuple[Example, ...]) -> np.ndarray:
         """Positions of the examples' labels among the sorted names."""
@@ -147,7 +147,7 @@ def build(run: "Run") -> Material:
     if run.source.fold is not None:
         train, left = leave_out(train, run.source.folds, run.source.fold)
     selection = small.examples if run.selection.split == "dprime" else held
-    return Material(labels, train, selection, test.examples, kept, record, left)
+    return Material(labels, train, selection, test.examples, record, left, kept)
 
 
 def other_of(run: "Run") -> str:
