@@ -98,8 +98,9 @@ class Workers:
     def in_step(self) -> bool:
         """Whether a worker is in a training step now, from the stacks that they write when asked."""
         before = [len(text) for text in self.texts()]
-        for process in self.running:
-            process.send_signal(signal.SIGUSR1)
+        for process, size in zip(self.running, before, strict=True):
+            if size:  # before its first word the signal would end it
+                process.send_signal(signal.SIGUSR1)
         time.sleep(0.03)
         return any(STEP.search(text, sizes) for text, sizes in zip(self.texts(), before, strict=True))
 
