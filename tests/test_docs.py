@@ -30,7 +30,7 @@ COMMANDS = [c for line in EXPERIMENTS for cell in line for c in re.findall(r"`(s
 def composed():
     with compose.offline(CONF):
         return [
-            compose.Composer("config").config(["loss=focal"]),
+            *(compose.Composer("config").config([f"loss={loss}"]) for loss in ("focal", "hu", "sungen")),
             compose.Composer("prompt").config([]),
         ]
 
