@@ -57,10 +57,10 @@ def generate(settings: "Generate") -> Outcome:
     out.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(out / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise UserError(f"out={out}: another process is writing there: wait for it, or name another out=") from error
-    with lock:
+    with held:  # not the lock: that would hold it twice and let go once
         journal.load()
         fates = fill(settings, pool, wording, judge, asker)
         kept = [judge.kept[place] for place in sorted(judge.kept)]
