@@ -9,11 +9,12 @@ appended when it is done; started again, only what is missing is run. The tables
 """
 
 import argparse
-import json
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+import trials
 
 from synthweight import compose, encoders, fit
 from synthweight.configs import CONF, ROOT
@@ -39,7 +40,7 @@ SPACE: dict[str, list[dict[str, Any]]] = {
     "ren": grid(**{"optim.lr": [1e-4, 2e-4, 3e-4, 5e-4], "loss.lookahead": ["sgd", "adam"]}),
     "sungen": grid(**{"loss.proxy": ["head", "lstm"], "loss.outer_lr": [0.25, 0.1], "loss.outer_steps": [30, 100]}),
 }
-assert {len(trials) for trials in SPACE.values()} == {8}
+assert {len(points) for points in SPACE.values()} == {8}
 
 
 def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
@@ -64,20 +65,9 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
     return {key: round(found[key], 4) for key in ("accuracy", "macro_f1", "nll")} | {"seconds": seconds}
 
 
-def done() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in JOURNAL.read_text().splitlines()] if JOURNAL.is_file() else []
-
-
 def ensure(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
     key = {"method": method, "point": point, "fold": fold}
-    for row in done():
-        if all(row[k] == v for k, v in key.items()):
-            return row
-    row = key | trial(method, point, fold)
-    print(row, flush=True)
-    with JOURNAL.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    return row
+    return trials.ensure(JOURNAL, key, lambda: trial(method, point, fold))
 
 
 def search(method: str) -> dict[str, Any]:
@@ -92,7 +82,7 @@ def search(method: str) -> dict[str, Any]:
 
 def table(method: str) -> str:
     """One line a point: the first fold, and all five where it got so far."""
-    rows = [r for r in done() if r["method"] == method]
+    rows = [r for r in trials.done(JOURNAL) if r["method"] == method]
     lines = ["| settings | accuracy, first fold | macro F1 | seconds | accuracy, five folds |", "|---|---|---|---|---|"]
     for point in SPACE[method]:
         here = {r["fold"]: r for r in rows if r["point"] == point}
@@ -106,18 +96,9 @@ def table(method: str) -> str:
     return "\n".join(lines)
 
 
-def write_page() -> None:
-    text = PAGE.read_text()
-    for method in SPACE:
-        before, rest = text.split(f"<!-- trials {method} -->\n")
-        _, after = rest.split(f"<!-- /trials {method} -->")
-        text = f"{before}<!-- trials {method} -->\n{table(method)}\n<!-- /trials {method} -->{after}"
-    PAGE.write_text(text)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", choices=[*SPACE, []], default=[])
     for name in parser.parse_args().methods or SPACE:
         print(f"{name}: {search(name)}", flush=True)
-        write_page()
+        trials.write_page(PAGE, SPACE, table)

@@ -10,9 +10,10 @@ tables of docs/tuning.md are written from that file.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from statistics import fmean
+
+import trials
 
 from synthweight import compose, encoders, fit, metrics
 from synthweight.configs import ROOT, Run
@@ -65,20 +66,9 @@ def check(extra: tuple[str, ...]) -> None:
     print("CE on D_Q, scored on D_P':", trial("synthetic", None, None, 0, extra), flush=True)
 
 
-def done() -> list[dict]:
-    return [json.loads(line) for line in JOURNAL.read_text().splitlines()] if JOURNAL.is_file() else []
-
-
 def ensure(source: str, lr: float, epochs: int, unit: int) -> dict:
     key = {"source": source, "lr": lr, "epochs": epochs, "unit": unit}
-    for row in done():
-        if all(row[k] == v for k, v in key.items()):
-            return row
-    row = key | trial(source, lr, epochs, unit)
-    print(row, flush=True)
-    with JOURNAL.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    return row
+    return trials.ensure(JOURNAL, key, lambda: trial(source, lr, epochs, unit))
 
 
 def search(source: str, space: list[tuple[float, int]], units: int) -> tuple[float, int]:
@@ -93,22 +83,13 @@ def search(source: str, space: list[tuple[float, int]], units: int) -> tuple[flo
 
 
 def table(source: str) -> str:
-    rows = [r for r in done() if r["source"] == source]
+    rows = [r for r in trials.done(JOURNAL) if r["source"] == source]
     unit = "seed" if source == "synthetic" else "fold"
     lines = [f"| lr | epochs | {unit} | accuracy | macro F1 | nll | epoch |", "|---|---|---|---|---|---|---|"]
     for r in sorted(rows, key=lambda r: (r["unit"] > 0, r["lr"], r["epochs"], r["unit"])):
         scores = f"{100 * r['accuracy']:.1f} | {100 * r['macro_f1']:.1f} | {r['nll']:.3f} | {r['epoch']}"
         lines.append(f"| {r['lr']:g} | {r['epochs']} | {r['unit']} | {scores} |")
     return "\n".join(lines)
-
-
-def write_page() -> None:
-    text = PAGE.read_text()
-    for source in ("synthetic", "small_real"):
-        before, rest = text.split(f"<!-- trials {source} -->\n")
-        _, after = rest.split(f"<!-- /trials {source} -->")
-        text = f"{before}<!-- trials {source} -->\n{table(source)}\n<!-- /trials {source} -->{after}"
-    PAGE.write_text(text)
 
 
 if __name__ == "__main__":
@@ -126,4 +107,4 @@ if __name__ == "__main__":
         rate = options.lr or base("small_real", 0).optim.lr
         best = search("small_real", [(rate, epochs) for epochs in EPOCHS_SMALL_REAL], units=FOLDS)
     print(f"best: lr {best[0]:g}, {best[1]} epochs")
-    write_page()
+    trials.write_page(PAGE, ("synthetic", "small_real"), table)

@@ -78,6 +78,11 @@ def moved(params: Params, direction: Params, step: float) -> Params:
     return {name: torch.add(p.detach(), direction[name], alpha=step) for name, p in params.items()}
 
 
+def added(total: Params, more: Params) -> Params:
+    """total + more, where an empty total is zero."""
+    return {name: v + more[name] for name, v in total.items()} if total else more
+
+
 def dot(one: Params, other: Params) -> Tensor:
     """⟨a, b⟩ over all parameters; the parameters' parts are added in fp64."""
     parts = [torch.dot(one[name].flatten(), other[name].flatten()).double() for name in one]

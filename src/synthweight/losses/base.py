@@ -143,6 +143,16 @@ class Learned(Strategy):
         return scored.learned
 
 
+def widened(logits: Tensor) -> Tensor:
+    """Logits narrower than fp32 as fp32; fp64 stays fp64."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """−log softmax(logits_i)[y_i] in nats, in at least fp32, [n]."""
+    return torch.nn.functional.cross_entropy(widened(logits), labels, reduction="none")
+
+
 def score(
     index: Int[Tensor, " batch"],
     logits: Float[Tensor, "batch classes"],
@@ -152,8 +162,8 @@ def score(
     learned: Float[Tensor, " batch"] | None = None,
 ) -> Scored:
     """nll_i = −log softmax(logits_i)[y_i]. Logits narrower than fp32 are cast to fp32 first; fp64 stays fp64."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    nll = torch.nn.functional.cross_entropy(wide, labels, reduction="none")
+    wide = widened(logits)
+    nll = cross_entropies(wide, labels)
     quality, diversity, weights = (None if s is None else s.to(wide.dtype) for s in (log_quality, log_diversity, learned))
     return Scored(index, wide, labels, nll, quality, diversity, weights)
 

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from .. import bilevel
 from ..bilevel import Params
 from ..errors import UserError
-from .base import Task, Texts
+from .base import Task, Texts, cross_entropies
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 CHUNK = 64  # texts of the dev set a pass: bounds the memory where the whole of D_P' is asked for
@@ -61,8 +61,7 @@ class Network:
         if self.rows is not None:
             inputs["input_ids"] = self.places[inputs["input_ids"]]
         logits = functional_call(self.network, params, (), inputs).logits
-        wide = logits if logits.dtype == torch.float64 else logits.float()
-        return torch.nn.functional.cross_entropy(wide, targets.to(self.device), reduction="none")
+        return cross_entropies(logits, targets.to(self.device))
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
@@ -117,5 +116,5 @@ class DevSet:
             targets = torch.from_numpy(self.texts.targets[part])
             value = network.losses(leaves, self.texts.batch(part), targets).sum() / len(chosen)
             found = bilevel.gradient(value, leaves)
-            total = {k: v + found[k] for k, v in total.items()} if total else found
+            total = bilevel.added(total, found)
         return total

@@ -10,7 +10,7 @@ from .. import bilevel
 from ..bilevel import Params
 from ..errors import require
 from . import proxies
-from .base import Learned, Task
+from .base import Learned, Task, cross_entropies, widened
 
 
 @dataclass
@@ -102,9 +102,7 @@ class SungenLearner:
 
     def losses(self, params: Params, index: np.ndarray) -> Tensor:
         """ℓ_i of the proxy, [n], at least fp32."""
-        logits = self.proxy.logits(params, index)
-        wide = logits if logits.dtype == torch.float64 else logits.float()
-        return torch.nn.functional.cross_entropy(wide, self.targets[torch.from_numpy(index)], reduction="none")
+        return cross_entropies(self.proxy.logits(params, index), self.targets[torch.from_numpy(index)])
 
     def inner(self, rng: np.random.Generator) -> Params:
         """θ*: one epoch of mean(w_i ℓ_i) from the proxy's start."""
@@ -136,15 +134,12 @@ class SungenLearner:
             part = index[start : start + self.settings.batch]
             with self.proxy.precision():
                 logits = self.proxy.logits(leaves, part, dev=on_dev)
-            logits = logits if logits.dtype == torch.float64 else logits.float()
             of = targets[torch.from_numpy(part)]
             values = (
-                torch.nn.functional.cross_entropy(logits, of, reduction="none")
-                if on_dev
-                else reverse_cross_entropy(logits, of, self.settings.label_logit)
+                cross_entropies(logits, of) if on_dev else reverse_cross_entropy(widened(logits), of, self.settings.label_logit)
             )
             found = bilevel.gradient(values.mean(), leaves)
-            total = {k: v + found[k] for k, v in total.items()} if total else found
+            total = bilevel.added(total, found)
         return total
 
     def trusted(self, rng: np.random.Generator) -> np.ndarray:
