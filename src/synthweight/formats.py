@@ -5,6 +5,8 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from .stats import spread
+
 MIXED = "‡"
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -29,9 +31,17 @@ class Number:
     best: bool = False
     missing: int = 0
 
+    @classmethod
+    def of(cls, values: Sequence[float], asked: int, digits: int = 1, marks: str = "", best: bool = False) -> "Number":
+        """Mean and sample standard deviation of the values there are, of so many runs asked for; a hole where there are none."""
+        if not values:
+            return cls(float("nan"), None, 0, digits, missing=asked)
+        s = spread(values)
+        return cls(s.mean, s.sd, s.n, digits, marks, best, missing=asked - s.n)
+
     def __str__(self) -> str:
-        spread = f" ± {self.sd:.{self.digits}f}" if self.sd is not None else ""
-        return f"{self.mean:.{self.digits}f}{spread}"
+        deviation = f" ± {self.sd:.{self.digits}f}" if self.sd is not None else ""
+        return f"{self.mean:.{self.digits}f}{deviation}"
 
     @property
     def counted(self) -> str:
@@ -50,7 +60,6 @@ class Quoted:
 
 
 Cell = str | Number | Quoted
-HOLE = Number(float("nan"), None, 0)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from sklearn.metrics import roc_auc_score
 
 from .compare import Verdict
 from .errors import UserError
-from .formats import HOLE, MIXED, Cell, Column, Number, Table
+from .formats import MIXED, Cell, Column, Number, Table
 from .gather import Gathered, Lines, Wanted
-from .stats import spread
 from .store import Store
 from .tables import METRICS, Label, number
 
@@ -49,11 +48,7 @@ def separation(found: Gathered) -> Table:
         cell: list[Cell] = [*label, *(number(found, line, metric, Verdict()) for metric in METRICS)]
         for e in range(epochs):
             values = [by_run[w.id][e] for w in there if e < len(by_run[w.id])]
-            missing = len(line) - len(there)
-            s = spread(values) if values else None
-            cell.append(
-                Number(s.mean, s.sd, s.n, 2, marks, missing=missing) if s else Number(HOLE.mean, None, 0, missing=missing)
-            )
+            cell.append(Number.of(values, len(values) + len(line) - len(there), 2, marks))
         cells.append(cell)
     columns = [Column("dataset"), *map(Column, names.columns), *map(Column.number, METRICS.values())]
     columns += [Column.number(f"AUC, epoch {e + 1}") for e in range(epochs)]

@@ -11,10 +11,9 @@ from . import compare
 from .compare import LEGEND, Method, Verdict
 from .configs import ROOT
 from .errors import UserError
-from .formats import HOLE, MIXED, Cell, Column, Number, Quoted, Table
+from .formats import MIXED, Cell, Column, Number, Quoted, Table
 from .gather import Gathered, Lines, Row, Wanted, selected
 from .llm.settings import Prompt
-from .stats import spread
 from .store import Store
 
 if TYPE_CHECKING:
@@ -134,12 +133,8 @@ def paper(dataset: str) -> dict[tuple[str, str], Quoted]:
 def number(found: Gathered, here: Sequence[Wanted], metric: str, verdict: Verdict) -> Number:
     """Mean, sd and n in %; one run alone has no spread; a missing run is counted."""
     present = [w.id for w in here if w.id in found.rows]
-    missing = len(here) - len(present)
-    if not present:
-        return Number(HOLE.mean, None, 0, missing=missing)
-    s = spread([100 * selected(found.rows[i])["test"][metric] for i in present])
     marks = verdict.marks + MIXED * any(i in found.strange for i in present)
-    return Number(s.mean, s.sd, s.n, marks=marks, best=verdict.bold, missing=missing)
+    return Number.of([100 * selected(found.rows[i])["test"][metric] for i in present], len(here), 1, marks, verdict.bold)
 
 
 def refuse_false_spread(label: Label, here: Sequence[Wanted], found: Gathered) -> None:

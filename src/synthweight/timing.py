@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from .errors import UserError
 from .formats import MIXED, Cell, Column, Number, Quoted, Table
 from .gather import Gathered, Lines, Row, Wanted
-from .stats import spread
 from .tables import PAPER, Label
 
 PARTS = {"quality": "build QC", "diversity": "build DC", "weights": "weights", "train": "train", "total": "total"}
@@ -128,12 +127,9 @@ def machines(found: Gathered) -> list[str]:
 
 
 def cell(values: Sequence[float], asked: int, digits: int, marks: str) -> Number:
-    if not values:
-        return Number(float("nan"), None, 0, missing=asked)
-    if not any(values):  # what this loss does not need has no spread
+    if values and not any(values):  # what this loss does not need has no spread
         return Number(0.0, None, len(values), digits, marks, missing=asked - len(values))
-    s = spread(values)
-    return Number(s.mean, s.sd, s.n, digits, marks, missing=asked - s.n)
+    return Number.of(values, asked, digits, marks)
 
 
 def paper() -> dict[str, str]:
