@@ -56,10 +56,11 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
         (tokenize(folder, encoder, part, run.optim.max_length, Path(run.paths.cache)), material.targets(part))
         for part in (material.train, tuple(material.dev[i] for i in inside), tuple(material.dev[i] for i in outside))
     )
-    fitted = fit.fit(
+    training = fit.Training(
         folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, train, {},
-        {"fold": held}, False, False, lambda *_: None, dev=dev,
+        {"fold": held}, False, dev=dev,
     )  # fmt: skip
+    fitted = fit.fit(training)
     found = fitted.epochs[-1].metrics["fold"]
     seconds = round(fitted.seconds.train + fitted.seconds.weights, 1)
     return {key: round(found[key], 4) for key in ("accuracy", "macro_f1", "nll")} | {"seconds": seconds}

@@ -64,10 +64,11 @@ class Bench:
     def epoch(self, run: Run, train) -> dict[str, float]:  # type: ignore[no-untyped-def]
         """Seconds of one epoch: steps, learning beside them, and learning before them."""
         phase = Phase()
-        fitted = fit.fit(
+        training = fit.Training(
             self.folder, run.loss, run.weighting, run.optim, run.trainer, 1, 0, self.material.labels, train, self.scores,
-            {"test": self.one}, False, False, lambda *_: None, dev=self.dev, say=phase.told,
+            {"test": self.one}, False, dev=self.dev,
         )  # fmt: skip
+        fitted = fit.fit(training, say=phase.told)
         learned = fitted.seconds.weights
         before = learned if phase.seen else 0.0
         return {"train": fitted.seconds.train, "beside": learned - before, "before": before}

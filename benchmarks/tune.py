@@ -48,10 +48,11 @@ def trial(source: str, lr: float | None, epochs: int | None, unit: int, extra: t
         key: (tokenize(folder, encoder, part, optim.max_length, Path(run.paths.cache)), material.targets(part))
         for key, part in {"train": train, "selection": held}.items()
     }
-    fitted = fit.fit(
+    training = fit.Training(
         folder, run.loss, run.weighting, optim, run.trainer, epochs or run.epochs, run.seed, material.labels, tokens["train"], {},
-        {"selection": tokens["selection"]}, source == "synthetic", False, lambda *_: None,
+        {"selection": tokens["selection"]}, source == "synthetic",
     )  # fmt: skip
+    fitted = fit.fit(training)
     chosen = fitted.epochs[fitted.selected].metrics["selection"]
     floor = metrics.majority(tokens["selection"][1], material.labels)["accuracy"]
     found = {key: round(chosen[key], 4) for key in ("accuracy", "macro_f1", "nll")} | {"epoch": fitted.selected + 1}

@@ -139,3 +139,25 @@ def asking(toy, tmp_path, monkeypatch):
         return [o for o in base if o.split("=")[0] not in given] + list(more)
 
     return overrides
+
+
+def material_of(job):
+    """All that one training is made of, as `run` would make it; the checkers' scores are drawn."""
+    import numpy as np
+
+    from synthweight import encoders, fit
+    from synthweight.data import sources
+    from synthweight.data.tokens import tokenize
+
+    material, folder = sources.build(job), encoders.locate(job.model)
+
+    def split(examples):
+        tokens = tokenize(folder, encoders.fingerprint(job.model), examples, job.optim.max_length, Path(job.paths.cache))
+        return tokens, material.targets(examples)
+
+    rng = np.random.default_rng(0)
+    scores = {role: np.log(rng.uniform(0.1, 1, len(material.train))).astype(np.float32) for role in sorted(job.loss.needs)}
+    return fit.Training(
+        folder, job.loss, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, split(material.train),
+        scores, {"selection": split(material.selection), "test": split(material.test)}, True, True, split(material.dev),
+    )  # fmt: skip

@@ -6,7 +6,6 @@ import random
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from sklearn.metrics import roc_auc_score
 
@@ -14,14 +13,12 @@ from conftest import WORDS, make_encoder, sentence, write
 from synthweight import bilevel, compose, configs, encoders, epochs, fit, model, run
 from synthweight.bilevel import Lookahead
 from synthweight.data import sources
-from synthweight.data.batching import evaluation_batches, training_batches
 from synthweight.data.tokens import tokenize
 from synthweight.errors import MissingScores, UserError
 from synthweight.losses import LOSSES, Task, score
 from synthweight.losses.hu import Hu, HuLearner
 from synthweight.losses.ren import Ren
 from synthweight.losses.sungen import Sungen, SungenLearner
-from synthweight.module import Classifier
 from synthweight.store import Store
 
 LEARNED = ["hu", "ren", "sungen"]
@@ -222,61 +219,11 @@ def trained(job, strategy=None):
     material = sources.build(job)
     train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
     strategy = strategy or job.loss
-    return fit.fit(
+    training = fit.Training(
         encoders.locate(job.model), strategy, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, train,
-        {}, {"selection": test}, True, False, lambda *_: None, dev=dev,
+        {}, {"selection": test}, True, dev=dev,
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("loss", ["hu", "hu loss.exact=false", "ren", "sungen loss.outer_steps=6"])
-@pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning")
-def test_stopped_and_resumed_equals_uninterrupted(bound, plain, tmp_path, loss):
-    """Weights, their optimizer's state and their place go through Lightning's checkpoint."""
-    job = bound(*f"loss={loss}".split(), f"model.path={plain}", "optim.epochs=3", "optim.lr=0.001")
-    whole, _ = lightning(job, tmp_path / "whole", 3, None)
-    _, stopped = lightning(job, tmp_path / "part", 1, None)
-    resumed, _ = lightning(job, tmp_path / "part", 3, stopped)
-    assert len(resumed.epochs) == 2
-    for a, b in zip(whole.epochs[1:], resumed.epochs, strict=True):
-        np.testing.assert_allclose(a.weights, b.weights, rtol=1e-5)
-        np.testing.assert_allclose(a.log_probs["selection"], b.log_probs["selection"], rtol=1e-4, atol=1e-6)
-    assert whole.epochs[2].weights.std() > 0
-
-
-def lightning(job, folder, until, resume):
-    material = sources.build(job)
-    train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
-    pl.seed_everything(0, verbose=False)
-    classifier = Classifier(
-        model.build(encoders.locate(job.model), material.labels).train(), job.loss, job.weighting, job.optim, train[1], {},
-        [epochs.Series("selection", test[1], material.labels)], False, False, lambda *_: None,
-        (fit.texts(train), fit.texts(dev)), material.labels, 0, print,
-    )  # fmt: skip
-    trainer = pl.Trainer(
-        max_epochs=3, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False, default_root_dir=folder,
-        callbacks=[Stop(until)],
-    )  # fmt: skip
-    loader = training_batches(train[0], 16, 0)
-    if resume is not None:  # Lightning 2.6 makes the first iterator after a resume with epoch 0
-        order = loader.batch_sampler.sampler
-        order.epoch, order.set_epoch = 1, lambda epoch: setattr(order, "epoch", max(epoch, 1))
-    trainer.fit(classifier, loader, [evaluation_batches(test[0])], ckpt_path=resume, weights_only=True)
-    path = folder / "last.ckpt"
-    trainer.save_checkpoint(path)
-    return classifier, path
-
-
-class Stop(pl.Callback):
-    """Ends the training after so many epochs, its schedule that of the whole."""
-
-    def __init__(self, until):
-        self.until = until
-
-    def on_train_epoch_end(self, trainer, _):
-        if trainer.current_epoch + 1 == self.until:
-            trainer.should_stop = True
-            trainer.fit_loop.min_epochs = 0
+    return fit.fit(training)
 
 
 def test_sungen_goes_on_within_its_phase(bound, plain):

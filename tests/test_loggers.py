@@ -45,3 +45,26 @@ def test_wandb_offline_one_run_each_and_finished_in_every_case(bound, monkeypatc
     assert len(files[first]) == 1
     assert len(files[second]) == 2  # the failed try and the good one
     assert first in files[first][0].name
+
+
+def test_csv_has_every_epoch_of_a_run_that_was_resumed(bound, monkeypatch):
+    job = bound("logger=csv", "optim.epochs=3")
+    note, calls = Store.note, []
+
+    def stop(self, run_id, text):
+        calls.append(text)
+        if calls == ["epoch 1/3", "epoch 2/3"]:
+            raise RuntimeError("no luck")
+        note(self, run_id, text)
+
+    monkeypatch.setattr(Store, "note", stop)
+    with pytest.raises(RuntimeError, match="no luck"):
+        run.train(job)
+    outcome = run.train(job)
+    assert calls == ["epoch 1/3", "epoch 2/3", "epoch 2/3", "epoch 3/3"]
+    store = Store(job.paths.outputs)
+    with (store.run_folder(outcome.id) / "csv" / "metrics.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["epoch"] for line in lines] == ["0", "1", "2"]
+    for line, epoch in zip(lines, store.row(outcome.id)["epochs"], strict=True):
+        assert float(line["test/accuracy"]) == pytest.approx(epoch["test"]["accuracy"], abs=1e-6)

@@ -17,9 +17,10 @@ ALLOWED = {
 # lower first: a room imports rooms before it alone
 ORDER = [
     "errors", "bilevel", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "leases", "store",
-    "provenance", "model", "epochs", "module", "fit", "loggers", "calibration", "checkers", "identity", "generate", "prompt",
-    "run", "overrides", "binding", "compose", "blocks", "sweep", "execute", "workers", "estimate", "status", "compare", "formats",
-    "gather", "tables", "timing", "separation", "figures", "drawing", "published", "arguments", "cli",
+    "provenance", "model", "parallel", "epochs", "checkpoints", "module", "fit", "loggers", "calibration", "checkers",
+    "identity", "generate", "prompt", "run", "overrides", "binding", "compose", "blocks", "sweep", "execute", "workers",
+    "estimate", "status", "compare", "formats", "gather", "tables", "timing", "separation", "figures", "drawing", "published",
+    "arguments", "cli",
 ]  # fmt: skip
 
 

@@ -128,14 +128,18 @@ class Trainer:
     precision: str
     accelerator: str
     threads: int | None
+    devices: int
+    checkpoint: str
     keep_model: bool
 
     def __post_init__(self) -> None:
         kinds = ("auto", "cpu", "gpu", "cuda", "mps")
         require(self.accelerator in kinds, "trainer.accelerator", f"one of {', '.join(kinds)}", self.accelerator)
-        precisions = ("32", "bf16-mixed")
-        require(self.precision in precisions, "trainer.precision", " or ".join(precisions), self.precision)
+        precisions = ("32", "bf16-mixed", "64-true")
+        require(self.precision in precisions, "trainer.precision", f"one of {', '.join(precisions)}", self.precision)
         require(self.threads is None or self.threads >= 1, "trainer.threads", "at least 1", self.threads)
+        require(self.devices >= 1, "trainer.devices", "at least 1", self.devices)
+        require(self.checkpoint in ("epoch", "off"), "trainer.checkpoint", "epoch or off", self.checkpoint)
 
 
 @dataclass

@@ -26,6 +26,11 @@ class Epoch:
     log_probs: dict[str, np.ndarray]
     weights: np.ndarray
 
+    def curves(self) -> dict[str, float]:
+        """What loggers get: test/accuracy, selection/nll, …, train/loss; numbers alone."""
+        named = {f"{name}/{key}": m[key] for name, m in self.metrics.items() for key in ("accuracy", "macro_f1", "nll")}
+        return {key: value for key, value in (named | {"train/loss": self.train_loss}).items() if value is not None}
+
 
 class Selector:
     """Keeps the epoch with the best accuracy on the selection series; ties go to the earliest. Sees nothing else."""

@@ -4,22 +4,27 @@ import gc
 import logging
 import signal
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from . import model
+from . import model, parallel
+from .checkpoints import Checkpoints, EveryEpoch
 from .data.batching import evaluation_batches, training_batches
 from .data.tokens import Tokens
 from .epochs import Epoch, Seconds, Series
 from .errors import UserError
 from .losses import Strategy, Texts, Weighting
 from .module import Classifier
+from .parallel import Peers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from .configs import Optim, Trainer
 
 
+PATIENCE = timedelta(days=1)  # while the first process learns weights before the training, the others wait
 THREADS = torch.get_num_threads()  # torch's own choice: one run's setting must not become the next one's default
 
 
@@ -45,67 +51,121 @@ class Fitted:
 
 def quiet() -> None:
     """Lightning's banners and tips are not the user's news."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
+    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # of the same run, killed or trained again
     warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
 
 
+@dataclass(frozen=True)
+class Training:
+    """All that one training is made of; other processes can be sent it.
+
+    folder: of the encoder. labels: sorted. train, series: tokens with label positions. scores: by checker, log p of the
+    given label, [n]. select: choose the epoch by series["selection"]. keep_state: the network returned has the selected
+    epoch's weights. dev: D_P' for a strategy that learns by it.
+    """
+
+    folder: Path
+    strategy: Strategy
+    weighting: Weighting
+    optim: "Optim"
+    trainer: "Trainer"
+    epochs: int
+    seed: int
+    labels: tuple[str, ...]
+    train: tuple[Tokens, np.ndarray]
+    scores: dict[str, np.ndarray]
+    series: dict[str, tuple[Tokens, np.ndarray]]
+    select: bool
+    keep_state: bool = False
+    dev: tuple[Tokens, np.ndarray] | None = None
+
+
 def fit(
-    folder: Path,
-    strategy: Strategy,
-    weighting: Weighting,
-    optim: "Optim",
-    trainer: "Trainer",
-    epochs: int,
-    seed: int,
-    labels: tuple[str, ...],
-    train: tuple[Tokens, np.ndarray],
-    scores: dict[str, np.ndarray],
-    series: dict[str, tuple[Tokens, np.ndarray]],
-    select: bool,
-    keep_state: bool,
-    report: "Callable[[int, Epoch], None]",
+    training: Training,
+    report: "Callable[[int, Epoch], None]" = lambda *_: None,
+    say: "Callable[[str], None]" = print,
     loggers: "list[Logger] | None" = None,
     root: Path = Path("."),
-    dev: "tuple[Tokens, np.ndarray] | None" = None,
-    say: "Callable[[str], None]" = print,
+    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
-    """Trains one classifier from the encoder in `folder`.
+    """Trains one classifier, on `trainer.devices` devices; goes on after the last epoch of `checkpoints`.
 
     Args:
-        train, series: tokens with label positions. scores: by checker, log p of the given label, [n]. select: choose the
-            epoch by series["selection"]. keep_state: the network returned has the selected epoch's weights. dev: D_P' for
-            a strategy that learns by it. say: takes a line of progress.
+        report: takes each epoch's number and results. say: takes a line of progress.
 
     Raises:
         UserError: the loss is not finite, or no epoch can be chosen.
     """
     quiet()
-    torch.set_num_threads(trainer.threads or THREADS)
-    pl.seed_everything(seed, verbose=False)
-    tokens, targets = train
+    count = training.trainer.devices
+    resume = None
+    if checkpoints is not None and training.trainer.checkpoint == "epoch":
+        resume = checkpoints.latest(say)
+        if resume is not None:
+            say(f"goes on after epoch {resume.name.rpartition('-')[2]}/{training.epochs}")
+    else:
+        checkpoints = None
+    if count == 1:
+        return one(training, Peers(), report, say, loggers, root, checkpoints, resume)
+    read = None if checkpoints is None else Checkpoints(checkpoints.folder, checkpoints.identity)
+    with parallel.started(count, other, training, root, read, resume):
+        return one(training, Peers(0, count), report, say, loggers, root, checkpoints, resume)
+
+
+def other(rank: int, training: Training, root: Path, checkpoints: Checkpoints | None, resume: Path | None) -> None:
+    """What the processes after the first do: the same, in silence."""
+    quiet()
+    warnings.simplefilter("ignore")
+    peers = Peers(rank, training.trainer.devices)
+    one(replace(training, keep_state=False), peers, lambda *_: None, lambda _: None, None, root, checkpoints, resume)
+
+
+def one(
+    training: Training,
+    peers: Peers,
+    report: "Callable[[int, Epoch], None]",
+    say: "Callable[[str], None]",
+    loggers: "list[Logger] | None",
+    root: Path,
+    checkpoints: Checkpoints | None,
+    resume: Path | None,
+) -> Fitted:
+    """The training as one of its processes does it."""
+    t, optim, trainer = training, training.optim, training.trainer
+    torch.set_num_threads(trainer.threads or max(1, THREADS // peers.count))
+    pl.seed_everything(t.seed, verbose=False)
+    tokens, targets = t.train
+    network = model.build(t.folder, t.labels).train()  # transformers hands it over in eval mode: without dropout
+    if peers.rank:  # the same head, and dropout of its own
+        torch.manual_seed(t.seed + (peers.rank << 32))
     classifier = Classifier(
-        model.build(folder, labels).train(),  # transformers hands it over in eval mode: without dropout
-        strategy,
-        weighting,
+        network,
+        t.strategy,
+        t.weighting,
         optim,
         targets,
-        scores,
-        [Series(name, y, labels) for name, (_, y) in series.items()],
-        select,
-        keep_state,
+        t.scores,
+        [Series(name, y, t.labels) for name, (_, y) in t.series.items()],
+        t.select,
+        t.keep_state,
         report,
-        (texts(train), None if dev is None else texts(dev)),
-        labels,
-        seed,
+        (texts(t.train), None if t.dev is None else texts(t.dev)),
+        t.labels,
+        t.seed,
         say,
+        peers,
     )
     lightning = pl.Trainer(
-        max_epochs=epochs,
+        max_epochs=t.epochs,
         accelerator=trainer.accelerator,
-        devices=1,
+        devices=peers.count,
+        strategy="auto" if peers.count == 1 else DDPStrategy(timeout=PATIENCE),
         precision=trainer.precision,  # type: ignore[arg-type]
+        plugins=plugins(peers, checkpoints),
+        callbacks=[] if checkpoints is None else [EveryEpoch(checkpoints)],
         logger=loggers or False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -115,20 +175,26 @@ def fit(
         default_root_dir=root,
         log_every_n_steps=1,
     )
-    drawn = round(optim.batch_size * strategy.candidates)
-    loaders = training_batches(tokens, drawn, seed), [evaluation_batches(t) for t, _ in series.values()]
+    drawn = round(optim.batch_size * t.strategy.candidates)
+    loaders = training_batches(tokens, drawn, t.seed), [evaluation_batches(tokens) for tokens, _ in t.series.values()]
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        lightning.fit(classifier, *loaders)
+        lightning.fit(classifier, *loaders, ckpt_path=resume, weights_only=None if resume is None else True)
     except SystemExit as error:  # Lightning swallows Ctrl-C, ignores it from then on, and exits with 1
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from error
-    if classifier.best_state is not None and classifier.selected != epochs - 1:
+    if classifier.best_state is not None and classifier.selected != t.epochs - 1:
         classifier.network.load_state_dict(classifier.best_state)
     classifier.network.eval()
     gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
     model.release_memory()
     return Fitted(classifier.network, classifier.epochs, classifier.selected, int(classifier.hits), classifier.seconds)
+
+
+def plugins(peers: Peers, checkpoints: Checkpoints | None) -> list[Any]:
+    """Lightning's: how checkpoints are written, and that it is no cluster's scheduler who started the processes."""
+    found: list[Any] = [] if checkpoints is None else [checkpoints]
+    return found if peers.count == 1 else [*found, LightningEnvironment()]
 
 
 def texts(split: tuple[Tokens, np.ndarray]) -> Texts:
@@ -137,12 +203,14 @@ def texts(split: tuple[Tokens, np.ndarray]) -> Texts:
     return Texts(tokens.batch, tokens.lengths, targets)
 
 
-def require_device(accelerator: str) -> None:
+def require_device(accelerator: str, devices: int = 1) -> None:
     """Raises UserError where the machine lacks what is asked for."""
     there = {"gpu": torch.cuda.is_available() or torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
     there["mps"] = torch.backends.mps.is_available()
     if not there.get(accelerator, True):
         raise UserError(f"trainer.accelerator={accelerator}: this machine has none; use auto or cpu")
+    if device(accelerator).type == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(f"trainer.devices={devices}: this machine has {torch.cuda.device_count()} GPUs")
 
 
 def device(accelerator: str) -> torch.device:

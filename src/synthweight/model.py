@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ import transformers
 from torch import nn
 
 from .errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from .configs import Optim
 
 
 def build(folder: Path, labels: tuple[str, ...]) -> nn.Module:
@@ -37,6 +40,17 @@ def build(folder: Path, labels: tuple[str, ...]) -> nn.Module:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = first_line(error, type(error).__name__)
         raise UserError(f"{folder}: not readable as a sequence classifier ({reason})") from error
+
+
+def optimizer(network: nn.Module, optim: "Optim", steps: int, device: torch.device) -> tuple[torch.optim.AdamW, Any]:
+    """AdamW with the recipe's schedule over so many steps; no decay on biases and LayerNorms (all vectors)."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, lr=optim.lr, fused=device.type in ("cpu", "cuda"))
+    kind = "constant_with_warmup" if optim.schedule == "constant" else optim.schedule
+    warmup = round(optim.warmup * steps)
+    return adam, transformers.get_scheduler(kind, adam, num_warmup_steps=warmup, num_training_steps=steps)
 
 
 def inputs(batch: dict[str, Any]) -> dict[str, torch.Tensor]:

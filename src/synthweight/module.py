@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from . import losses, metrics, model
+from .checkpoints import random_state, set_random_state
 from .epochs import Epoch, Seconds, Selector, Series, sunken
 from .errors import UserError
+from .parallel import Peers
 
 if TYPE_CHECKING:
     from .configs import Optim
@@ -51,6 +53,7 @@ class Classifier(pl.LightningModule):
         labels: tuple[str, ...],
         seed: int,
         say: Callable[[str], None],
+        peers: Peers,
     ) -> None:
         super().__init__()
         self.network, self.strategy, self.weighting, self.optim = network, strategy, weighting, optim
@@ -71,14 +74,16 @@ class Classifier(pl.LightningModule):
         self.seconds = Seconds()
         self.texts, self.labels, self.seed, self.say = texts, labels, seed, say
         self.learner: losses.Learner | None = None
-        self.resumed: dict[str, Tensor] | None = None
+        self.peers = peers
+        self.resumed: dict[str, Any] | None = None
+        self.random: dict[str, Any] | None = None
 
     # training -------------------------------------------------------------------------------------------------------
 
     def score(self, batch: dict[str, Tensor], learned: Tensor | None = None) -> losses.Scored:
         """The batch through the network, joined by position with labels, checkers' scores and learned weights."""
         index = batch["index"]
-        logits = self.network(**model.inputs(batch)).logits
+        logits = self.peers.logits(self.network, model.inputs(batch))
         quality, diversity = (getattr(self, f"log_{name}") for name in ("quality", "diversity"))
         return losses.score(
             index,
@@ -98,14 +103,16 @@ class Classifier(pl.LightningModule):
         self.keep(scored.index, weights.detach())
         value = losses.reduce(weights, scored)
         self.losses.append(value.detach())
-        return value
+        return value * self.peers.count  # ddp takes the mean of the gradients, where their sum is the batch's
 
     def learn(self, batch: dict[str, Tensor]) -> Tensor | None:
         """The weights that the strategy's learner has for this batch, if it has one."""
         if self.learner is None:
             return None
         self.seconds.lap("train")
-        weights = self.learner.weights(batch)
+        n = len(batch["index"])  # one process learns: what all see is the same, and nothing is learned twice
+        weights = self.learner.weights(batch) if self.peers.rank == 0 else torch.empty(n, device=self.device)
+        weights = self.peers.first(weights.to(self.weight_sum.dtype))
         self.seconds.lap("weights")
         return weights
 
@@ -127,17 +134,7 @@ class Classifier(pl.LightningModule):
         self.weight_count[index] += 1
 
     def configure_optimizers(self) -> Any:
-        from transformers import get_scheduler
-
-        o = self.optim
-        decayed = [p for name, p in self.network.named_parameters() if p.ndim > 1]
-        plain = [p for name, p in self.network.named_parameters() if p.ndim <= 1]  # biases and LayerNorms
-        groups = [{"params": decayed, "weight_decay": o.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        fused = self.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(groups, lr=o.lr, fused=fused)
-        steps = int(self.trainer.estimated_stepping_batches)
-        kind = "constant_with_warmup" if o.schedule == "constant" else o.schedule
-        schedule = get_scheduler(kind, optimizer, num_warmup_steps=round(o.warmup * steps), num_training_steps=steps)
+        optimizer, schedule = model.optimizer(self.network, self.optim, int(self.trainer.estimated_stepping_batches), self.device)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
@@ -150,33 +147,45 @@ class Classifier(pl.LightningModule):
         if self.learner is not None:
             if self.resumed is not None:
                 self.learner.load_state_dict(self.resumed)
-            self.learner.before_training()
+            if self.peers.rank == 0:
+                self.learner.before_training()
             self.seconds.lap("weights")
 
     def task(self) -> losses.Task:
         """This training, as a learner of weights may see it."""
-        return losses.Task(
-            self.network,
-            lambda: self.trainer.optimizers[0],
-            *self.texts,
-            self.labels,
-            self.seed,
-            self.device,
-            self.trainer.precision_plugin.forward_context,
-            self.say,
-        )
+        optimizer, precision = lambda: self.trainer.optimizers[0], self.trainer.precision_plugin.forward_context
+        return losses.Task(self.network, optimizer, *self.texts, self.labels, self.seed, self.device, precision, self.say)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["random"] = self.peers.each(random_state())
+        checkpoint["training"] = {
+            "epochs": [vars(epoch) for epoch in self.epochs],
+            "selector": vars(self.selector),
+            "seconds": vars(self.seconds),
+            "hits": self.hits,
+            "best": self.best_state,
+        }
         if self.learner is not None:
             checkpoint["learner"] = self.learner.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        training = checkpoint["training"]
+        self.epochs = [Epoch(**epoch) for epoch in training["epochs"]]
+        vars(self.selector).update(training["selector"])
+        vars(self.seconds).update(training["seconds"])
+        self.hits.copy_(training["hits"])
+        self.best_state = training["best"]
         self.resumed = checkpoint.get("learner")
+        self.random = checkpoint["random"][self.peers.rank]
 
     def on_train_epoch_start(self) -> None:
         self.weight_sum.zero_()
         self.weight_count.zero_()
         self.losses.clear()
+        if self.random is not None:
+            set_random_state(self.random)
+            iter(self.trainer.train_dataloader or ())  # draws a seed, as an uninterrupted training does here for its next epoch
+            self.random = None
 
     # evaluation -----------------------------------------------------------------------------------------------------
 
@@ -186,7 +195,7 @@ class Classifier(pl.LightningModule):
         self.outputs = {i: [] for i in range(len(self.series))}
 
     def validation_step(self, batch: dict[str, Tensor], _: int, dataloader_idx: int = 0) -> None:
-        logits = self.network(**model.inputs(batch)).logits.float()
+        logits = self.peers.logits(self.network, model.inputs(batch)).float()
         self.outputs[dataloader_idx].append((batch["index"].cpu().numpy(), logits.log_softmax(-1).cpu().numpy()))
 
     def on_validation_epoch_end(self) -> None:
@@ -213,7 +222,7 @@ class Classifier(pl.LightningModule):
         mean_loss = float(torch.stack(self.losses).mean()) if self.losses else math.nan
         if not math.isfinite(mean_loss):
             raise UserError(f"epoch {number + 1}: the training loss is {mean_loss}: lower optim.lr, or use precision 32")
-        weights = (self.weight_sum / self.weight_count).float().cpu().numpy()
+        weights = (self.weight_sum / self.weight_count).cpu().numpy()
         for note in self.notes(weights):
             warnings.warn(f"epoch {number + 1}: {note}", stacklevel=2)
         self.epochs.append(Epoch(metrics.number(mean_loss), found, scored, weights))
@@ -221,15 +230,7 @@ class Classifier(pl.LightningModule):
             accuracy = found["selection"]["accuracy"]
             if self.selector.better(number, accuracy) and self.keep_state:
                 self.best_state = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
-        self.log_dict(
-            {
-                f"{name}/{key}": m[key]
-                for name, m in found.items()
-                for key in ("accuracy", "macro_f1", "nll")
-                if m[key] is not None
-            }
-            | {"train/loss": mean_loss},
-        )
+        self.log_dict(self.epochs[-1].curves(), sync_dist=self.peers.count > 1)  # the same on all: else Lightning warns
         self.report(number, self.epochs[-1])
 
     def notes(self, weights: np.ndarray) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from . import checkers, configs, encoders, fit, identity, loggers, provenance
+from .checkpoints import Checkpoints
 from .configs import Run
 from .data import sources
 from .data.files import beside
@@ -47,7 +48,7 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
     if store.exists(who.id):
         print(f"{name}: done already ({who.id}), nothing to do", flush=True)
         return Outcome(who.id, "done")
-    fit.require_device(run.trainer.accelerator)
+    fit.require_device(run.trainer.accelerator, run.trainer.devices)
     store.prepare()
     try:
         with store.lease(who.id, wait):
@@ -94,12 +95,14 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
     series = {"selection": material.selection} if material.selection else {}
     series["test"] = material.test
     tokenized = {key: (tokens(examples), material.targets(examples)) for key, examples in series.items()}
-    training = (tokens(material.train), material.targets(material.train))
+    train = (tokens(material.train), material.targets(material.train))
     seconds = {"prepare": clock.lap()}
     dev = (tokens(material.dev), material.targets(material.dev)) if run.loss.dev else None
     scored = {role: checkers.scores(who, role, material, partial(ask, store)) for role in sorted(run.loss.needs)}
     scores = {role: values for role, (values, _) in scored.items()}
     seconds["scores"] = clock.lap()
+
+    keep_model = run.loss.name == "ce" or run.trainer.keep_model
 
     def report(number: int, epoch: Epoch) -> None:
         chosen = "".join(f" · {key} {m['accuracy'] or 0:.1%}" for key, m in epoch.metrics.items() if key == "selection")
@@ -107,24 +110,28 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
         print(f"{name}: {done} · {clock.so_far():.0f} s", flush=True)
         store.note(who.id, f"epoch {number + 1}/{run.epochs}")
 
+    def say(line: str) -> None:
+        print(f"{name}: {line} · {clock.so_far():.0f} s", flush=True)
+
+    training = fit.Training(
+        folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, train, scores,
+        tokenized, run.selection.split != "last", keep_model, dev,
+    )  # fmt: skip
+    saved = checkpoints_of(store, who)
     labels = {"loss": run.loss.name, "source": run.source.name, "dataset": run.dataset.name}
     labels |= {"model": run.model.name, "seed": str(run.seed)}
-    keep_model = run.loss.name == "ce" or run.trainer.keep_model
     with loggers.opened(run.logger.name, run.logger.project, who.id, store.run_folder(who.id), labels, public(run)) as opened:
-        fitted = fit.fit(
-            folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, training, scores,
-            tokenized, run.selection.split != "last", keep_model, report, opened, store.run_folder(who.id),
-            dev, lambda line: print(f"{name}: {line} · {clock.so_far():.0f} s", flush=True),
-        )  # fmt: skip
+        fitted = fit.fit(training, report, say, opened, saved.folder, saved)
     spent = fitted.seconds
     seconds |= {"weights": spent.weights, "train": spent.train, "evaluate": spent.evaluate}
     clock.lap()
     own = None
     if keep_model:
-        own = fit.log_probs(fitted.network, training[0], len(material.labels), run.trainer.accelerator)
+        own = fit.log_probs(fitted.network, train[0], len(material.labels), run.trainer.accelerator)
         save_model(fitted.network, folder, store.run_folder(who.id) / "model")
         seconds["evaluate"] += clock.lap()
     if not row:
+        saved.clear()
         return
     record = {
         "format": FORMAT,
@@ -154,8 +161,16 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
         | {"argv": provenance.command(), "started": started, "finished": provenance.now()},
     }
     store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))
+    saved.clear()
     test = fitted.epochs[fitted.selected].metrics["test"]
     print(f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
+
+
+def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
+    """Where a killed run left off. Other libraries, or another number of devices, give other digits: then it starts anew."""
+    libraries = {key: provenance.code()["versions"][key] for key in ("torch", "transformers", "pytorch-lightning")}
+    identity = {"format": FORMAT, "id": who.id, "devices": who.run.trainer.devices} | libraries
+    return Checkpoints(store.run_folder(who.id), identity, lambda: store.guard(who.id))
 
 
 def ask(store: Store, checker: Identity, examples: tuple[Example, ...]) -> np.ndarray:

@@ -123,8 +123,7 @@ class Store:
             text.write_text(json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
             flush(parquet)
             flush(text)
-            if run_id in self.claims:
-                self.claims[run_id].check()
+            self.guard(run_id)
             os.replace(parquet, self.parquet_path(run_id))
             try:
                 os.link(text, self.json_path(run_id))
@@ -178,6 +177,11 @@ class Store:
                 yield
             finally:
                 del self.claims[run_id]
+
+    def guard(self, run_id: str) -> None:
+        """Raises LeaseLost where another process took over a run that was leased here."""
+        if run_id in self.claims:
+            self.claims[run_id].check()
 
     def note(self, run_id: str, text: str) -> None:
         """What others may read about a run that is held here, such as "epoch 2/5"."""

@@ -37,6 +37,8 @@ class LengthGrouped(Sampler[list[int]]):
         self.sampler = EpochOrder(len(lengths), seed)
 
     def __iter__(self) -> Iterator[list[int]]:
+        """Looks at the epoch when its first batch is asked for: after a resume Lightning makes the iterator before it says
+        which epoch it is."""
         order = np.fromiter(self.sampler, dtype=np.int64, count=len(self.sampler))
         window = WINDOW * self.batch_size
         batches: list[list[int]] = []
@@ -45,7 +47,7 @@ class LengthGrouped(Sampler[list[int]]):
             part = part[np.argsort(self.lengths[part], kind="stable")]
             batches += [part[i : i + self.batch_size].tolist() for i in range(0, len(part), self.batch_size)]
         shuffle = np.random.default_rng([self.sampler.seed, 3, self.sampler.epoch]).permutation(len(batches))
-        return iter([batches[i] for i in shuffle])
+        yield from (batches[i] for i in shuffle)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.lengths), WINDOW * self.batch_size)

@@ -54,7 +54,8 @@ class Online:
         s = settings
         self.dev = DevSet(task.dev, task.labels, s.dev_per_class, s.dev_draw, s.dev_batch, task.seed)
         self.targets = torch.from_numpy(task.train.targets).to(task.device)
-        self.raw = torch.ones(len(task.train.targets), device=task.device)
+        dtype = next(task.network.parameters()).dtype
+        self.raw = torch.ones(len(task.train.targets), dtype=dtype, device=task.device)
         self.step = torch.zeros((), dtype=torch.int64)
         self.floored = 0
         self.told: set[str] = set()

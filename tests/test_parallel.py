@@ -1,0 +1,105 @@
+"""Two processes, one training: the numbers of one process with the same global batch."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import make_encoder, material_of
+from synthweight import fit, parallel
+from synthweight.checkpoints import Checkpoints
+from synthweight.errors import UserError
+from synthweight.losses import LOSSES
+
+QUICK = ["rho weighting.self_normalise=true", "hu"]  # a process takes some seconds to start: the others are marked slow
+MORE = [
+    "ce", "focal loss.detach=false weighting.self_normalise=true", "imp", "dimp", "quality_only weighting.self_normalise=true",
+    "filter", "ren", "hu loss.exact=false", "sungen loss.outer_steps=3", "sungen loss.outer_steps=3 loss.proxy=encoder",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return make_encoder(tmp_path_factory.mktemp("plain"), dropout=0.0, seed=3)
+
+
+@pytest.fixture
+def training(bound, plain):
+    """91 texts in batches of 15: seven steps an epoch, the last with a single text; three epochs in fp64, 21 steps."""
+
+    def make(*overrides):
+        job = bound(f"model.path={plain}", "optim.epochs=3", "optim.batch_size=15", "source.n=91", "trainer.precision=64-true",
+                    "optim.lr=0.002", *overrides)  # fmt: skip
+        return material_of(job)
+
+    return make
+
+
+def on(training, devices, **others):
+    return dataclasses.replace(training, trainer=dataclasses.replace(training.trainer, devices=devices, **others))
+
+
+def equal(one, two):
+    for a, b in zip(one.epochs, two.epochs, strict=True):
+        np.testing.assert_allclose(a.weights, b.weights, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(a.train_loss, b.train_loss, rtol=1e-9)
+        np.testing.assert_allclose(a.log_probs["test"], b.log_probs["test"], rtol=1e-6)
+        assert a.metrics["test"]["accuracy"] == b.metrics["test"]["accuracy"]
+    torch.testing.assert_close(one.network.state_dict(), two.network.state_dict(), rtol=1e-9, atol=1e-9)
+    assert (one.selected, one.guard_hits) == (two.selected, two.guard_hits)
+    for fitted in (one, two):
+        assert next(fitted.network.parameters()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("loss", [*QUICK, *(pytest.param(loss, marks=pytest.mark.slow) for loss in MORE)])
+@pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning", "ignore:.*fell to the floor:UserWarning")
+def test_two_processes_equal_one(training, loss):
+    """Parameters after 21 steps, weights by id, curves; with texts that no even split has."""
+    made = training(*f"loss={loss}".split())
+    equal(fit.fit(made), fit.fit(on(made, 2)))
+    assert parallel.ENVIRONMENT[0] not in __import__("os").environ
+
+
+def test_every_loss_is_tried():
+    assert {loss.split()[0] for loss in QUICK + MORE} == set(LOSSES)
+
+
+@pytest.mark.slow
+def test_two_processes_resume(training, tmp_path):
+    made = on(training("loss=dimp"), 2)
+    checkpoints = Checkpoints(tmp_path / "run", {"id": "a"})
+
+    def stop(number, _):
+        if number == 1:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        fit.fit(made, stop, checkpoints=checkpoints)
+    said: list[str] = []
+    resumed = fit.fit(made, say=said.append, checkpoints=checkpoints)
+    assert said == ["goes on after epoch 1/3"]
+    equal(fit.fit(made), resumed)
+
+
+def fails_elsewhere(rank, kind):
+    raise (UserError if kind == "user" else ValueError)(f"no luck here\n{rank}")
+
+
+def test_what_another_process_says_is_told():
+    import torch.distributed as dist
+
+    def meet():
+        dist.init_process_group("gloo", rank=0, world_size=2, timeout=__import__("datetime").timedelta(seconds=5))
+
+    with pytest.raises(UserError, match="process 1 of 2: UserError: no luck here"), parallel.started(2, fails_elsewhere, "user"):
+        meet()
+    assert not dist.is_initialized()
+
+
+def test_alone_nothing_is_changed():
+    alone, logits = parallel.Peers(), torch.randn(3, 2)
+    network = lambda **_: type("Out", (), {"logits": logits})  # noqa: E731
+    assert alone.logits(network, {}) is logits
+    assert alone.first(logits) is logits
+    assert alone.each(1) == [1]
