@@ -3,7 +3,8 @@
     python benchmarks/chaos.py [--kills 20] [--seed 0]
 
 At the end there must be 24 rows, none twice, none damaged, none lost, and no run begun more often than it was in flight
-at a kill, plus once: the work wasted is at most the runs in flight. Prints the figures; exits with 1 where one is wrong.
+at a kill, plus once: the work wasted is at most the runs in flight; of a run that goes on it is at most an epoch, so no
+epoch is finished more often than that either. Prints the figures; exits with 1 where one is wrong.
 Whether a kill falls into a training step is read from the stack that faulthandler writes the moment before.
 """
 
@@ -53,7 +54,9 @@ class Chaos:
     kills: int = 0
     in_step: int = 0
     in_flight: Counter[str] = field(default_factory=Counter)
-    begun: Counter[str] = field(default_factory=Counter)
+    begun: Counter[str] = field(default_factory=Counter)  # by a run's name
+    finished: Counter[tuple[str, str]] = field(default_factory=Counter)  # by name and epoch
+    resumed: int = 0
     ended: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
@@ -129,10 +132,12 @@ class Workers:
 
 
 def count(workers: Workers, chaos: Chaos) -> None:
-    """Runs begun and ended, from what the workers printed."""
+    """Runs begun and ended, epochs finished, from what the workers printed."""
     for log in workers.folder.glob("*.log"):
         text = log.read_text()
         chaos.begun.update(m[1] for m in re.finditer(r"\] (\S+ \S+ \S+ \S+ seed \d+): epoch 1/", text))
+        chaos.finished.update(re.findall(r"\] (\S+ \S+ \S+ \S+ seed \d+): epoch (\d+)/", text))
+        chaos.resumed += text.count(": goes on after epoch ")
         chaos.ended.update(m[1] for m in re.finditer(r"test accuracy .*\((\w{16})\)", text))
 
 
@@ -179,6 +184,9 @@ def wrong(chaos: Chaos, workers: Workers, kills: int) -> list[str]:
     for name, n in chaos.begun.items():
         if n > 1 + chaos.in_flight[by_name[name]]:
             found.append(f"{name} was begun {n} times and in flight at {chaos.in_flight[by_name[name]]} kills")
+    for (name, epoch), n in chaos.finished.items():
+        if n > 1 + chaos.in_flight[by_name[name]]:
+            found.append(f"{name} finished epoch {epoch} {n} times and was in flight at {chaos.in_flight[by_name[name]]} kills")
     left = [path.name for path in store.rows.iterdir() if path.suffix not in (".json", ".parquet")]
     if left:
         found.append(f"half-written files are left in rows/: {left}")
@@ -200,7 +208,9 @@ def main() -> None:
         "kills during a training step": chaos.in_step,
         "rows": rows,
         "runs in flight at kills": sum(chaos.in_flight.values()),
+        "runs that went on after their last epoch": chaos.resumed,
         "trainings begun beyond one a row": sum(chaos.begun.values()) - len(chaos.begun),
+        "epochs finished beyond once": sum(chaos.finished.values()) - len(chaos.finished),
         "seconds": round(chaos.seconds),
     }
     print(json.dumps(figures, indent=1))

@@ -46,11 +46,11 @@ def test_two_sweeps_that_share_checkers_train_each_once(small, tmp_path):
 
 @pytest.mark.timeout(600)
 def test_a_full_disk_is_one_line_and_the_sweep_goes_on_when_there_is_room(small, tmp_path):
-    """A real file system of 250 kB that runs full in the middle."""
+    """A real file system of 800 kB that runs full in the middle: of rows, models and checkpoints."""
     path, values = small
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=250k", "tmpfs", str(disk)], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=800k", "tmpfs", str(disk)], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"mounting a small tmpfs is not permitted here: {mounted.stderr.strip()}")
     try:

@@ -179,7 +179,7 @@ def one(
     loaders = training_batches(tokens, drawn, t.seed), [evaluation_batches(tokens) for tokens, _ in t.series.values()]
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        lightning.fit(classifier, *loaders, ckpt_path=resume, weights_only=None if resume is None else True)
+        lightning.fit(classifier, *loaders, ckpt_path=resume)
     except SystemExit as error:  # Lightning swallows Ctrl-C, ignores it from then on, and exits with 1
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from error

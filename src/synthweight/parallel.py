@@ -89,7 +89,7 @@ def started(count: int, work: Callable[..., None], *arguments: Any) -> Iterator[
     except Exception as error:
         for process in processes:
             process.join(5)  # one that failed has something to say; the others lose the connection
-        if not said.empty():
+        if not said.empty() and not isinstance(error, UserError):
             rank, line, expected = said.get()
             raise (UserError if expected else RuntimeError)(f"process {rank} of {count}: {line}") from error
         raise
