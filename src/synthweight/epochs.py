@@ -27,6 +27,21 @@ class Epoch:
     weights: np.ndarray
 
 
+def curves(train_loss: float | None, metrics: dict[str, Any], weights: np.ndarray) -> dict[str, float]:
+    """What is drawn of an epoch, by name: the training loss, each series' metrics, the spread of the examples' mean weights.
+
+    Args:
+        metrics: by series, as a row has them; a series or a value that there is not is None. weights: [n], or empty.
+    """
+    drawn = {"train/loss": train_loss}
+    for name, found in metrics.items():
+        drawn |= {f"{name}/{key}": found[key] for key in ("accuracy", "macro_f1", "nll") if found is not None}
+    known = weights[np.isfinite(weights)].astype(np.float64)
+    if len(known):
+        drawn |= {"weights/mean": known.mean(), "weights/std": known.std(), "weights/max": known.max()}
+    return {name: float(value) for name, value in drawn.items() if value is not None}
+
+
 class Selector:
     """Keeps the epoch with the best accuracy on the selection series; ties go to the earliest. Sees nothing else."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from . import losses, metrics, model
-from .epochs import Epoch, Seconds, Selector, Series, sunken
+from .epochs import Epoch, Seconds, Selector, Series, curves, sunken
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -221,15 +221,7 @@ class Classifier(pl.LightningModule):
             accuracy = found["selection"]["accuracy"]
             if self.selector.better(number, accuracy) and self.keep_state:
                 self.best_state = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
-        self.log_dict(
-            {
-                f"{name}/{key}": m[key]
-                for name, m in found.items()
-                for key in ("accuracy", "macro_f1", "nll")
-                if m[key] is not None
-            }
-            | {"train/loss": mean_loss},
-        )
+        self.log_dict(curves(mean_loss, found, weights))
         self.report(number, self.epochs[-1])
 
     def notes(self, weights: np.ndarray) -> list[str]:
