@@ -139,7 +139,10 @@ def task(config: Any) -> Any:
     label = execute.progress(here.job.num if many else None)
     try:
         overrides.refuse(list(here.overrides.task))
-        return run.train(schema.bind(config), label, wait=not many)
+        settings = schema.bind(config)
+        file = here.job.config_name  # Hydra's own record of it, which reaches the processes of every launcher
+        settings.logger.group = settings.logger.group or ("train" if file == "config" else file)
+        return run.train(settings, label, wait=not many)
     except Exception as error:
         if many:  # the sweeper lists it at the end; the others go on
             print(f"{label}failed: {type(error).__name__}: {first_line(error)}", flush=True)

@@ -48,6 +48,7 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
         print(f"{name}: done already ({who.id}), nothing to do", flush=True)
         return Outcome(who.id, "done")
     fit.require_device(run.trainer.accelerator)
+    loggers.require(run.logger.name)
     store.prepare()
     try:
         with store.lease(who.id, wait):
@@ -83,6 +84,13 @@ def ensure(store: Store, checker: Identity, progress: str) -> None:
 
 def work(store: Store, who: Identity, name: str, row: bool) -> None:
     """The training itself. With `row` False only the model is written: a checker's row that stands is left alone."""
+    logger = who.run.logger
+    with loggers.opened(logger, who.id, store.run_folder(who.id), public(who.run)) if row else loggers.nothing() as watch:
+        carry_out(store, who, name, row, watch)
+
+
+def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.Watch) -> None:
+    """The training, its model and its row."""
     run = who.run
     started, clock = provenance.now(), Stopwatch()
     material = sources.build(run)
@@ -106,16 +114,14 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
         done = f"epoch {number + 1}/{run.epochs} · loss {epoch.train_loss:.4f}{chosen}"
         print(f"{name}: {done} · {clock.so_far():.0f} s", flush=True)
         store.note(who.id, f"epoch {number + 1}/{run.epochs}")
+        watch.epoch(number + 1, epoch)
 
-    labels = {"loss": run.loss.name, "source": run.source.name, "dataset": run.dataset.name}
-    labels |= {"model": run.model.name, "seed": str(run.seed)}
     keep_model = run.loss.name == "ce" or run.trainer.keep_model
-    with loggers.opened(run.logger.name, run.logger.project, who.id, store.run_folder(who.id), labels, public(run)) as opened:
-        fitted = fit.fit(
-            folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, training, scores,
-            tokenized, run.selection.split != "last", keep_model, report, opened, store.run_folder(who.id),
-            dev, lambda line: print(f"{name}: {line} · {clock.so_far():.0f} s", flush=True),
-        )  # fmt: skip
+    fitted = fit.fit(
+        folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, training, scores,
+        tokenized, run.selection.split != "last", keep_model, report, watch.lightning, store.run_folder(who.id),
+        dev, lambda line: print(f"{name}: {line} · {clock.so_far():.0f} s", flush=True),
+    )  # fmt: skip
     spent = fitted.seconds
     seconds |= {"weights": spent.weights, "train": spent.train, "evaluate": spent.evaluate}
     clock.lap()
@@ -154,6 +160,7 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
         | {"argv": provenance.command(), "started": started, "finished": provenance.now()},
     }
     store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))
+    watch.done(store.row(who.id))
     test = fitted.epochs[fitted.selected].metrics["test"]
     print(f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
 
