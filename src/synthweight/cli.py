@@ -66,6 +66,8 @@ def dispatch(options: argparse.Namespace) -> None:
     elif options.command in ("generate", "prompt"):
         budget = [f"budget={options.budget}"] if getattr(options, "budget", None) is not None else []
         ask_llm(options.command, [*options.overrides, *budget])
+    elif options.command == "wandb":
+        to_wandb(options)
     elif options.command == "figures":
         draw_figures(options)
     else:
@@ -149,6 +151,23 @@ def task(config: Any) -> Any:
             raise
         failures.append(error)
         return None
+
+
+def to_wandb(options: argparse.Namespace) -> None:
+    """Finished rows, or the dashboard, to W&B."""
+    file, overrides = options.file, options.overrides
+    if file is not None and "=" in file:  # without a sweep the first word is an override
+        file, overrides = None, [file, *overrides]
+    if options.action == "dashboard":
+        from . import wandb_dashboard
+
+        wandb_dashboard.dashboard(file, overrides, options.json)
+        return
+    if file is None or options.json:
+        raise UserError("wandb sync needs the name of a sweep, and has no --json: synthweight wandb sync demo")
+    from . import wandb_sync
+
+    wandb_sync.sync(file, overrides)
 
 
 def planned(file: str, overrides: list[str]) -> Any:
