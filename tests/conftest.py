@@ -123,6 +123,29 @@ def bound(settings):
 
 
 @pytest.fixture
+def fresh_wandb(monkeypatch, tmp_path):
+    """W&B as a process meets it that has just begun, of a user who has never heard of it."""
+    import wandb
+    from wandb.sdk.lib import wbauth
+
+    from synthweight import wandb_runs
+
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "NETRC"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def forget():
+        wandb.teardown()
+        wbauth.unauthenticate_session(update_settings=False)
+        monkeypatch.setattr(wandb_runs, "session", wandb_runs.Session())
+
+    forget()
+    yield monkeypatch
+    forget()
+
+
+@pytest.fixture
 def asking(toy, tmp_path, monkeypatch):
     """Overrides of `generate` and `prompt` that ask a server on loopback, with a key in the environment."""
     from llm_server import KEY

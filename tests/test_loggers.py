@@ -1,50 +1,53 @@
 import csv
+import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from synthweight import run
+from synthweight import loggers, run
+from synthweight.errors import UserError
 from synthweight.store import Store
 
 
-def test_csv_has_a_line_an_epoch(bound):
-    job = bound("logger=csv")
+def train(job) -> tuple[Path, dict, Store]:
     outcome = run.train(job)
-    folder = Store(job.paths.outputs).run_folder(outcome.id)
+    store = Store(job.paths.outputs)
+    return store.run_folder(outcome.id), store.row(outcome.id), store
+
+
+def test_csv_has_a_line_an_epoch(bound):
+    folder, row, _ = train(bound("logger=csv"))
     with (folder / "csv" / "metrics.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2
-    row = Store(job.paths.outputs).row(outcome.id)
     assert float(lines[0]["test/accuracy"]) == pytest.approx(row["epochs"][0]["test"]["accuracy"], abs=1e-6)
+    assert float(lines[1]["weights/mean"]) == 1  # of cross-entropy
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning:wandb", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-def test_wandb_offline_one_run_each_and_finished_in_every_case(bound, monkeypatch):
-    """Real offline files: two runs of one process are two runs, also after a failure."""
-    import wandb
+def events(file: Path):
+    """The records of a TensorBoard file: length, its checksum, the event, its checksum."""
+    from tensorboardX.proto.event_pb2 import Event
 
-    from synthweight import module
+    data, place = file.read_bytes(), 0
+    while place < len(data):
+        (length,) = struct.unpack_from("<Q", data, place)
+        yield Event.FromString(data[place + 12 : place + 12 + length])
+        place += length + 16
 
-    job = bound("logger=wandb")
-    first = run.train(job).id
-    assert wandb.run is None
 
-    def broken(*_):
-        raise RuntimeError("no luck")
-
-    monkeypatch.setattr(module.Classifier, "training_step", broken)
-    with pytest.raises(RuntimeError, match="no luck"):
-        run.train(bound("logger=wandb", "seed=1"))
-    assert wandb.run is None
-    monkeypatch.undo()
-    second = run.train(bound("logger=wandb", "seed=1")).id
-    runs = Store(job.paths.outputs).runs
-    files = {i: list(Path(runs / i).glob("wandb/offline-run-*/*.wandb")) for i in (first, second)}
-    assert len(files[first]) == 1
-    assert len(files[second]) == 2  # the failed try and the good one
-    assert first in files[first][0].name
+def test_tensorboard_has_curves_and_weight_histograms(bound):
+    folder, row, store = train(bound("logger=tensorboard", "loss=dimp"))
+    (file,) = (folder / "tensorboard").glob("events*")
+    values = [(event.step, value) for event in events(file) for value in event.summary.value]
+    accuracy = [value.simple_value for _, value in values if value.tag == "test/accuracy"]
+    assert accuracy == pytest.approx([epoch["test"]["accuracy"] for epoch in row["epochs"]])
+    assert {"train/loss", "selection/macro_f1", "weights/mean", "weights/std"} <= {value.tag for _, value in values}
+    histograms = {step: value.histo for step, value in values if value.tag == "weights/histogram"}
+    assert set(histograms) == {1, 2}
+    table = store.table(row["id"]).to_pandas().query("split == 'train' and epoch == 2")
+    assert histograms[2].num == len(table)
+    assert histograms[2].sum == pytest.approx(table["weight"].sum(), rel=1e-5)
 
 
 def test_csv_has_every_epoch_of_a_run_that_was_resumed(bound, monkeypatch):
@@ -68,3 +71,21 @@ def test_csv_has_every_epoch_of_a_run_that_was_resumed(bound, monkeypatch):
     assert [line["epoch"] for line in lines] == ["0", "1", "2"]
     for line, epoch in zip(lines, store.row(outcome.id)["epochs"], strict=True):
         assert float(line["test/accuracy"]) == pytest.approx(epoch["test"]["accuracy"], abs=1e-6)
+
+
+def test_a_logger_without_its_package_is_said_before_anything_is_trained(bound, monkeypatch):
+    monkeypatch.setattr(loggers, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"pip install -e \.\[tensorboard\]"):
+        run.train(bound("logger=tensorboard"))
+    assert not Path(bound().paths.outputs).exists()
+
+
+def test_a_model_that_is_made_again_is_no_new_run(bound):
+    """The row stands: nobody looks on."""
+    folder, row, store = train(bound("logger=csv", "loss=ce"))
+    (folder / "csv" / "metrics.csv").unlink()
+    from synthweight import identity
+
+    run.work(store, identity.of(bound("logger=csv", "loss=ce")), "again", row=False)
+    assert not (folder / "csv" / "metrics.csv").exists()
+    assert np.isfinite(row["seconds"]["train"])

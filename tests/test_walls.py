@@ -11,16 +11,17 @@ FILES = sorted(SRC.rglob("*.py"))
 ALLOWED = {
     "hydra": {"cli", "binding", "compose", "overrides", "schema", "hydra_plugins"},
     "omegaconf": {"cli", "binding", "blocks", "compose", "overrides", "schema", "hydra_plugins"},
-    "wandb": {"loggers"},
+    "wandb": {"wandb_runs"},
+    "wandb_workspaces": {"wandb_dashboard"},
     "matplotlib": {"drawing"},
 }
 # lower first: a room imports rooms before it alone
 ORDER = [
     "errors", "bilevel", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "leases", "store",
-    "provenance", "model", "parallel", "epochs", "checkpoints", "module", "fit", "loggers", "calibration", "checkers",
-    "identity", "generate", "prompt", "run", "overrides", "binding", "compose", "blocks", "sweep", "execute", "workers",
-    "estimate", "status", "compare", "formats", "gather", "tables", "timing", "separation", "figures", "drawing", "published",
-    "arguments", "cli",
+    "provenance", "model", "parallel", "epochs", "checkpoints", "module", "fit", "wandb_cards", "wandb_runs", "loggers",
+    "calibration", "checkers", "identity", "generate", "prompt", "run", "overrides", "binding", "compose", "blocks", "sweep",
+    "execute", "workers", "estimate", "status", "compare", "formats", "gather", "tables", "timing", "separation", "figures",
+    "drawing", "published", "wandb_sync", "wandb_dashboard", "arguments", "cli",
 ]  # fmt: skip
 
 

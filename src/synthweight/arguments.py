@@ -15,6 +15,7 @@ grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, an
   synthweight status demo                shows who is at what
   synthweight tables demo                prints the table of that sweep
   synthweight figures dynamics           draws its figures: SVG, PNG and the numbers as CSV
+  synthweight wandb sync demo            sends its finished rows to W&B; synthweight wandb dashboard makes the page
   synthweight generate dataset=financial generator=openai n=3000 seed=0    has an LLM write the training data
   synthweight prompt dataset=financial generator=openai shots=8 seed=0     the LLM itself as classifier on test
 """
@@ -48,6 +49,10 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--once", action="store_true", help="print the table and end")
     tables = commands.add_parser("tables", help="the table of a sweep, from rows")
     figures = commands.add_parser("figures", help="the figures of a sweep, or all of outputs/published.yaml")
+    board = commands.add_parser("wandb", help="finished rows and the dashboard, to W&B")
+    board.add_argument("action", choices=("sync", "dashboard"), help="send a sweep's rows; save the project's dashboard")
+    board.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file; dashboard: of all without one")
+    board.add_argument("--json", action="store_true", help="dashboard: write it to a file of the outputs folder alone")
     generate = commands.add_parser("generate", help="training data written by an LLM (conf/generate.yaml)")
     prompt = commands.add_parser("prompt", help="an LLM as few-shot classifier on test (conf/prompt.yaml)")
     for command in (sweep, plan):
@@ -62,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     tables.add_argument("--write", action="store_true", help="write README's tables and outputs/tables")
     tables.add_argument("--check", action="store_true", help="fail where README, tables or figures differ from the rows")
     generate.add_argument("--budget", metavar="DOLLARS", help="stop before this is spent; the same as budget=DOLLARS")
-    for command in (train, sweep, plan, status, tables, figures, generate, prompt):
+    for command in (train, sweep, plan, status, tables, figures, board, generate, prompt):
         command.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
     return top
 

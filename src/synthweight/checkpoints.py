@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .data.files import beside
-from .epochs import Epoch
+from .epochs import Epoch, curves
 from .errors import UserError, first_line
 
 NETWORK, REST, TREE = "network.safetensors", "state.safetensors", "state.json"
@@ -113,9 +113,10 @@ class EveryEpoch(pl.Callback):
         """Tells the loggers of the epochs before a resume: their files may begin anew."""
         epochs: list[Epoch] = pl_module.epochs  # type: ignore[assignment]
         for number, epoch in enumerate(epochs):
+            drawn = curves(epoch.train_loss, epoch.metrics, epoch.weights)
             step = (number + 1) * int(trainer.num_training_batches) - 1
             for logger in trainer.loggers:
-                logger.log_metrics({**epoch.curves(), "epoch": number}, step)
+                logger.log_metrics({**drawn, "epoch": number}, step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = trainer.current_epoch + 1

@@ -66,6 +66,8 @@ def dispatch(options: argparse.Namespace) -> None:
     elif options.command in ("generate", "prompt"):
         budget = [f"budget={options.budget}"] if getattr(options, "budget", None) is not None else []
         ask_llm(options.command, [*options.overrides, *budget])
+    elif options.command == "wandb":
+        to_wandb(options)
     elif options.command == "figures":
         draw_figures(options)
     else:
@@ -139,13 +141,33 @@ def task(config: Any) -> Any:
     label = execute.progress(here.job.num if many else None)
     try:
         overrides.refuse(list(here.overrides.task))
-        return run.train(schema.bind(config), label, wait=not many)
+        settings = schema.bind(config)
+        file = here.job.config_name  # Hydra's own record of it, which reaches the processes of every launcher
+        settings.logger.group = settings.logger.group or ("train" if file == "config" else file)
+        return run.train(settings, label, wait=not many)
     except Exception as error:
         if many:  # the sweeper lists it at the end; the others go on
             print(f"{label}failed: {type(error).__name__}: {first_line(error)}", flush=True)
             raise
         failures.append(error)
         return None
+
+
+def to_wandb(options: argparse.Namespace) -> None:
+    """Finished rows, or the dashboard, to W&B."""
+    file, overrides = options.file, options.overrides
+    if file is not None and "=" in file:  # without a sweep the first word is an override
+        file, overrides = None, [file, *overrides]
+    if options.action == "dashboard":
+        from . import wandb_dashboard
+
+        wandb_dashboard.dashboard(file, overrides, options.json)
+        return
+    if file is None or options.json:
+        raise UserError("wandb sync needs the name of a sweep, and has no --json: synthweight wandb sync demo")
+    from . import wandb_sync
+
+    wandb_sync.sync(file, overrides)
 
 
 def planned(file: str, overrides: list[str]) -> Any:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONF, SWEEPS, DATA = ROOT / "conf", ROOT / "sweeps", ROOT / "data"
 
 SPLITS = ("dprime", "holdout", "last")
+LOGGERS = ("csv", "tensorboard", "wandb", "none")
 
 
 @dataclass
@@ -146,9 +147,10 @@ class Trainer:
 class Logger:
     name: str
     project: str
+    group: str | None
 
     def __post_init__(self) -> None:
-        require(self.name in ("csv", "wandb", "none"), "logger.name", "csv, wandb or none", self.name)
+        require(self.name in LOGGERS, "logger.name", f"one of {', '.join(LOGGERS)}", self.name)
 
 
 @dataclass

@@ -26,10 +26,20 @@ class Epoch:
     log_probs: dict[str, np.ndarray]
     weights: np.ndarray
 
-    def curves(self) -> dict[str, float]:
-        """What loggers get: test/accuracy, selection/nll, …, train/loss; numbers alone."""
-        named = {f"{name}/{key}": m[key] for name, m in self.metrics.items() for key in ("accuracy", "macro_f1", "nll")}
-        return {key: value for key, value in (named | {"train/loss": self.train_loss}).items() if value is not None}
+
+def curves(train_loss: float | None, metrics: dict[str, Any], weights: np.ndarray) -> dict[str, float]:
+    """What is drawn of an epoch, by name: the training loss, each series' metrics, the spread of the examples' mean weights.
+
+    Args:
+        metrics: by series, as a row has them; a series or a value that there is not is None. weights: [n], or empty.
+    """
+    drawn = {"train/loss": train_loss}
+    for name, found in metrics.items():
+        drawn |= {f"{name}/{key}": found[key] for key in ("accuracy", "macro_f1", "nll") if found is not None}
+    known = weights[np.isfinite(weights)].astype(np.float64)
+    if len(known):
+        drawn |= {"weights/mean": known.mean(), "weights/std": known.std(), "weights/max": known.max()}
+    return {name: float(value) for name, value in drawn.items() if value is not None}
 
 
 class Selector:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from . import losses, metrics, model
 from .checkpoints import random_state, set_random_state
-from .epochs import Epoch, Seconds, Selector, Series, sunken
+from .epochs import Epoch, Seconds, Selector, Series, curves, sunken
 from .errors import UserError
 from .parallel import Peers
 
@@ -230,7 +230,7 @@ class Classifier(pl.LightningModule):
             accuracy = found["selection"]["accuracy"]
             if self.selector.better(number, accuracy) and self.keep_state:
                 self.best_state = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
-        self.log_dict(self.epochs[-1].curves(), sync_dist=self.peers.count > 1)  # the same on all: else Lightning warns
+        self.log_dict(curves(mean_loss, found, weights), sync_dist=self.peers.count > 1)  # the same on all: else Lightning warns
         self.report(number, self.epochs[-1])
 
     def notes(self, weights: np.ndarray) -> list[str]:

@@ -49,6 +49,7 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
         print(f"{name}: done already ({who.id}), nothing to do", flush=True)
         return Outcome(who.id, "done")
     fit.require_device(run.trainer.accelerator, run.trainer.devices)
+    loggers.require(run.logger.name)
     store.prepare()
     try:
         with store.lease(who.id, wait):
@@ -84,6 +85,13 @@ def ensure(store: Store, checker: Identity, progress: str) -> None:
 
 def work(store: Store, who: Identity, name: str, row: bool) -> None:
     """The training itself. With `row` False only the model is written: a checker's row that stands is left alone."""
+    logger = who.run.logger
+    with loggers.opened(logger, who.id, store.run_folder(who.id), public(who.run)) if row else loggers.nothing() as watch:
+        carry_out(store, who, name, row, watch)
+
+
+def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.Watch) -> None:
+    """The training, its model and its row."""
     run = who.run
     started, clock = provenance.now(), Stopwatch()
     material = sources.build(run)
@@ -109,6 +117,7 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
         done = f"epoch {number + 1}/{run.epochs} · loss {epoch.train_loss:.4f}{chosen}"
         print(f"{name}: {done} · {clock.so_far():.0f} s", flush=True)
         store.note(who.id, f"epoch {number + 1}/{run.epochs}")
+        watch.epoch(number + 1, epoch)
 
     def say(line: str) -> None:
         print(f"{name}: {line} · {clock.so_far():.0f} s", flush=True)
@@ -118,10 +127,7 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
         tokenized, run.selection.split != "last", keep_model, dev,
     )  # fmt: skip
     saved = checkpoints_of(store, who)
-    labels = {"loss": run.loss.name, "source": run.source.name, "dataset": run.dataset.name}
-    labels |= {"model": run.model.name, "seed": str(run.seed)}
-    with loggers.opened(run.logger.name, run.logger.project, who.id, store.run_folder(who.id), labels, public(run)) as opened:
-        fitted = fit.fit(training, report, say, opened, saved.folder, saved)
+    fitted = fit.fit(training, report, say, watch.lightning, saved.folder, saved)
     spent = fitted.seconds
     seconds |= {"weights": spent.weights, "train": spent.train, "evaluate": spent.evaluate}
     clock.lap()
@@ -162,6 +168,7 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
     }
     store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))
     saved.clear()
+    watch.done(store.row(who.id))
     test = fitted.epochs[fitted.selected].metrics["test"]
     print(f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
 
