@@ -1,7 +1,7 @@
 """Where a run's curves go besides its row: a CSV file, TensorBoard or W&B."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -36,10 +36,10 @@ class Watch:
         if self.live is not None:
             self.live.epoch(number, curves(epoch.train_loss, epoch.metrics, epoch.weights), epoch.weights)
 
-    def done(self, row: dict[str, Any]) -> None:
-        """Notes the row that the run has become."""
+    def done(self, row: Callable[[], dict[str, Any]]) -> None:
+        """Notes the row that the run has become, which is read for those that want it alone."""
         if self.live is not None:
-            self.live.row(row)
+            self.live.row(row())
 
 
 def require(name: str) -> None:

@@ -168,7 +168,7 @@ def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.
     }
     store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))
     saved.clear()
-    watch.done(store.row(who.id))
+    watch.done(partial(store.row, who.id))
     test = fitted.epochs[fitted.selected].metrics["test"]
     print(f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
 
