@@ -72,7 +72,7 @@ class Workers:
         (folder / "tiny").mkdir()
         make_encoder(folder / "tiny")
         values = [
-            f"dataset.path={folder / 'toy'}", f"model.path={folder / 'tiny'}", "optim.epochs=7", "optim.epochs_small_real=24",
+            f"dataset.path={folder / 'toy'}", f"model.path={folder / 'tiny'}", "optim.epochs=12", "optim.epochs_small_real=40",
             "optim.lr=0.005", "optim.batch_size=16", "optim.max_length=32", "trainer.accelerator=cpu",
             f"paths.outputs={self.store.root}", f"paths.cache={folder / 'cache'}",
         ]  # fmt: skip

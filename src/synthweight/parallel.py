@@ -79,22 +79,24 @@ def started(count: int, work: Callable[..., None], *arguments: Any) -> Iterator[
     processes = [
         context.Process(target=begin, args=(rank, count, port, said, work, arguments), daemon=True) for rank in range(1, count)
     ]
+    running = []
     try:
         for process in processes:
             process.start()
+            running.append(process)
         join(0, count, port)
         yield
-        for process in processes:
+        for process in running:
             process.join()
     except Exception as error:
-        for process in processes:
+        for process in running:
             process.join(5)  # one that failed has something to say; the others lose the connection
         if not said.empty() and not isinstance(error, UserError):
             rank, line, expected = said.get()
             raise (UserError if expected else RuntimeError)(f"process {rank} of {count}: {line}") from error
         raise
     finally:
-        for process in processes:
+        for process in running:
             if process.is_alive():
                 process.kill()
             process.join()

@@ -74,7 +74,8 @@ class SungenLearner:
         self.settings, self.task = settings, task
         n = len(task.train.targets)
         self.targets = torch.from_numpy(task.train.targets).to(task.device)
-        self.u = torch.zeros(n, device=task.device, requires_grad=True)
+        dtype = next(task.network.parameters()).dtype
+        self.u = torch.zeros(n, dtype=dtype, device=task.device, requires_grad=True)
         self.adam = torch.optim.Adam([self.u], lr=settings.outer_lr, eps=settings.outer_eps)
         self.made = 0
         self.order = np.argsort(-task.train.lengths, kind="stable")  # of like length together: less padding
@@ -156,14 +157,14 @@ class SungenLearner:
         return chosen[np.argsort(-self.task.train.lengths[chosen], kind="stable")]
 
     def alignments(self, params: Params, g: Params) -> Tensor:
-        """⟨g, ∇ℓ_i(θ*)⟩ of every example, [n], in fp32 by central difference."""
-        out = torch.empty(len(self.order), device=self.task.device)
+        """⟨g, ∇ℓ_i(θ*)⟩ of every example, [n], in at least fp32 by central difference."""
+        out = torch.empty(len(self.order), dtype=self.u.dtype, device=self.task.device)
         device = self.task.device.type
         for start in range(0, len(self.order), self.settings.batch):
             index = self.order[start : start + self.settings.batch]
             with torch.autocast(device, enabled=False):
                 found = bilevel.alignment_difference(lambda p, i=index: self.losses(p, i), params, g)  # type: ignore[misc]
-            out[torch.from_numpy(index)] = found
+            out[torch.from_numpy(index)] = found.to(out.dtype)
         return out
 
     def class_means(self) -> dict[str, float]:
