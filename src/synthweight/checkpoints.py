@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .data.files import beside
-from .epochs import Epoch, curves
+from .epochs import Epoch, Seconds, curves
 from .errors import UserError, first_line
 
 NETWORK, REST, TREE = "network.safetensors", "state.safetensors", "state.json"
@@ -123,7 +123,8 @@ class EveryEpoch(pl.Callback):
         done = trainer.current_epoch + 1
         if done < (trainer.max_epochs or 0):
             trainer.save_checkpoint(self.checkpoints.path(done))
-            pl_module.seconds.started = time.perf_counter()  # a stage of the method it is not
+            seconds: Seconds = pl_module.seconds  # type: ignore[assignment]
+            seconds.started = time.perf_counter()  # a stage of the method it is not
 
 
 def write(path: Path, tensors: dict[str, Tensor]) -> None:
