@@ -54,7 +54,6 @@ class Chaos:
     kills: int = 0
     in_step: int = 0
     in_flight: Counter[str] = field(default_factory=Counter)
-    begun: Counter[str] = field(default_factory=Counter)  # by a run's name
     finished: Counter[tuple[str, str]] = field(default_factory=Counter)  # by name and epoch
     resumed: int = 0
     ended: Counter[str] = field(default_factory=Counter)
@@ -132,10 +131,9 @@ class Workers:
 
 
 def count(workers: Workers, chaos: Chaos) -> None:
-    """Runs begun and ended, epochs finished, from what the workers printed."""
+    """Epochs finished, runs resumed and ended, from what the workers printed."""
     for log in workers.folder.glob("*.log"):
         text = log.read_text()
-        chaos.begun.update(m[1] for m in re.finditer(r"\] (\S+ \S+ \S+ \S+ seed \d+): epoch 1/", text))
         chaos.finished.update(re.findall(r"\] (\S+ \S+ \S+ \S+ seed \d+): epoch (\d+)/", text))
         chaos.resumed += text.count(": goes on after epoch ")
         chaos.ended.update(m[1] for m in re.finditer(r"test accuracy .*\((\w{16})\)", text))
@@ -181,9 +179,6 @@ def wrong(chaos: Chaos, workers: Workers, kills: int) -> list[str]:
     for row in rows:
         config = row["config"]
         by_name[f"local {config['source']['name']} {config['loss']['name']} minilm seed {config['seed']}"] = row["id"]
-    for name, n in chaos.begun.items():
-        if n > 1 + chaos.in_flight[by_name[name]]:
-            found.append(f"{name} was begun {n} times and in flight at {chaos.in_flight[by_name[name]]} kills")
     for (name, epoch), n in chaos.finished.items():
         if n > 1 + chaos.in_flight[by_name[name]]:
             found.append(f"{name} finished epoch {epoch} {n} times and was in flight at {chaos.in_flight[by_name[name]]} kills")
@@ -209,7 +204,7 @@ def main() -> None:
         "rows": rows,
         "runs in flight at kills": sum(chaos.in_flight.values()),
         "runs that went on after their last epoch": chaos.resumed,
-        "trainings begun beyond one a row": sum(chaos.begun.values()) - len(chaos.begun),
+        "trainings begun beyond one a row": sum(n - 1 for (_, epoch), n in chaos.finished.items() if epoch == "1"),
         "epochs finished beyond once": sum(chaos.finished.values()) - len(chaos.finished),
         "seconds": round(chaos.seconds),
     }

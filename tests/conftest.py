@@ -146,6 +146,18 @@ def fresh_wandb(monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def server(fresh_wandb):
+    """W&B's server on loopback, which takes the key that is in the environment. A test may close it before the end."""
+    from wandb_server import KEY, Server
+
+    there = Server()
+    fresh_wandb.setenv("WANDB_BASE_URL", there.url)
+    fresh_wandb.setenv("WANDB_API_KEY", KEY)
+    yield there
+    there.close()
+
+
+@pytest.fixture
 def asking(toy, tmp_path, monkeypatch):
     """Overrides of `generate` and `prompt` that ask a server on loopback, with a key in the environment."""
     from llm_server import KEY

@@ -1,6 +1,8 @@
 """Two processes, one training: the numbers of one process with the same global batch."""
 
 import dataclasses
+import os
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -37,8 +39,8 @@ def training(bound, plain):
     return make
 
 
-def on(training, devices, **others):
-    return dataclasses.replace(training, trainer=dataclasses.replace(training.trainer, devices=devices, **others))
+def on(training, devices):
+    return dataclasses.replace(training, trainer=dataclasses.replace(training.trainer, devices=devices))
 
 
 def equal(one, two):
@@ -59,7 +61,7 @@ def test_two_processes_equal_one(training, loss):
     """Parameters after 21 steps, weights by id, curves; with texts that no even split has."""
     made = training(*f"loss={loss}".split())
     equal(fit.fit(made), fit.fit(on(made, 2)))
-    assert parallel.ENVIRONMENT[0] not in __import__("os").environ
+    assert parallel.ENVIRONMENT[0] not in os.environ
 
 
 def test_every_loss_is_tried():
@@ -111,7 +113,7 @@ def test_what_another_process_says_is_told():
     import torch.distributed as dist
 
     def meet():
-        dist.init_process_group("gloo", rank=0, world_size=2, timeout=__import__("datetime").timedelta(seconds=5))
+        dist.init_process_group("gloo", rank=0, world_size=2, timeout=timedelta(seconds=5))
 
     with pytest.raises(UserError, match="process 1 of 2: UserError: no luck here"), parallel.started(2, fails_elsewhere, "user"):
         meet()

@@ -9,7 +9,6 @@ from synthweight.errors import UserError
 from synthweight.store import Store
 from test_sweep import run_cli
 from wandb_files import NOISE, files, read
-from wandb_server import KEY, Server
 
 pytestmark = NOISE
 
@@ -56,10 +55,7 @@ def test_without_a_key_it_is_a_file(arguments, settings, fresh_wandb, capfd, tmp
     assert list(panels(json.loads(path.read_text())["spec"])) == ["dynamics", "table1", "weights", "timing"]
 
 
-def test_saved_again_it_replaces_what_was_saved(settings, fresh_wandb, capfd):
-    server = Server()
-    fresh_wandb.setenv("WANDB_BASE_URL", server.url)
-    fresh_wandb.setenv("WANDB_API_KEY", KEY)
+def test_saved_again_it_replaces_what_was_saved(settings, fresh_wandb, capfd, server):
     command = ["wandb", "dashboard", *(s for s in settings if s.startswith("paths"))]
     for _ in range(2):
         assert run_cli(*command) == 0

@@ -144,11 +144,8 @@ def test_a_server_that_is_not_there_is_one_warning(bound, fresh_wandb):
     assert len(files(store_of(job).run_folder(run_id))) == 1
 
 
-def test_a_server_that_takes_the_key_but_not_the_run(bound, fresh_wandb):
+def test_a_server_that_takes_the_key_but_not_the_run(bound, fresh_wandb, server):
     """It goes away, or forbids the project: the first word of it comes when the run is opened."""
-    server = Server()
-    fresh_wandb.setenv("WANDB_BASE_URL", server.url)
-    fresh_wandb.setenv("WANDB_API_KEY", KEY)
     assert wandb_runs.session.mode() == "online"
     server.refuse = 403
     job = bound("logger=wandb")
@@ -159,10 +156,7 @@ def test_a_server_that_takes_the_key_but_not_the_run(bound, fresh_wandb):
     assert len(files(store_of(job).run_folder(run_id))) == 1
 
 
-def test_online_the_server_has_the_run(bound, fresh_wandb):
-    server = Server()
-    fresh_wandb.setenv("WANDB_BASE_URL", server.url)
-    fresh_wandb.setenv("WANDB_API_KEY", KEY)
+def test_online_the_server_has_the_run(bound, fresh_wandb, server):
     job = bound("logger=wandb", "loss=focal", "logger.group=table1")
     run_id = run.train(job).id
     server.close()
@@ -172,11 +166,8 @@ def test_online_the_server_has_the_run(bound, fresh_wandb):
     assert [lines[i]["test/accuracy"] for i in (0, 1)] == pytest.approx([e["test"]["accuracy"] for e in row["epochs"]])
 
 
-def test_online_a_run_that_failed_and_is_tried_again_is_one_run(bound, fresh_wandb):
+def test_online_a_run_that_failed_and_is_tried_again_is_one_run(bound, fresh_wandb, server):
     """Its epochs are there once, the reason of the failure is gone."""
-    server = Server()
-    fresh_wandb.setenv("WANDB_BASE_URL", server.url)
-    fresh_wandb.setenv("WANDB_API_KEY", KEY)
     epochs = []
 
     def broken(self, number, *arguments):
@@ -231,11 +222,8 @@ def test_when_wandbs_service_is_killed_the_training_goes_on_and_the_next_run_has
     assert read(file).exit_code == 0
 
 
-def test_a_server_that_goes_away_in_the_middle_holds_no_run_for_long(bound, fresh_wandb):
+def test_a_server_that_goes_away_in_the_middle_holds_no_run_for_long(bound, fresh_wandb, server):
     """What it did not get lies on disk."""
-    server = Server()
-    fresh_wandb.setenv("WANDB_BASE_URL", server.url)
-    fresh_wandb.setenv("WANDB_API_KEY", KEY)
     fresh_wandb.setattr(wandb_runs, "FINISH", 1)
     epoch = wandb_runs.Live.epoch
 

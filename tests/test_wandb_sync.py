@@ -6,7 +6,6 @@ from synthweight import run, wandb_cards, wandb_runs
 from synthweight.store import Store
 from test_sweep import run_cli
 from wandb_files import NOISE, files, read
-from wandb_server import KEY, Server
 
 pytestmark = NOISE
 
@@ -52,11 +51,8 @@ def test_a_row_says_offline_what_the_live_run_said_and_says_it_once(swept, capfd
     assert not list(store.run_folder(run_id).glob(".*.part"))
 
 
-def test_online_a_row_is_sent_once_and_again_where_the_server_has_another(swept, fresh_wandb, capfd):
+def test_online_a_row_is_sent_once_and_again_where_the_server_has_another(swept, fresh_wandb, capfd, server):
     command, store, run_id = swept()
-    server = Server()
-    fresh_wandb.setenv("WANDB_BASE_URL", server.url)
-    fresh_wandb.setenv("WANDB_API_KEY", KEY)
     assert run_cli(*command) == 0
     assert f"({run_id}): uploaded" in capfd.readouterr().out
     sent, row = server.runs[run_id], store.row(run_id)

@@ -49,12 +49,6 @@ def require(name: str) -> None:
 
 
 @contextmanager
-def nothing() -> Iterator[Watch]:
-    """Nobody looks on."""
-    yield Watch()
-
-
-@contextmanager
 def opened(logger: "configs.Logger", run_id: str, folder: Path, config: dict[str, Any]) -> Iterator[Watch]:
     """What looks on at one run, closed in every case (a second `wandb.init` in a process would return the first run).
 

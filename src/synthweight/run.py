@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,8 +86,9 @@ def ensure(store: Store, checker: Identity, progress: str) -> None:
 
 def work(store: Store, who: Identity, name: str, row: bool) -> None:
     """The training itself. With `row` False only the model is written: a checker's row that stands is left alone."""
-    logger = who.run.logger
-    with loggers.opened(logger, who.id, store.run_folder(who.id), public(who.run)) if row else loggers.nothing() as watch:
+    logger, folder = who.run.logger, store.run_folder(who.id)
+    watching = loggers.opened(logger, who.id, folder, public(who.run)) if row else nullcontext(loggers.Watch())
+    with watching as watch:
         carry_out(store, who, name, row, watch)
 
 
