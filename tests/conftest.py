@@ -196,3 +196,19 @@ def material_of(job):
         folder, job.loss, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, split(material.train),
         scores, {"selection": split(material.selection), "test": split(material.test)}, True, True, split(material.dev),
     )  # fmt: skip
+
+
+def equal(one, two):
+    """Two trainings in fp64, of the same run: the same to nine digits."""
+    import numpy as np
+    import torch
+
+    for a, b in zip(one.epochs, two.epochs, strict=True):
+        np.testing.assert_allclose(a.weights, b.weights, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(a.train_loss, b.train_loss, rtol=1e-9)
+        np.testing.assert_allclose(a.log_probs["test"], b.log_probs["test"], rtol=1e-6)
+        assert a.metrics["test"]["accuracy"] == b.metrics["test"]["accuracy"]
+    torch.testing.assert_close(one.network.state_dict(), two.network.state_dict(), rtol=1e-9, atol=1e-9)
+    assert (one.selected, one.guard_hits) == (two.selected, two.guard_hits)
+    for fitted in (one, two):
+        assert next(fitted.network.parameters()).dtype == torch.float64

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import make_encoder, material_of
+from conftest import equal, make_encoder, material_of
 from synthweight import compose, fit, parallel, run
 from synthweight.checkpoints import Checkpoints
 from synthweight.errors import UserError
@@ -41,18 +41,6 @@ def training(bound, plain):
 
 def on(training, devices):
     return dataclasses.replace(training, trainer=dataclasses.replace(training.trainer, devices=devices))
-
-
-def equal(one, two):
-    for a, b in zip(one.epochs, two.epochs, strict=True):
-        np.testing.assert_allclose(a.weights, b.weights, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(a.train_loss, b.train_loss, rtol=1e-9)
-        np.testing.assert_allclose(a.log_probs["test"], b.log_probs["test"], rtol=1e-6)
-        assert a.metrics["test"]["accuracy"] == b.metrics["test"]["accuracy"]
-    torch.testing.assert_close(one.network.state_dict(), two.network.state_dict(), rtol=1e-9, atol=1e-9)
-    assert (one.selected, one.guard_hits) == (two.selected, two.guard_hits)
-    for fitted in (one, two):
-        assert next(fitted.network.parameters()).dtype == torch.float64
 
 
 @pytest.mark.parametrize("loss", [*QUICK, *(pytest.param(loss, marks=pytest.mark.slow) for loss in MORE)])

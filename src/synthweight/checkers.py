@@ -108,7 +108,7 @@ def _compute(
         rebuild()
     base = encoders.locate(checker.model)
     tokens = tokenize(base, encoders.fingerprint(checker.model), examples, checker.optim.max_length, Path(checker.paths.cache))
-    log_probs = fit.log_probs(model.build(folder, labels), tokens, len(labels), checker.trainer.accelerator)
+    log_probs = fit.log_probs(model.build(folder, labels), tokens, len(labels), checker.trainer)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = beside(file)
     pq.write_table(lines("scored", examples, labels, 0, log_probs, None).cast(SCHEMA), part, compression="zstd")

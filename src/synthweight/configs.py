@@ -127,6 +127,7 @@ class Selection:
 @dataclass
 class Trainer:
     precision: str
+    packing: bool
     accelerator: str
     threads: int | None
     devices: int

@@ -1,10 +1,11 @@
 """One training: a network, a strategy and tokens in; epochs, the chosen one and its weights out."""
 
+import contextlib
 import gc
 import logging
 import signal
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,37 +17,28 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from . import model, parallel
+from . import model, packing, parallel
 from .checkpoints import Checkpoints, EveryEpoch
 from .data.batching import evaluation_batches, training_batches
 from .data.tokens import Tokens
-from .epochs import Epoch, Seconds, Series
+from .epochs import Epoch, Series
 from .errors import UserError
-from .losses import Strategy, Texts, Weighting
+from .losses import Texts
 from .module import Classifier
 from .parallel import Peers
+from .training import Fitted as Fitted
+from .training import Training as Training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytorch_lightning.loggers import Logger
 
-    from .configs import Optim, Trainer
+    from .configs import Trainer
 
 
 PATIENCE = timedelta(days=1)  # while the first process learns weights before the training, the others wait
 THREADS = torch.get_num_threads()  # torch's own choice: one run's setting must not become the next one's default
-
-
-@dataclass
-class Fitted:
-    """A finished training. `network` has the weights of the selected epoch where `keep_state` asked for it."""
-
-    network: nn.Module
-    epochs: list[Epoch]
-    selected: int
-    guard_hits: int
-    seconds: Seconds
 
 
 def quiet() -> None:
@@ -56,31 +48,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # of the same run, killed or trained again
     warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
-
-
-@dataclass(frozen=True)
-class Training:
-    """All that one training is made of; other processes can be sent it.
-
-    folder: of the encoder. labels: sorted. train, series: tokens with label positions. scores: by checker, log p of the
-    given label, [n]. select: choose the epoch by series["selection"]. keep_state: the network returned has the selected
-    epoch's weights. dev: D_P' for a strategy that learns by it.
-    """
-
-    folder: Path
-    strategy: Strategy
-    weighting: Weighting
-    optim: "Optim"
-    trainer: "Trainer"
-    epochs: int
-    seed: int
-    labels: tuple[str, ...]
-    train: tuple[Tokens, np.ndarray]
-    scores: dict[str, np.ndarray]
-    series: dict[str, tuple[Tokens, np.ndarray]]
-    select: bool
-    keep_state: bool = False
-    dev: tuple[Tokens, np.ndarray] | None = None
 
 
 def fit(
@@ -134,13 +101,38 @@ def one(
     resume: Path | None,
 ) -> Fitted:
     """The training as one of its processes does it."""
-    t, optim, trainer = training, training.optim, training.trainer
+    t, trainer = training, training.trainer
     torch.set_num_threads(trainer.threads or max(1, THREADS // peers.count))
     pl.seed_everything(t.seed, verbose=False)
-    tokens, targets = t.train
     network = model.build(t.folder, t.labels).train()  # transformers hands it over in eval mode: without dropout
+    if trainer.precision == "64-true":
+        network.double()  # before Lightning does: it loads a checkpoint first, and would round it
     if peers.rank:  # the same head, and dropout of its own
         torch.manual_seed(t.seed + (peers.rank << 32))
+    with contextlib.ExitStack() as stack:
+        if trainer.packing:
+            t = t.by(stack.enter_context(packing.compact(network, t.splits)))
+        classifier = trained(t, network, peers, report, say, loggers, root, checkpoints, resume)
+    network.eval()
+    gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
+    model.release_memory()
+    return Fitted(network, classifier.epochs, classifier.selected, int(classifier.hits), classifier.seconds)
+
+
+def trained(
+    t: Training,
+    network: nn.Module,
+    peers: Peers,
+    report: "Callable[[int, Epoch], None]",
+    say: "Callable[[str], None]",
+    loggers: "list[Logger] | None",
+    root: Path,
+    checkpoints: Checkpoints | None,
+    resume: Path | None,
+) -> Classifier:
+    """The module after its training, with the network of the chosen epoch where that was kept."""
+    optim, trainer = t.optim, t.trainer
+    tokens, targets = t.train
     classifier = Classifier(
         network,
         t.strategy,
@@ -184,11 +176,8 @@ def one(
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from error
     if classifier.best_state is not None and classifier.selected != t.epochs - 1:
-        classifier.network.load_state_dict(classifier.best_state)
-    classifier.network.eval()
-    gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
-    model.release_memory()
-    return Fitted(classifier.network, classifier.epochs, classifier.selected, int(classifier.hits), classifier.seconds)
+        network.load_state_dict(classifier.best_state)
+    return classifier
 
 
 def plugins(peers: Peers, checkpoints: Checkpoints | None) -> list[Any]:
@@ -218,9 +207,11 @@ def device(accelerator: str) -> torch.device:
     return torch.device("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
 
 
-def log_probs(network: nn.Module, tokens: Tokens, classes: int, accelerator: str) -> np.ndarray:
+def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Trainer") -> np.ndarray:
     """log p(y|x) of all classes, eval mode, fp32, [n, classes]."""
-    return model.log_probs(network.to(device(accelerator)), evaluation_batches(tokens), len(tokens), classes)
+    network.to(device(trainer.accelerator))
+    with packing.packed(network) if trainer.packing else contextlib.nullcontext():
+        return model.log_probs(network, evaluation_batches(tokens), len(tokens), classes)
 
 
 def machine(accelerator: str) -> dict[str, Any]:

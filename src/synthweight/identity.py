@@ -137,6 +137,7 @@ def settings(run: "Run") -> dict[str, Any]:
         "optim": {**optim, "epochs": run.epochs},
         "selection": selection,
         "precision": run.trainer.precision,
+        "packing": run.trainer.packing,
         "seed": run.seed,
     }
 

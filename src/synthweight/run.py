@@ -135,7 +135,7 @@ def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.
     clock.lap()
     own = None
     if keep_model:
-        own = fit.log_probs(fitted.network, train[0], len(material.labels), run.trainer.accelerator)
+        own = fit.log_probs(fitted.network, train[0], len(material.labels), run.trainer)
         save_model(fitted.network, folder, store.run_folder(who.id) / "model")
         seconds["evaluate"] += clock.lap()
     if not row:

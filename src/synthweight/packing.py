@@ -1,0 +1,220 @@
+"""Encoders without padding: a forward pass of our own over an encoder's own modules.
+
+A batch of texts of unlike length is mostly linear layers, and those need no padding: the texts' tokens lie end to end,
+[tokens, hidden], and are laid out as [batch, width] for the attention alone. The parameters stay where they are, in the
+network that transformers built, so that what is saved, copied or differentiated is the same.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from .data.tokens import Tokens
+from .vocabulary import Vocabulary
+
+Mixed = Any  # of transformers: modules whose parts have names, but no types
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The modules of one layer, whatever the encoder calls them: post-norm attention and feed-forward."""
+
+    query: Mixed
+    key: Mixed
+    value: Mixed
+    out: Mixed
+    attention_norm: Mixed
+    up: Mixed
+    activation: Callable[[Tensor], Tensor]
+    down: Mixed
+    norm: Mixed
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What the families differ in.
+
+    embed: (ids, types or None, positions), all [tokens], to [tokens, hidden]. bias: of a width, what is added to the
+    scores, [1, heads, width, width], or None. head: of the first tokens' states, [batch, hidden], the logits.
+    """
+
+    heads: int
+    attention_dropout: float
+    hidden_dropout: float
+    embed: Callable[[Tensor, Tensor | None, Tensor], Tensor]
+    layers: list[Layer]
+    bias: Callable[[int], Tensor | None]
+    head: Callable[[Tensor], Tensor]
+
+
+def layer(of: Mixed, query: Mixed, key: Mixed, value: Mixed, out: Mixed, norm: Mixed) -> Layer:
+    """The rest of a layer has the same names in every family."""
+    up = of.intermediate
+    return Layer(query, key, value, out, norm, up.dense, up.intermediate_act_fn, of.output.dense, of.output.LayerNorm)
+
+
+def like_bert(of: Mixed) -> Layer:
+    inner, out = of.attention.self, of.attention.output
+    return layer(of, inner.query, inner.key, inner.value, out.dense, out.LayerNorm)
+
+
+def like_mpnet(of: Mixed) -> Layer:
+    inner = of.attention.attn
+    return layer(of, inner.q, inner.k, inner.v, inner.o, of.attention.LayerNorm)
+
+
+def bert(network: Mixed) -> Encoder:
+    base, at = network.bert, network.bert.embeddings
+
+    def embed(ids: Tensor, types: Tensor | None, positions: Tensor) -> Tensor:
+        typed = at.token_type_embeddings.weight[0] if types is None else at.token_type_embeddings(types)
+        return at.LayerNorm(at.word_embeddings(ids) + typed + at.position_embeddings(positions))
+
+    def head(first: Tensor) -> Tensor:
+        pooled = base.pooler.activation(base.pooler.dense(first))
+        return network.classifier(network.dropout(pooled))
+
+    return encoder(network, embed, [like_bert(of) for of in base.encoder.layer], lambda _: None, head)
+
+
+def roberta(network: Mixed) -> Encoder:
+    base, at = network.roberta, network.roberta.embeddings
+
+    def embed(ids: Tensor, types: Tensor | None, positions: Tensor) -> Tensor:
+        typed = at.token_type_embeddings.weight[0] if types is None else at.token_type_embeddings(types)
+        return at.LayerNorm(at.word_embeddings(ids) + typed + at.position_embeddings(positions + at.padding_idx + 1))
+
+    layers = [like_bert(of) for of in base.encoder.layer]
+    return encoder(network, embed, layers, lambda _: None, lambda first: network.classifier(first[:, None]))
+
+
+def mpnet(network: Mixed) -> Encoder:
+    base, at = network.mpnet, network.mpnet.embeddings
+
+    def embed(ids: Tensor, _: Tensor | None, positions: Tensor) -> Tensor:
+        return at.LayerNorm(at.word_embeddings(ids) + at.position_embeddings(positions + at.padding_idx + 1))
+
+    def bias(width: int) -> Tensor:
+        return base.encoder.compute_position_bias(base.encoder.relative_attention_bias.weight.new_empty(1, width))
+
+    layers = [like_mpnet(of) for of in base.encoder.layer]
+    return encoder(network, embed, layers, bias, lambda first: network.classifier(first[:, None]))
+
+
+def encoder(
+    network: Mixed,
+    embed: Callable[[Tensor, Tensor | None, Tensor], Tensor],
+    layers: list[Layer],
+    bias: Callable[[int], Tensor | None],
+    head: Callable[[Tensor], Tensor],
+) -> Encoder:
+    config = network.config
+    inside, hidden = config.attention_probs_dropout_prob, config.hidden_dropout_prob
+    return Encoder(config.num_attention_heads, inside, hidden, embed, layers, bias, head)
+
+
+FAMILIES: dict[str, Callable[[Mixed], Encoder]] = {"bert": bert, "roberta": roberta, "xlm-roberta": roberta, "mpnet": mpnet}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a batch lie: end to end, and in the slots of [batch, width]."""
+
+    slots: Tensor  # [tokens]: of each token
+    tokens: Tensor  # [batch · width]: the token in each slot; 0 where there is none, which `mask` hides
+    first: Tensor  # [batch]: the first token of each text
+    mask: Tensor  # [batch, 1, 1, width], boolean: False hides a slot from attention
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, attention_mask: Tensor) -> "Layout":
+        """Of a mask that is 1 at tokens and 0 at the padding behind them, [batch, width]."""
+        there = attention_mask.bool()
+        slots = there.flatten().nonzero().flatten()
+        tokens = torch.zeros(there.numel(), dtype=torch.long, device=there.device)
+        tokens[slots] = torch.arange(len(slots), device=there.device)
+        count, width = there.shape
+        return cls(slots, tokens, tokens.view(count, width)[:, 0], there[:, None, None, :], (count, width))
+
+
+class Packed:
+    """The forward pass of a sequence classifier of one of `FAMILIES`; takes and gives what the network's own does."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        config: Mixed = network.config
+        self.encoder = FAMILIES[config.model_type](network)
+
+    def __call__(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> SequenceClassifierOutput:
+        parts, layout = self.encoder, Layout.of(attention_mask)
+        types = None if token_type_ids is None else token_type_ids.flatten()[layout.slots]
+        states = parts.embed(input_ids.flatten()[layout.slots], types, layout.slots % layout.shape[1])
+        states = self.drop(states, parts.hidden_dropout)
+        bias = parts.bias(layout.shape[1])
+        for of in parts.layers:
+            attended = self.drop(of.out(self.attention(of, states, layout, bias)), parts.hidden_dropout)
+            states = of.attention_norm(attended + states)
+            states = of.norm(self.drop(of.down(of.activation(of.up(states))), parts.hidden_dropout) + states)
+        return SequenceClassifierOutput(logits=parts.head(states[layout.first]))
+
+    def attention(self, of: Layer, states: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
+        """softmax(QKᵀ/√d + bias)·V of each text, [tokens, hidden]."""
+        (count, width), heads = layout.shape, self.encoder.heads
+        three = (of.query, of.key, of.value)
+        weight, shift = torch.cat([m.weight for m in three]), torch.cat([m.bias for m in three])
+        projected = F.linear(states, weight, shift)  # one product instead of three
+        size = projected.shape[1] // (3 * heads)
+        laid = projected[layout.tokens].view(count, width, 3, heads, size).permute(2, 0, 3, 1, 4)
+        with torch.autocast(states.device.type, enabled=False):  # else softmax, and what follows it, would be in fp32
+            query, key, value = laid.unbind(0)
+            scores = (query * size**-0.5) @ key.transpose(-1, -2)
+            if bias is not None:
+                scores = scores + bias.to(scores.dtype)
+            scores = scores.masked_fill(~layout.mask, torch.finfo(scores.dtype).min)
+            mixed = self.drop(scores.softmax(-1), self.encoder.attention_dropout) @ value
+        return mixed.transpose(1, 2).reshape(count * width, heads * size)[layout.slots]
+
+    def drop(self, values: Tensor, p: float) -> Tensor:
+        """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws 64 for each, a sixth of a step."""
+        if not self.network.training or p == 0:
+            return values
+        if values.device.type != "cpu":
+            return F.dropout(values, p)
+        dropped = round(p * 2**16)
+        bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        kept = bits[: values.numel()].view(values.shape) >= dropped - 2**15
+        return values * kept.to(values.dtype).mul_(2**16 / (2**16 - dropped))
+
+
+@contextmanager
+def packed(network: nn.Module) -> Iterator[None]:
+    """Within it the network's forward pass is the packed one; its own, with a warning, where its family is not known here."""
+    config: Mixed = network.config
+    if config.model_type not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        warnings.warn(f"trainer.packing: {config.model_type} encoders are padded; those packed are {known}", stacklevel=3)
+        yield
+        return
+    network.forward = Packed(network)
+    try:
+        yield
+    finally:
+        del network.forward
+
+
+@contextmanager
+def compact(network: nn.Module, splits: list[Tokens]) -> Iterator[Callable[[Tokens], Tokens]]:
+    """Within it the network is packed and knows the words of these splits alone; gives what turns a split's ids into theirs."""
+    words: Any = network.get_input_embeddings()  # type: ignore[operator]
+    vocabulary = Vocabulary(splits, words.padding_idx)
+    with vocabulary.narrowed(network), packed(network):
+        yield vocabulary.tokens

@@ -1,0 +1,69 @@
+"""What a training is made of, and what comes of it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from .data.tokens import Tokens
+from .epochs import Epoch, Seconds
+from .losses import Strategy, Weighting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .configs import Optim, Trainer
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that one training is made of; other processes can be sent it.
+
+    folder: of the encoder. labels: sorted. train, series: tokens with label positions. scores: by checker, log p of the
+    given label, [n]. select: choose the epoch by series["selection"]. keep_state: the network returned has the selected
+    epoch's weights. dev: D_P' for a strategy that learns by it.
+    """
+
+    folder: Path
+    strategy: Strategy
+    weighting: Weighting
+    optim: "Optim"
+    trainer: "Trainer"
+    epochs: int
+    seed: int
+    labels: tuple[str, ...]
+    train: tuple[Tokens, np.ndarray]
+    scores: dict[str, np.ndarray]
+    series: dict[str, tuple[Tokens, np.ndarray]]
+    select: bool
+    keep_state: bool = False
+    dev: tuple[Tokens, np.ndarray] | None = None
+
+    @property
+    def splits(self) -> list[Tokens]:
+        """The tokens of all its texts."""
+        known = [self.train, *self.series.values(), *([] if self.dev is None else [self.dev])]
+        return [tokens for tokens, _ in known]
+
+    def by(self, change: "Callable[[Tokens], Tokens]") -> "Training":
+        """The same with other tokens."""
+        train, dev = self.train, self.dev
+        return replace(
+            self,
+            train=(change(train[0]), train[1]),
+            series={name: (change(tokens), targets) for name, (tokens, targets) in self.series.items()},
+            dev=None if dev is None else (change(dev[0]), dev[1]),
+        )
+
+
+@dataclass
+class Fitted:
+    """A finished training. `network` has the weights of the selected epoch where `keep_state` asked for it."""
+
+    network: nn.Module
+    epochs: list[Epoch]
+    selected: int
+    guard_hits: int
+    seconds: Seconds

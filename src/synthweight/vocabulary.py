@@ -1,0 +1,45 @@
+"""The word embedding, for the words that a training meets: half of a small encoder's parameters are words that none of its
+texts has, and clearing, clipping and stepping them costs more than the attention."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .data.tokens import Tokens
+
+
+class Vocabulary:
+    """The words of some texts. A word's number among them takes the place of its id."""
+
+    def __init__(self, splits: list[Tokens], padding: int | None) -> None:
+        """padding: the id that the encoder knows padding by; it and those below keep their places."""
+        first = np.arange((padding if padding is not None else -1) + 1)
+        self.ids = np.unique(np.concatenate([first, [split.pad for split in splits], *(split.ids for split in splits)]))
+
+    def tokens(self, split: Tokens) -> Tokens:
+        """The same texts by their words' numbers."""
+        numbers = np.searchsorted(self.ids, split.ids).astype(split.ids.dtype)
+        return replace(split, ids=numbers, pad=int(np.searchsorted(self.ids, split.pad)))
+
+    @contextmanager
+    def narrowed(self, network: nn.Module) -> Iterator[None]:
+        """Within it the network's word embedding has the rows of these words alone.
+
+        The other rows get no gradient, so that all that AdamW would do to them is to shrink them by its decay. A row of
+        ones goes along, whose value at the end is by how much.
+        """
+        words: Any = network.get_input_embeddings()  # type: ignore[operator]
+        whole: Tensor = words.weight.data
+        words.weight = nn.Parameter(torch.cat([whole[self.ids], torch.ones_like(whole[:1])]))
+        try:
+            yield
+        finally:
+            rows = words.weight.data
+            whole = whole.to(rows) * rows[-1, 0]
+            whole[self.ids] = rows[:-1]
+            words.weight = nn.Parameter(whole)

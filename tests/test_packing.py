@@ -1,0 +1,215 @@
+"""Batches without padding, and a word embedding of the words met alone: the same training."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from conftest import equal, make_encoder, material_of
+from synthweight import encoders, fit, identity, model, packing
+from synthweight.checkpoints import Checkpoints
+from synthweight.data.tokens import Tokens
+from synthweight.losses import LOSSES
+from synthweight.packing import Packed
+from synthweight.vocabulary import Vocabulary
+
+LINES = [
+    "ce", "focal", "imp", "dimp weighting.self_normalise=true", "quality_only", "filter", "rho", "hu", "hu loss.exact=false",
+    "hu loss.exact=false loss.alignment=jvp", "ren", "sungen loss.outer_steps=3",
+    "sungen loss.outer_steps=3 loss.proxy=lstm", "sungen loss.outer_steps=3 loss.proxy=encoder",
+]  # fmt: skip
+SHAPE = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40,
+         "max_position_embeddings": 40, "num_labels": 3}  # fmt: skip
+
+
+def classifier(family: str, dropout: float = 0.0) -> nn.Module:
+    torch.manual_seed(1)
+    config = transformers.AutoConfig.for_model(family, **SHAPE, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    network = transformers.AutoModelForSequenceClassification.from_config(config).double()
+    with torch.no_grad():
+        for p in network.parameters():  # biases and norms begin at 0 and 1, which would hide what is left out
+            p.add_(0.1 * torch.randn_like(p))
+    return network
+
+
+def batch(lengths=(7, 1, 12, 3), types=True):
+    rng = torch.Generator().manual_seed(0)
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    ids = torch.randint(5, 50, mask.shape, generator=rng) * mask + (1 - mask)  # 1 pads RoBERTa's
+    found = {"input_ids": ids, "attention_mask": mask}
+    return found | ({"token_type_ids": (torch.arange(mask.shape[1]) > 2).long() * mask} if types else {})
+
+
+@pytest.mark.parametrize("family", packing.FAMILIES)
+@pytest.mark.parametrize("types", [True, False])
+def test_the_packed_pass_is_the_padded_one(family, types):
+    """Logits and every gradient, to 1e-9 in fp64."""
+    if family == "mpnet" and types:
+        pytest.skip("MPNet knows no segments")
+    network = classifier(family)
+    inputs = batch(types=types and family == "bert")
+    out = []
+    for forward in (network.forward, Packed(network)):
+        network.zero_grad()
+        logits = forward(**inputs).logits
+        (logits * torch.arange(1, 13, dtype=torch.float64).view(4, 3)).sum().backward()
+        out.append((logits.detach(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}))
+    torch.testing.assert_close(out[1], out[0], rtol=1e-9, atol=1e-9)
+    assert out[0][0].std() > 0.01
+
+
+def test_padding_does_not_enter():
+    """A text alone, and beside a longer one."""
+    network = classifier("bert").eval()
+    inputs = batch((3, 12))
+    alone = {key: value[:1, :3] for key, value in inputs.items()}
+    torch.testing.assert_close(Packed(network)(**inputs).logits[:1], Packed(network)(**alone).logits, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_the_share_and_the_mean(dtype):
+    packed = Packed(classifier("bert").train())
+    torch.manual_seed(0)
+    for p in (0.1, 0.5):
+        out = packed.drop(torch.ones(999, 1001, dtype=dtype), p)
+        kept = (out != 0).float().mean().item()
+        assert kept == pytest.approx(1 - p, abs=5 * (p * (1 - p) / out.numel()) ** 0.5 + 2**-17)
+        assert out.max().item() == pytest.approx(1 / (1 - p), rel=2**-8)
+        rows = (out != 0).float().mean(1)
+        assert rows.std().item() == pytest.approx((p * (1 - p) / 1001) ** 0.5, rel=0.15)  # no two elements share their bits
+    packed.network.eval()
+    torch.testing.assert_close(packed.drop(torch.ones(5), 0.5), torch.ones(5))
+
+
+def test_dropout_is_where_the_encoder_has_it():
+    """Each rate alone changes the logits, and their mean over draws stays near those without dropout."""
+    for of in ("hidden_dropout", "attention_dropout"):
+        network = classifier("bert").train()
+        network.dropout.p = 0.0
+        packed = Packed(network)
+        clean = packed(**batch()).logits.detach()
+        packed.encoder = dataclasses.replace(packed.encoder, **{of: 0.1})
+        with torch.no_grad():
+            drawn = torch.stack([packed(**batch()).logits for _ in range(200)])
+        assert (drawn[0] - drawn[1]).abs().max() > 1e-4
+        assert (drawn.mean(0) - clean).abs().max() < 0.5 * drawn.std(0).max()
+
+
+def test_another_family_is_padded_and_says_so():
+    config = transformers.DistilBertConfig(vocab_size=50, dim=24, n_layers=1, n_heads=4, hidden_dim=40)
+    network = transformers.AutoModelForSequenceClassification.from_config(config)
+    with pytest.warns(UserWarning, match=r"trainer.packing: distilbert encoders are padded"), packing.packed(network):
+        assert "forward" not in vars(network)
+
+
+# the words ------------------------------------------------------------------------------------------------------------
+
+
+def test_words_not_met_shrink_by_the_decay_alone():
+    """The embedding after AdamW with a schedule, met and unmet words, is that of the whole table."""
+    tokens = Tokens(np.array([7, 9, 3, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2, 4]), 1)
+    whole = classifier("bert")
+    narrow = copy.deepcopy(whole)
+
+    def trained(network, ids):
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.3)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=6)
+        for _ in range(5):
+            optimizer.zero_grad()
+            network(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.square().sum().backward()
+            optimizer.step()
+            schedule.step()
+
+    trained(whole, torch.tensor([[7, 9], [3, 9]]))
+    vocabulary = Vocabulary([tokens], padding=0)
+    with vocabulary.narrowed(narrow):
+        assert narrow.get_input_embeddings().weight.shape[0] == len([0, 1, 3, 7, 9]) + 1
+        ids = torch.from_numpy(vocabulary.tokens(tokens).ids).long().view(2, 2)
+        assert vocabulary.tokens(tokens).pad == 1
+        trained(narrow, ids)
+    torch.testing.assert_close(narrow.state_dict(), whole.state_dict(), rtol=1e-9, atol=1e-9)
+    assert not torch.equal(whole.get_input_embeddings().weight[20], classifier("bert").get_input_embeddings().weight[20])
+
+
+# a training -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return make_encoder(tmp_path_factory.mktemp("plain"), dropout=0.0, seed=3)
+
+
+@pytest.fixture
+def training(bound, plain):
+    """91 texts in batches of 15: seven steps an epoch; three epochs in fp64, 21 steps."""
+
+    def make(*overrides, of=plain):
+        job = bound(f"model.path={of}", "optim.epochs=3", "optim.batch_size=15", "source.n=91", "trainer.precision=64-true",
+                    "optim.lr=0.002", "optim.weight_decay=0.1", *overrides)  # fmt: skip
+        return material_of(job)
+
+    return make
+
+
+def packed_of(made):
+    return dataclasses.replace(made, trainer=dataclasses.replace(made.trainer, packing=True))
+
+
+@pytest.mark.parametrize("loss", LINES)
+@pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning", "ignore:.*fell to the floor:UserWarning")
+def test_a_packed_training_is_the_padded_one(training, loss):
+    """Parameters after 21 steps, those of unmet words too; weights by id; curves."""
+    made = training(*f"loss={loss}".split())
+    equal(fit.fit(made), fit.fit(packed_of(made)))
+
+
+def test_every_loss_is_tried():
+    assert {loss.split()[0] for loss in LINES} == set(LOSSES)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_a_packed_training_resumes(training, tiny, tmp_path, precision):
+    """With dropout on: its draws are those of torch's generator."""
+    made = packed_of(training("loss=ce", f"trainer.precision={precision}", of=tiny))
+    checkpoints = Checkpoints(tmp_path / "run", {"id": "a"})
+
+    def stop(number, _):
+        if number == 1:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        fit.fit(made, stop, checkpoints=checkpoints)
+    resumed = fit.fit(made, checkpoints=checkpoints)
+    whole = fit.fit(made)
+    assert [e.train_loss for e in resumed.epochs] == [e.train_loss for e in whole.epochs]
+    torch.testing.assert_close(resumed.network.state_dict(), whole.network.state_dict(), rtol=0, atol=0)
+
+
+def test_a_failed_training_leaves_the_network_whole(training):
+    made = packed_of(training("loss=ce"))
+    network = model.build(made.folder, made.labels)
+    words = network.get_input_embeddings().weight.shape
+    with pytest.raises(RuntimeError, match="stop"), packing.compact(network, made.splits):
+        raise RuntimeError("stop")
+    assert network.get_input_embeddings().weight.shape == words
+    assert "forward" not in vars(network)
+
+
+def test_checkers_score_packed(training):
+    made = training("loss=ce")
+    network = model.build(made.folder, made.labels)
+    padded, packed = (fit.log_probs(network, made.train[0], 3, t.trainer) for t in (made, packed_of(made)))
+    np.testing.assert_allclose(packed, padded, atol=1e-5)
+    assert padded.std() > 1e-3
+
+
+def test_packing_is_part_of_the_identity(bound):
+    """And rows written before there was such a setting keep their names."""
+    plain, packed = (identity.of(bound(f"trainer.packing={value}")) for value in ("false", "true"))
+    assert plain.id != packed.id
+    assert "packing" not in plain.settings
+    assert encoders.fingerprint(plain.run.model) == encoders.fingerprint(packed.run.model)
