@@ -47,7 +47,8 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
     """One training on D_Q, scored on a fold of D_P' at its last epoch."""
     settings = [f"{key}={'null' if value is None else value}" for key, value in point.items()]
     with compose.offline(CONF):
-        base = [f"loss={method}", "selection=last", "trainer.precision=bf16-mixed", "logger=none"]
+        base = [f"loss={method}", "selection=last", "trainer.precision=bf16-mixed", "trainer.packing=true", "logger=none"]
+        base += ["loss.alignment=jvp"] if method in ("hu", "ren") else []
         run = compose.Composer("config").run([*base, *settings])
     material = sources.build(run)
     inside, outside = sources.folds(material.dev, FOLDS, seed=0)[fold]
