@@ -19,6 +19,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .data.tokens import Tokens
 from .vocabulary import Vocabulary
 
+ROUND = 32  # tokens: products of few shapes, since each new one costs a CPU's library a kernel of its own, a tenth of a step
 Mixed = Any  # of transformers: modules whose parts have names, but no types
 
 
@@ -127,7 +128,7 @@ FAMILIES: dict[str, Callable[[Mixed], Encoder]] = {"bert": bert, "roberta": robe
 class Layout:
     """Where the tokens of a batch lie: end to end, and in the slots of [batch, width]."""
 
-    slots: Tensor  # [tokens]: of each token
+    slots: Tensor  # [tokens]: of each token; at the end the first one's again, up to a multiple of `ROUND`
     tokens: Tensor  # [batch · width]: the token in each slot; 0 where there is none, which `mask` hides
     first: Tensor  # [batch]: the first token of each text
     mask: Tensor  # [batch, 1, 1, width], boolean: False hides a slot from attention
@@ -141,7 +142,8 @@ class Layout:
         tokens = torch.zeros(there.numel(), dtype=torch.long, device=there.device)
         tokens[slots] = torch.arange(len(slots), device=there.device)
         count, width = there.shape
-        return cls(slots, tokens, tokens.view(count, width)[:, 0], there[:, None, None, :], (count, width))
+        more = slots[:1].expand(-len(slots) % ROUND)
+        return cls(torch.cat([slots, more]), tokens, tokens.view(count, width)[:, 0], there[:, None, None, :], (count, width))
 
 
 class Packed:
@@ -160,29 +162,47 @@ class Packed:
         states = parts.embed(input_ids.flatten()[layout.slots], types, layout.slots % layout.shape[1])
         states = self.drop(states, parts.hidden_dropout)
         bias = parts.bias(layout.shape[1])
-        for of in parts.layers:
-            attended = self.drop(of.out(self.attention(of, states, layout, bias)), parts.hidden_dropout)
-            states = of.attention_norm(attended + states)
-            states = of.norm(self.drop(of.down(of.activation(of.up(states))), parts.hidden_dropout) + states)
-        return SequenceClassifierOutput(logits=parts.head(states.index_select(0, layout.first)))
+        for of in parts.layers[:-1]:
+            states = self.forward(of, self.attention(of, states, layout, bias), states)
+        of = parts.layers[-1]  # the head reads the first tokens alone: nothing else of the last layer is computed
+        states = self.forward(of, self.first_attention(of, states, layout, bias), states.index_select(0, layout.first))
+        return SequenceClassifierOutput(logits=parts.head(states))
+
+    def forward(self, of: Layer, mixed: Tensor, states: Tensor) -> Tensor:
+        """The rest of a layer, row by row: what attention mixed, and the states that came in."""
+        p = self.encoder.hidden_dropout
+        states = of.attention_norm(self.drop(of.out(mixed), p) + states)
+        return of.norm(self.drop(of.down(of.activation(of.up(states))), p) + states)
 
     def attention(self, of: Layer, states: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
         """softmax(QKᵀ/√d + bias)·V of each text, [tokens, hidden]."""
+        query, key, value = self.laid(states, (of.query, of.key, of.value), layout)
+        mixed = self.mixed(query, key, value, layout, bias)
+        return mixed.flatten(0, 1).index_select(0, layout.slots)
+
+    def first_attention(self, of: Layer, states: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
+        """The same for the first token of each text, [batch, hidden]."""
+        key, value = self.laid(states, (of.key, of.value), layout)
+        query = of.query(states.index_select(0, layout.first)).unflatten(1, (self.encoder.heads, 1, -1))
+        return self.mixed(query, key, value, layout, None if bias is None else bias[:, :, :1]).flatten(0, 1)
+
+    def laid(self, states: Tensor, projections: tuple[Mixed, ...], layout: Layout) -> tuple[Tensor, ...]:
+        """The projections of all tokens in their slots, each [batch, heads, width, size of a head]; one product for all."""
         (count, width), heads = layout.shape, self.encoder.heads
-        three = (of.query, of.key, of.value)
-        weight, shift = torch.cat([m.weight for m in three]), torch.cat([m.bias for m in three])
-        projected = F.linear(states, weight, shift)  # one product instead of three
-        size = projected.shape[1] // (3 * heads)
+        weight, shift = torch.cat([m.weight for m in projections]), torch.cat([m.bias for m in projections])
+        projected = F.linear(states, weight, shift)
         # index_select: the backward pass of [] is several times slower on a CPU
-        laid = projected.index_select(0, layout.tokens).view(count, width, 3, heads, size).permute(2, 0, 3, 1, 4)
-        with torch.autocast(states.device.type, enabled=False):  # else softmax, and what follows it, would be in fp32
-            query, key, value = laid.unbind(0)
-            scores = (query * size**-0.5) @ key.transpose(-1, -2)
+        laid = projected.index_select(0, layout.tokens).view(count, width, len(projections), heads, -1)
+        return laid.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def mixed(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
+        """Attention of [batch, heads, queries, size], [batch, queries, hidden]."""
+        with torch.autocast(query.device.type, enabled=False):  # else softmax, and what follows it, would be in fp32
+            scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             if bias is not None:
                 scores = scores + bias.to(scores.dtype)
             scores = scores.masked_fill(~layout.mask, torch.finfo(scores.dtype).min)
-            mixed = self.drop(scores.softmax(-1), self.encoder.attention_dropout) @ value
-        return mixed.transpose(1, 2).reshape(count * width, heads * size).index_select(0, layout.slots)
+            return (self.drop(scores.softmax(-1), self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
 
     def drop(self, values: Tensor, p: float) -> Tensor:
         """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws 64 for each, a sixth of a step."""

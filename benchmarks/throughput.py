@@ -1,0 +1,250 @@
+"""How fast a fine-tuning is, beside what people would use instead: the same encoder, data, batch size, epochs and seed.
+
+    ours       this project, trainer.packing=true trainer.precision=bf16-mixed
+    trainer    Hugging Face's Trainer as people use it: dynamic padding, its defaults
+    tuned      the same with bf16 and batches grouped by length
+    authors    the recipe of the paper's code: padded to 128 tokens, fp32; its speed over 100 steps
+
+    pip install -e '.[bench]'
+    python benchmarks/throughput.py                                      product_reviews, five seeds
+    python benchmarks/throughput.py --dataset financial mrpc --seeds 3 paths.data=FOLDER
+
+Each training is a process of its own; the systems take turns within a seed. Imports and what lies before the data are not
+counted; tokenisation (nothing is cached), the encoder's loading and the evaluations are: test and D_P' after every epoch, in
+batches of 64, in all of them. "steady" is training alone. Peak memory is the process's own. Nothing else may run on the
+machine. Each training is a line of --journal; started again, only what is missing is run.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import trials
+
+SYSTEMS = ("ours", "trainer", "tuned", "authors")
+JUDGED = ("accuracy", "macro_f1")
+STEPS = 100  # of the authors' recipe, where its speed alone is asked for
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished training: seconds of its steps alone, how many texts and tokens those took, and test at the last epoch."""
+
+    seconds: float
+    texts: int
+    tokens: int
+    network: Any
+    test: dict[str, Any] | None
+
+
+def one(system: str, overrides: list[str], steps: int | None) -> Found:
+    """One training in this process; steps: stop after so many."""
+    import torch
+
+    from synthweight import compose, encoders, metrics
+    from synthweight.configs import CONF
+    from synthweight.data import sources
+
+    train = ours if system == "ours" else theirs(system, steps)  # imports what it needs before the clock starts
+    with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
+        base = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]
+        fast = ["trainer.packing=true", "trainer.precision=bf16-mixed"] if system == "ours" else []
+        job = compose.Composer("config").run([*base, *fast, *overrides])
+        material, home = sources.build(job), encoders.locate(job.model)
+        peak = matmul_peak(torch)
+        started = time.perf_counter()
+        done = train(job, material, home, Path(folder))
+        whole = time.perf_counter() - started
+    out = {
+        "steady": done.texts / done.seconds,
+        "whole": done.texts / whole,
+        "share": 6 * inner(done.network) * done.tokens / done.seconds / peak,
+        "peak_tflops": peak / 1e12,
+        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "seconds": whole,
+    }
+    if done.test is not None:
+        out |= {key: 100 * done.test[key] for key in ("accuracy", "macro_f1")}
+        out["majority"] = 100 * metrics.majority(material.targets(material.test), material.labels)["accuracy"]
+    return out
+
+
+def ours(job: Any, material: Any, home: Path, folder: Path) -> Done:
+    from synthweight import encoders, fit
+    from synthweight.data.tokens import tokenize
+
+    encoder, width = encoders.fingerprint(job.model), job.optim.max_length
+    split = {
+        name: (tokenize(home, encoder, getattr(material, name), width, folder), material.targets(getattr(material, name)))
+        for name in ("train", "selection", "test")
+    }
+    training = fit.Training(
+        home, job.loss, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, split["train"], {},
+        {name: split[name] for name in ("selection", "test")}, False,
+    )  # fmt: skip
+    fitted = fit.fit(training)
+    texts, tokens = job.epochs * len(material.train), job.epochs * int(split["train"][0].lengths.sum())
+    return Done(fitted.seconds.train, texts, tokens, fitted.network, fitted.epochs[-1].metrics["test"])
+
+
+def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], Done]:
+    """A training by Hugging Face's Trainer."""
+    import torch
+    from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+
+    from synthweight import metrics, model
+
+    def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
+        set_seed(job.seed)
+        tokenizer, optim = AutoTokenizer.from_pretrained(home), job.optim
+        width, padding = (128, "max_length") if system == "authors" else (optim.max_length, False)
+
+        def encoded(part: Any) -> list[dict[str, Any]]:
+            pairs = [e.text_pair for e in part] if part[0].text_pair is not None else None
+            rows = tokenizer([e.text for e in part], pairs, truncation=True, max_length=width, padding=padding)
+            lengths, targets = [sum(mask) for mask in rows["attention_mask"]], material.targets(part).tolist()
+            return [{key: rows[key][i] for key in rows} | {"labels": targets[i], "length": lengths[i]} for i in range(len(part))]
+
+        def judged(found: Any) -> dict[str, Any]:
+            scores = torch.from_numpy(found.predictions).float().log_softmax(-1).numpy()
+            return {k: v for k, v in metrics.evaluate(scores, found.label_ids, material.labels).items() if k in JUDGED}
+
+        split = {name: encoded(getattr(material, name)) for name in ("train", "selection", "test")}
+        network = model.build(home, material.labels)
+        arguments = TrainingArguments(
+            output_dir=str(folder), num_train_epochs=job.epochs, max_steps=steps or -1, seed=job.seed,
+            per_device_train_batch_size=optim.batch_size, per_device_eval_batch_size=64, learning_rate=optim.lr,
+            weight_decay=optim.weight_decay, lr_scheduler_type=optim.schedule, warmup_steps=optim.warmup,
+            max_grad_norm=optim.clip_norm, eval_strategy="no" if steps else "epoch", save_strategy="no", logging_strategy="no",
+            report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), bf16=system == "tuned",
+            train_sampling_strategy="group_by_length" if system == "tuned" else "random",
+        )  # fmt: skip
+        clock = lap(torch)
+        trainer = Trainer(
+            model=network, args=arguments, train_dataset=split["train"], callbacks=[clock], compute_metrics=judged,
+            data_collator=DataCollatorWithPadding(tokenizer), eval_dataset={name: split[name] for name in ("selection", "test")},
+        )  # fmt: skip
+        trainer.train()
+        last = [{k: row[f"eval_test_{k}"] for k in JUDGED} for row in trainer.state.log_history if "eval_test_accuracy" in row]
+        texts = steps * optim.batch_size if steps else job.epochs * len(material.train)
+        tokens = sum(row["length"] for row in split["train"]) * texts // len(material.train)
+        return Done(clock.seconds, texts, tokens, network, last[-1] if last else None)
+
+    return train
+
+
+def lap(torch: Any) -> Any:
+    """Seconds of the epochs' steps alone."""
+    from transformers import TrainerCallback
+
+    class Lap(TrainerCallback):
+        seconds = 0.0
+
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            self.started = time.perf_counter()
+
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.seconds += time.perf_counter() - self.started
+
+    return Lap()
+
+
+def inner(network: Any) -> int:
+    """Parameters that a token meets in a product: all but the embeddings."""
+    return sum(p.numel() for name, p in network.named_parameters() if "embeddings" not in name)
+
+
+def matmul_peak(torch: Any) -> float:
+    """FLOP/s of a bf16 matrix product on this device, the best of some."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    n = 8192 if device == "cuda" else 2048
+    a, b = (torch.randn(n, n, dtype=torch.bfloat16, device=device) for _ in range(2))
+    best = float("inf")
+    for _ in range(8):
+        started = time.perf_counter()
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return 2 * n**3 / best
+
+
+def measured(options: argparse.Namespace, key: Found) -> Found:
+    """A training in a process of its own."""
+    steps = STEPS if key["system"] == "authors" and not options.whole else None
+    wanted = [f"dataset={key['dataset']}", f"seed={key['seed']}", *options.overrides]
+    call = [sys.executable, __file__, "--one", key["system"], *(["--steps", str(steps)] if steps else []), *wanted]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{key}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}")
+    return {name: round(value, 4) for name, value in json.loads(done.stdout.strip().splitlines()[-1]).items()}
+
+
+def table(rows: list[Found]) -> str:
+    lines = [
+        "| data | system | examples/s, steady | whole run | ours, × as fast | share of peak | GiB | accuracy | macro F1 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        for system in SYSTEMS:
+            here = [row for row in rows if (row["dataset"], row["system"]) == (dataset, system)]
+            if not here:
+                continue
+            beside = [row for row in rows if (row["dataset"], row["system"]) == (dataset, "ours")]
+            speed = "steady" if system == "authors" else "whole"
+            ratios = [o[speed] / h[speed] for o in beside for h in here if o["seed"] == h["seed"]]
+            middle = {k: median(row[k] for row in here) for k in ("steady", "whole", "share", "gib")}
+            scores = " | ".join(spread([row[k] for row in here if k in row]) for k in ("accuracy", "macro_f1"))
+            ratio = f"{median(ratios):.2f}" if ratios and system != "ours" else ""
+            whole = "–" if system == "authors" and "accuracy" not in here[0] else f"{middle['whole']:.0f}"
+            lines.append(
+                f"| {dataset} | {system} | {middle['steady']:.0f} | {whole} | {ratio} | {middle['share']:.0%} "
+                f"| {middle['gib']:.2f} | {scores} |"
+            )
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    if not values:
+        return "–"
+    return f"{mean(values):.1f} ± {stdev(values):.1f} ({len(values)})" if len(values) > 1 else f"{values[0]:.1f} (1)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", nargs="+", default=["product_reviews"])
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--whole", action="store_true", help="the authors' recipe to its end, not 100 steps")
+    parser.add_argument("--journal", type=Path, default=Path(".cache/throughput.jsonl"))
+    parser.add_argument("--one", choices=SYSTEMS, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("overrides", nargs="*", help="such as model=mpnet_base")
+    options = parser.parse_intermixed_args()
+    if options.one:
+        print(json.dumps(one(options.one, options.overrides, options.steps)))
+        return
+    options.journal.parent.mkdir(parents=True, exist_ok=True)
+    for dataset in options.dataset:
+        for seed in range(options.seeds):
+            for system in options.systems:
+                if system != "authors" or seed == 0:
+                    key = {"dataset": dataset, "system": system, "seed": seed, "overrides": options.overrides}
+                    trials.ensure(options.journal, key, lambda key=key: measured(options, key))
+    print(table([row for row in trials.done(options.journal) if row["overrides"] == options.overrides]))
+
+
+if __name__ == "__main__":
+    main()
