@@ -12,7 +12,8 @@
 Each training is a process of its own; the systems take turns within a seed. Imports and what lies before the data are not
 counted; tokenisation (nothing is cached), the encoder's loading and the evaluations are: test and D_P' after every epoch, in
 batches of 64, in all of them. "steady" is training alone. Peak memory is the process's own. Nothing else may run on the
-machine. Each training is a line of --journal; started again, only what is missing is run.
+machine. Each training is a line of --journal; started again, only what is missing is run. The table of docs/performance.md
+is written from docs/throughput.jsonl.
 """
 
 import argparse
@@ -31,6 +32,8 @@ from typing import Any
 import trials
 
 SYSTEMS = ("ours", "trainer", "tuned", "authors")
+ROOT = Path(__file__).parents[1]
+JOURNAL, PAGE = ROOT / "docs" / "throughput.jsonl", ROOT / "docs" / "performance.md"
 JUDGED = ("accuracy", "macro_f1")
 STEPS = 100  # of the authors' recipe, where its speed alone is asked for
 Found = dict[str, Any]
@@ -228,7 +231,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--whole", action="store_true", help="the authors' recipe to its end, not 100 steps")
-    parser.add_argument("--journal", type=Path, default=Path(".cache/throughput.jsonl"))
+    parser.add_argument("--journal", type=Path, default=JOURNAL)
     parser.add_argument("--one", choices=SYSTEMS, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", help="such as model=mpnet_base")
@@ -243,7 +246,10 @@ def main() -> None:
                 if system != "authors" or seed == 0:
                     key = {"dataset": dataset, "system": system, "seed": seed, "overrides": options.overrides}
                     trials.ensure(options.journal, key, lambda key=key: measured(options, key))
-    print(table([row for row in trials.done(options.journal) if row["overrides"] == options.overrides]))
+    rows = [row for row in trials.done(options.journal) if row["overrides"] == options.overrides]
+    print(table(rows))
+    if options.journal == JOURNAL and not options.overrides:
+        trials.write_page(PAGE, ["throughput"], lambda _: table(rows))
 
 
 if __name__ == "__main__":
