@@ -63,8 +63,7 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
     )  # fmt: skip
     fitted = fit.fit(training)
     found = fitted.epochs[-1].metrics["fold"]
-    seconds = round(fitted.seconds.train + fitted.seconds.weights, 1)
-    return {key: round(found[key], 4) for key in ("accuracy", "macro_f1", "nll")} | {"seconds": seconds}
+    return {key: round(found[key], 4) for key in ("accuracy", "macro_f1", "nll")}
 
 
 def ensure(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def search(method: str) -> dict[str, Any]:
 def table(method: str) -> str:
     """One line a point: the first fold, and all five where it got so far."""
     rows = [r for r in trials.done(JOURNAL) if r["method"] == method]
-    lines = ["| settings | accuracy, first fold | macro F1 | seconds | accuracy, five folds |", "|---|---|---|---|---|"]
+    lines = ["| settings | accuracy, first fold | macro F1 | accuracy, five folds |", "|---|---|---|---|"]
     for point in SPACE[method]:
         here = {r["fold"]: r for r in rows if r["point"] == point}
         if 0 not in here:
@@ -94,7 +93,7 @@ def table(method: str) -> str:
         scores = [100 * r["accuracy"] for r in here.values()]
         five = f"{fmean(scores):.1f} ± {stdev(scores):.1f}" if len(here) == FOLDS else "–"
         one = here[0]
-        lines.append(f"| {said} | {100 * one['accuracy']:.1f} | {100 * one['macro_f1']:.1f} | {one['seconds']:.0f} | {five} |")
+        lines.append(f"| {said} | {100 * one['accuracy']:.1f} | {100 * one['macro_f1']:.1f} | {five} |")
     return "\n".join(lines)
 
 

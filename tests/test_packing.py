@@ -213,3 +213,18 @@ def test_packing_is_part_of_the_identity(bound):
     assert plain.id != packed.id
     assert "packing" not in plain.settings
     assert encoders.fingerprint(plain.run.model) == encoders.fingerprint(packed.run.model)
+
+
+# precision ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_bf16_units_fp32_is_taken_and_said(bound, tiny, monkeypatch):
+    """The training that precision=32 gives, to the digit; the row says so."""
+    narrow, wide = (material_of(bound(f"trainer.precision={p}", "optim.epochs=1")) for p in ("bf16-mixed", "32"))
+    assert "precision" not in fit.machine(narrow.trainer)["device"]
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.warns(UserWarning, match="trainer.precision=bf16-mixed: this cpu has no bf16 units; fp32 is taken"):
+        fell = fit.fit(narrow)
+    assert fell.epochs[0].train_loss == fit.fit(wide).epochs[0].train_loss
+    assert fit.machine(narrow.trainer)["device"]["precision"] == "32"
+    assert "precision" not in fit.machine(wide.trainer)["device"]

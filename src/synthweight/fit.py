@@ -155,7 +155,7 @@ def trained(
         accelerator=trainer.accelerator,
         devices=peers.count,
         strategy="auto" if peers.count == 1 else DDPStrategy(timeout=PATIENCE),
-        precision=trainer.precision,  # type: ignore[arg-type]
+        precision=precision(trainer),  # type: ignore[arg-type]
         plugins=plugins(peers, checkpoints),
         callbacks=[] if checkpoints is None else [EveryEpoch(checkpoints)],
         logger=loggers or False,
@@ -207,6 +207,16 @@ def device(accelerator: str) -> torch.device:
     return torch.device("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
 
 
+def precision(trainer: "Trainer") -> str:
+    """What this machine trains in: fp32, with a warning, where bf16 is asked for and the device has no units for it."""
+    kind = device(trainer.accelerator).type
+    has = torch.cuda.is_bf16_supported(False) if kind == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if trainer.precision != "bf16-mixed" or has:
+        return trainer.precision
+    warnings.warn(f"trainer.precision=bf16-mixed: this {kind} has no bf16 units; fp32 is taken", stacklevel=2)
+    return "32"
+
+
 def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Trainer") -> np.ndarray:
     """log p(y|x) of all classes, eval mode, fp32, [n, classes]."""
     network.to(device(trainer.accelerator))
@@ -214,8 +224,11 @@ def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Traine
         return model.log_probs(network, evaluation_batches(tokens), len(tokens), classes)
 
 
-def machine(accelerator: str) -> dict[str, Any]:
-    """What a row says of the machine: the kind and name of the device, and the threads."""
-    kind = device(accelerator).type
+def machine(trainer: "Trainer") -> dict[str, Any]:
+    """What a row says of the machine: the kind and name of the device, the threads; the precision if it is not the one set."""
+    kind = device(trainer.accelerator).type
     name = torch.cuda.get_device_name() if kind == "cuda" else "cpu"
-    return {"device": {"kind": kind, "name": name}, "threads": torch.get_num_threads()}
+    with warnings.catch_warnings(action="ignore"):
+        taken = precision(trainer)
+    other = {} if taken == trainer.precision else {"precision": taken}
+    return {"device": {"kind": kind, "name": name} | other, "threads": torch.get_num_threads()}

@@ -165,7 +165,7 @@ def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.
         "guard_hits": fitted.guard_hits,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
         "provenance": provenance.code()
-        | fit.machine(run.trainer.accelerator)
+        | fit.machine(run.trainer)
         | {"argv": provenance.command(), "started": started, "finished": provenance.now()},
     }
     store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))
