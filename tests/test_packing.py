@@ -99,11 +99,16 @@ def test_dropout_is_where_the_encoder_has_it():
         assert (drawn.mean(0) - clean).abs().max() < 0.5 * drawn.std(0).max()
 
 
-def test_another_family_is_padded_and_says_so():
+def test_another_family_stays_as_it_is_and_says_so():
     config = transformers.DistilBertConfig(vocab_size=50, dim=24, n_layers=1, n_heads=4, hidden_dim=40)
     network = transformers.AutoModelForSequenceClassification.from_config(config)
-    with pytest.warns(UserWarning, match=r"trainer.packing: distilbert encoders are padded"), packing.packed(network):
+    said = "trainer.packing: distilbert encoders are padded; those packed are bert, roberta, xlm-roberta, mpnet"
+    with pytest.warns(UserWarning, match=said), packing.packed(network):
         assert "forward" not in vars(network)
+    tokens = Tokens(np.array([7, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2]), 0)
+    with pytest.warns(UserWarning, match=said), packing.compact(network, [tokens]) as narrow:
+        assert narrow(tokens) is tokens
+        assert network.get_input_embeddings().weight.shape[0] == 50
 
 
 # the words ------------------------------------------------------------------------------------------------------------

@@ -216,13 +216,20 @@ class Packed:
         return values * kept.to(values.dtype).mul_(2**16 / (2**16 - dropped))
 
 
+def packs(network: nn.Module) -> bool:
+    """Whether the network's family is one that is known here; says so where it is not."""
+    config: Mixed = network.config
+    if config.model_type in FAMILIES:
+        return True
+    known = ", ".join(FAMILIES)
+    warnings.warn(f"trainer.packing: {config.model_type} encoders are padded; those packed are {known}", stacklevel=3)
+    return False
+
+
 @contextmanager
 def packed(network: nn.Module) -> Iterator[None]:
-    """Within it the network's forward pass is the packed one; its own, with a warning, where its family is not known here."""
-    config: Mixed = network.config
-    if config.model_type not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        warnings.warn(f"trainer.packing: {config.model_type} encoders are padded; those packed are {known}", stacklevel=3)
+    """Within it the network's forward pass is the packed one; its own where its family is not known here."""
+    if not packs(network):
         yield
         return
     network.forward = Packed(network)
@@ -234,7 +241,13 @@ def packed(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def compact(network: nn.Module, splits: list[Tokens]) -> Iterator[Callable[[Tokens], Tokens]]:
-    """Within it the network is packed and knows the words of these splits alone; gives what turns a split's ids into theirs."""
+    """Within it the network is packed and knows the words of these splits alone; gives what turns a split's ids into theirs.
+
+    An encoder of another family stays as it is: it may look for an id, of a last token say, in ways not known here.
+    """
+    if not packs(network):
+        yield lambda tokens: tokens
+        return
     words: Any = network.get_input_embeddings()  # type: ignore[operator]
     vocabulary = Vocabulary(splits, words.padding_idx)
     with vocabulary.narrowed(network), packed(network):
