@@ -1,5 +1,6 @@
 """Batches without padding, and a word embedding of the words met alone: the same training."""
 
+import contextlib
 import copy
 import dataclasses
 
@@ -106,7 +107,9 @@ def test_another_family_stays_as_it_is_and_says_so():
     with pytest.warns(UserWarning, match=said), packing.packed(network):
         assert "forward" not in vars(network)
     tokens = Tokens(np.array([7, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2]), 0)
-    with pytest.warns(UserWarning, match=said), packing.compact(network, [tokens]) as narrow:
+    with contextlib.ExitStack() as stack:
+        with pytest.warns(UserWarning, match=said):
+            narrow = stack.enter_context(packing.compact(network, [tokens]))
         assert narrow(tokens) is tokens
         assert network.get_input_embeddings().weight.shape[0] == 50
 
