@@ -1,0 +1,103 @@
+"""Does the cheap form of Hu et al. rank a batch's examples as the exact one does? On product_reviews, per 50 steps.
+
+    python benchmarks/agreement.py                      MiniLM, the cheap form's training, the exact response at every 10th step
+    python benchmarks/agreement.py --every 5 seed=1
+
+Both responses are taken at the same step: the same parameters, Adam state, weights and batch of D_P'. Spearman's rank
+correlation over the batch's examples, and the share of examples whose response has the same sign. The table of
+docs/baselines.md is written from docs/agreement.jsonl. Test is never read.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean, stdev
+
+import trials
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from synthweight import compose, encoders, fit
+from synthweight.bilevel import Lookahead
+from synthweight.configs import CONF, ROOT
+from synthweight.data import sources
+from synthweight.data.tokens import tokenize
+from synthweight.losses import Task
+from synthweight.losses.hu import Hu, HuLearner
+
+JOURNAL, PAGE = ROOT / "docs" / "agreement.jsonl", ROOT / "docs" / "baselines.md"
+SPAN = 50
+found: list[dict[str, float]] = []
+
+
+@dataclass
+class Both(Hu):
+    """Trains by the cheap form, and at some steps asks the exact one too."""
+
+    every: int
+
+    def learner(self, task: Task) -> "BothLearner":
+        return BothLearner(self, task)
+
+
+class BothLearner(HuLearner):
+    settings: Both
+
+    def response(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Tensor:
+        cheap, step = self.cheap(lookahead, batch), int(self.step)
+        if step % self.settings.every == 0:
+            n, size = len(batch["index"]), self.settings.sub_batch
+            for start in range(0, n, size):  # the official code ranks within sub-batches: each has a look-ahead of its own
+                rows = list(range(start, min(start + size, n)))
+                exact = self.exact(lookahead, batch, rows)
+                part = cheap[rows]
+                if len(rows) > 2:
+                    same = ((exact > 0) == (part > 0)).double().mean()
+                    found.append({"step": step, "rho": float(spearmanr(exact, part)[0]), "sign": float(same)})
+            print(f"step {step}: {fmean(f['rho'] for f in found if f['step'] == step):.2f}", flush=True)
+        return cheap
+
+
+def train(every: int, overrides: list[str]) -> None:
+    with compose.offline(CONF):
+        base = ["loss=hu", "loss.exact=false", "selection=last", "trainer.precision=bf16-mixed", "trainer.packing=true"]
+        job = compose.Composer("config").run([*base, "logger=none", *overrides])
+    material, folder = sources.build(job), encoders.locate(job.model)
+
+    def split(examples):  # type: ignore[no-untyped-def]
+        tokens = tokenize(folder, encoders.fingerprint(job.model), examples, job.optim.max_length, Path(job.paths.cache))
+        return tokens, material.targets(examples)
+
+    assert isinstance(job.loss, Hu)
+    both = Both(**asdict(job.loss), every=every)
+    dev = split(material.dev)
+    training = fit.Training(
+        folder, both, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, split(material.train), {},
+        {"dev": dev}, False, dev=dev,
+    )  # fmt: skip
+    fit.fit(training)
+
+
+def table(rows: list[dict[str, float]]) -> str:
+    lines = ["| steps | Spearman, mean ± sd over sub-batches of 8 | same sign | sub-batches |", "|---|---|---|---|"]
+    for span, group in groupby(rows, key=lambda r: int(r["step"]) // SPAN):
+        here = list(group)
+        rho = [r["rho"] for r in here]
+        sign = fmean(r["sign"] for r in here)
+        spread = f"{fmean(rho):.2f} ± {stdev(rho):.2f}" if len(rho) > 1 else f"{rho[0]:.2f}"
+        lines.append(f"| {span * SPAN}–{span * SPAN + SPAN - 1} | {spread} | {sign:.0%} | {len(here)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("overrides", nargs="*", help="such as seed=1")
+    options = parser.parse_intermixed_args()
+    train(options.every, options.overrides)
+    print(table(found))
+    if not options.overrides:
+        JOURNAL.write_text("".join(json.dumps(row) + "\n" for row in found))
+        trials.write_page(PAGE, ["agreement"], lambda _: table(found))
