@@ -17,12 +17,12 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from . import model, packing, parallel
+from . import memory, model, packing, parallel
 from .checkpoints import Checkpoints, EveryEpoch
 from .data.batching import evaluation_batches, training_batches
 from .data.tokens import Tokens
 from .epochs import Epoch, Series
-from .errors import UserError
+from .errors import UserError, first_line
 from .losses import Texts
 from .module import Classifier
 from .parallel import Peers
@@ -64,7 +64,7 @@ def fit(
         report: takes each epoch's number and results. say: takes a line of progress.
 
     Raises:
-        UserError: the loss is not finite, or no epoch can be chosen.
+        UserError: the loss is not finite, no epoch can be chosen, or a batch does not fit into memory.
     """
     quiet()
     count = training.trainer.devices
@@ -76,7 +76,14 @@ def fit(
     else:
         checkpoints = None
     if count == 1:
-        return one(training, Peers(), report, say, loggers, root, checkpoints, resume)
+        try:
+            return one(training, Peers(), report, say, loggers, root, checkpoints, resume)
+        except RuntimeError as error:
+            if not memory.exhausted(error):
+                raise
+            said = first_line(error)
+        # here the failed training's tensors are gone, with the error that held its frames
+        raise memory.too_large(training, device(training.trainer.accelerator), precision(training.trainer), said)
     read = None if checkpoints is None else Checkpoints(checkpoints.folder, checkpoints.identity)
     with parallel.started(count, other, training, root, read, resume):
         return one(training, Peers(0, count), report, say, loggers, root, checkpoints, resume)

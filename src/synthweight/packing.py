@@ -17,111 +17,10 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .data.tokens import Tokens
+from .families import FAMILIES, Layer, Mixed
 from .vocabulary import Vocabulary
 
 ROUND = 32  # tokens: products of few shapes, since each new one costs a CPU's library a kernel of its own, a tenth of a step
-Mixed = Any  # of transformers: modules whose parts have names, but no types
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The modules of one layer, whatever the encoder calls them: post-norm attention and feed-forward."""
-
-    query: Mixed
-    key: Mixed
-    value: Mixed
-    out: Mixed
-    attention_norm: Mixed
-    up: Mixed
-    activation: Callable[[Tensor], Tensor]
-    down: Mixed
-    norm: Mixed
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """What the families differ in.
-
-    embed: (ids, types or None, positions), all [tokens], to [tokens, hidden]. bias: of a width, what is added to the
-    scores, [1, heads, width, width], or None. head: of the first tokens' states, [batch, hidden], the logits.
-    """
-
-    heads: int
-    attention_dropout: float
-    hidden_dropout: float
-    embed: Callable[[Tensor, Tensor | None, Tensor], Tensor]
-    layers: list[Layer]
-    bias: Callable[[int], Tensor | None]
-    head: Callable[[Tensor], Tensor]
-
-
-def layer(of: Mixed, query: Mixed, key: Mixed, value: Mixed, out: Mixed, norm: Mixed) -> Layer:
-    """The rest of a layer has the same names in every family."""
-    up = of.intermediate
-    return Layer(query, key, value, out, norm, up.dense, up.intermediate_act_fn, of.output.dense, of.output.LayerNorm)
-
-
-def like_bert(of: Mixed) -> Layer:
-    inner, out = of.attention.self, of.attention.output
-    return layer(of, inner.query, inner.key, inner.value, out.dense, out.LayerNorm)
-
-
-def like_mpnet(of: Mixed) -> Layer:
-    inner = of.attention.attn
-    return layer(of, inner.q, inner.k, inner.v, inner.o, of.attention.LayerNorm)
-
-
-def bert(network: Mixed) -> Encoder:
-    base, at = network.bert, network.bert.embeddings
-
-    def embed(ids: Tensor, types: Tensor | None, positions: Tensor) -> Tensor:
-        typed = at.token_type_embeddings.weight[0] if types is None else at.token_type_embeddings(types)
-        return at.LayerNorm(at.word_embeddings(ids) + typed + at.position_embeddings(positions))
-
-    def head(first: Tensor) -> Tensor:
-        pooled = base.pooler.activation(base.pooler.dense(first))
-        return network.classifier(network.dropout(pooled))
-
-    return encoder(network, embed, [like_bert(of) for of in base.encoder.layer], lambda _: None, head)
-
-
-def roberta(network: Mixed) -> Encoder:
-    base, at = network.roberta, network.roberta.embeddings
-
-    def embed(ids: Tensor, types: Tensor | None, positions: Tensor) -> Tensor:
-        typed = at.token_type_embeddings.weight[0] if types is None else at.token_type_embeddings(types)
-        return at.LayerNorm(at.word_embeddings(ids) + typed + at.position_embeddings(positions + at.padding_idx + 1))
-
-    layers = [like_bert(of) for of in base.encoder.layer]
-    return encoder(network, embed, layers, lambda _: None, lambda first: network.classifier(first[:, None]))
-
-
-def mpnet(network: Mixed) -> Encoder:
-    base, at = network.mpnet, network.mpnet.embeddings
-
-    def embed(ids: Tensor, _: Tensor | None, positions: Tensor) -> Tensor:
-        return at.LayerNorm(at.word_embeddings(ids) + at.position_embeddings(positions + at.padding_idx + 1))
-
-    def bias(width: int) -> Tensor:
-        return base.encoder.compute_position_bias(base.encoder.relative_attention_bias.weight.new_empty(1, width))
-
-    layers = [like_mpnet(of) for of in base.encoder.layer]
-    return encoder(network, embed, layers, bias, lambda first: network.classifier(first[:, None]))
-
-
-def encoder(
-    network: Mixed,
-    embed: Callable[[Tensor, Tensor | None, Tensor], Tensor],
-    layers: list[Layer],
-    bias: Callable[[int], Tensor | None],
-    head: Callable[[Tensor], Tensor],
-) -> Encoder:
-    config = network.config
-    inside, hidden = config.attention_probs_dropout_prob, config.hidden_dropout_prob
-    return Encoder(config.num_attention_heads, inside, hidden, embed, layers, bias, head)
-
-
-FAMILIES: dict[str, Callable[[Mixed], Encoder]] = {"bert": bert, "roberta": roberta, "xlm-roberta": roberta, "mpnet": mpnet}
 
 
 @dataclass(frozen=True)
@@ -205,7 +104,7 @@ class Packed:
             return (self.drop(scores.softmax(-1), self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
 
     def drop(self, values: Tensor, p: float) -> Tensor:
-        """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws 64 for each, a sixth of a step."""
+        """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws are a sixth of a step."""
         if not self.network.training or p == 0:
             return values
         if values.device.type != "cpu":
@@ -221,8 +120,9 @@ def packs(network: nn.Module) -> bool:
     config: Mixed = network.config
     if config.model_type in FAMILIES:
         return True
-    known = ", ".join(FAMILIES)
-    warnings.warn(f"trainer.packing: {config.model_type} encoders are padded; those packed are {known}", stacklevel=3)
+    warnings.warn(
+        f"trainer.packing: {config.model_type} encoders are padded; those packed are {', '.join(FAMILIES)}", stacklevel=3
+    )
     return False
 
 

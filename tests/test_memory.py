@@ -1,0 +1,90 @@
+"""A batch that does not fit into memory: a size that does is named, and it does."""
+
+import dataclasses
+import pickle
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import material_of
+from synthweight import memory, model
+from synthweight.data.tokens import Tokens
+
+BATCH = Tokens.batch
+
+SCRIPT = """
+import pickle, resource, sys
+from pathlib import Path
+from synthweight import fit
+from synthweight.errors import UserError
+small, training = pickle.loads(Path(sys.argv[1]).read_bytes())
+fit.fit(small)  # everything that a first training brings along
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 600 * 2**20,) * 2)
+try:
+    fit.fit(training)
+except UserError as error:
+    print(error)
+else:
+    print("trained")
+"""
+
+
+def in_little_memory(file, small, training) -> str:
+    """What comes of a training in a process that may have 600 MiB more than it has after a small one."""
+    file.write_bytes(pickle.dumps((small, training)))
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.mark.slow  # with little address space something small fails now and then before the batch does
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+@pytest.mark.parametrize("packing", ["false", "true"])
+def test_a_batch_that_does_not_fit_names_one_that_does(bound, tmp_path, packing):
+    """One line, and the size that it names trains."""
+    small = material_of(bound("loss=ce", "optim.epochs=1", "trainer.threads=1", f"trainer.packing={packing}"))
+    (tokens, targets), times = small.train, 400
+    offsets = np.concatenate([[0], np.cumsum(np.tile(tokens.lengths, times))])
+    many = Tokens(np.tile(tokens.ids, times), np.tile(tokens.types, times), offsets, tokens.pad)
+    made = dataclasses.replace(small, train=(many, np.tile(targets, times)))
+
+    def of(size):
+        return dataclasses.replace(made, optim=dataclasses.replace(made.optim, batch_size=size))
+
+    said = in_little_memory(tmp_path / "made", small, of(32768))
+    found = re.fullmatch(r"optim.batch_size=32768 does not fit into the memory of this cpu; optim.batch_size=(\d+) does", said)
+    assert found, said
+    assert 2000 < int(found[1]) < 32768
+    assert in_little_memory(tmp_path / "made", small, of(int(found[1]))) == "trained"
+
+
+def test_what_is_taken_for_it():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**48)
+    assert memory.exhausted(error.value)
+    assert memory.exhausted(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not memory.exhausted(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.mark.parametrize("packing", ["false", "true"])
+def test_the_largest_half_that_fits_is_named(bound, monkeypatch, packing):
+    """The steps are real; where they find no memory is said by a network that asks for more than there is."""
+    made = material_of(bound("loss=ce", "optim.batch_size=40", f"trainer.packing={packing}"))
+    build = model.build
+
+    def greedy(*arguments):
+        network = build(*arguments)
+        network.get_input_embeddings().register_forward_hook(lambda *_: torch.empty(2**48 if sizes[-1] > 12 else 1) and None)
+        return network
+
+    sizes = []
+    monkeypatch.setattr(model, "build", greedy)
+    monkeypatch.setattr(Tokens, "batch", lambda self, index: sizes.append(len(index)) or BATCH(self, index))
+    said = str(memory.too_large(made, torch.device("cpu"), "32", "no memory"))
+    assert said == "optim.batch_size=40 does not fit into the memory of this cpu; optim.batch_size=10 does"
+    assert sizes == [25, 12]
