@@ -53,11 +53,14 @@ class Done:
 def one(system: str, overrides: list[str], steps: int | None) -> Found:
     """One training in this process; steps: stop after so many."""
     import torch
+    import transformers
 
-    from synthweight import compose, encoders, metrics
+    from synthweight import compose, encoders, fit, metrics
     from synthweight.configs import CONF
     from synthweight.data import sources
 
+    assert transformers.AutoTokenizer  # loaded when it is first asked for
+    assert fit.fit
     train = ours if system == "ours" else theirs(system, steps)  # imports what it needs before the clock starts
     with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
         base = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]
@@ -186,7 +189,7 @@ def matmul_peak(torch: Any) -> float:
 
 def measured(options: argparse.Namespace, key: Found) -> Found:
     """A training in a process of its own."""
-    steps = STEPS if key["system"] == "authors" and not options.whole else None
+    steps = key["steps"]
     wanted = [f"dataset={key['dataset']}", f"seed={key['seed']}", *options.overrides]
     call = [sys.executable, __file__, "--one", key["system"], *(["--steps", str(steps)] if steps else []), *wanted]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
@@ -244,7 +247,8 @@ def main() -> None:
         for seed in range(options.seeds):
             for system in options.systems:
                 if system != "authors" or seed == 0:
-                    key = {"dataset": dataset, "system": system, "seed": seed, "overrides": options.overrides}
+                    steps = STEPS if system == "authors" and not options.whole else None
+                    key = {"dataset": dataset, "system": system, "seed": seed, "steps": steps, "overrides": options.overrides}
                     trials.ensure(options.journal, key, lambda key=key: measured(options, key))
     rows = [row for row in trials.done(options.journal) if row["overrides"] == options.overrides]
     print(table(rows))

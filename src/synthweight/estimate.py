@@ -52,12 +52,17 @@ def plain(run: Run) -> dict[str, Any]:
 
 def settings_key(config: dict[str, Any]) -> str:
     kept = {key: value for key, value in config.items() if key not in APART}
-    return json.dumps(kept | {"precision": config["trainer"]["precision"]}, sort_keys=True)
+    return json.dumps(kept | {"speed": speed(config)}, sort_keys=True)
 
 
 def size_key(config: dict[str, Any]) -> tuple[Any, ...]:
     model = config["model"]
-    return model["name"], model["path"], config["optim"]["max_length"], config["trainer"]["precision"]
+    return model["name"], model["path"], config["optim"]["max_length"], *speed(config)
+
+
+def speed(config: dict[str, Any]) -> tuple[Any, ...]:
+    """What of the trainer's settings changes a step's seconds; rows of before there was packing do not name it."""
+    return config["trainer"]["precision"], config["trainer"].get("packing", False)
 
 
 def trained_on(config: dict[str, Any]) -> list[str]:

@@ -1,4 +1,7 @@
-"""The encoders that can do without padding, by family: what their modules are called, and what they differ in."""
+"""The encoders that can do without padding, by family: what their modules are called, and what they differ in.
+
+A text that holds the padding token itself, which no tokenizer writes, has other positions here than in RoBERTa and MPNet.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,7 +86,7 @@ def roberta(network: Mixed) -> Encoder:
         places = at.position_embeddings(positions + at.padding_idx + 1)
         return at.LayerNorm(at.word_embeddings(ids) + typed(at, types) + places)
 
-    return encoder(network, embed, [like_bert(of) for of in base.encoder.layer], lambda _: None, beside(network))
+    return encoder(network, embed, [like_bert(of) for of in base.encoder.layer], lambda _: None, of_first(network))
 
 
 def mpnet(network: Mixed) -> Encoder:
@@ -95,10 +98,10 @@ def mpnet(network: Mixed) -> Encoder:
     def bias(width: int) -> Tensor:
         return base.encoder.compute_position_bias(base.encoder.relative_attention_bias.weight.new_empty(1, width))
 
-    return encoder(network, embed, [like_mpnet(of) for of in base.encoder.layer], bias, beside(network))
+    return encoder(network, embed, [like_mpnet(of) for of in base.encoder.layer], bias, of_first(network))
 
 
-def beside(network: Mixed) -> Callable[[Tensor], Tensor]:
+def of_first(network: Mixed) -> Callable[[Tensor], Tensor]:
     """A head that takes the first token's states from [batch, tokens, hidden] itself."""
     return lambda first: network.classifier(first[:, None])
 

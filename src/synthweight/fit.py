@@ -64,7 +64,7 @@ def fit(
         report: takes each epoch's number and results. say: takes a line of progress.
 
     Raises:
-        UserError: the loss is not finite, no epoch can be chosen, or a batch does not fit into memory.
+        UserError: the loss is not finite, no epoch can be chosen, or, on one device, a batch does not fit into memory.
     """
     quiet()
     count = training.trainer.devices
@@ -215,13 +215,19 @@ def device(accelerator: str) -> torch.device:
 
 
 def precision(trainer: "Trainer") -> str:
-    """What this machine trains in: fp32, with a warning, where bf16 is asked for and the device has no units for it."""
-    kind = device(trainer.accelerator).type
-    has = torch.cuda.is_bf16_supported(False) if kind == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if trainer.precision != "bf16-mixed" or has:
+    """What this machine trains in: fp32, with a warning, where bf16 is asked for and the device has no products of it."""
+    if trainer.precision != "bf16-mixed":
         return trainer.precision
-    warnings.warn(f"trainer.precision=bf16-mixed: this {kind} has no bf16 units; fp32 is taken", stacklevel=2)
+    kind = device(trainer.accelerator).type
+    if torch.cuda.is_bf16_supported(False) if kind == "cuda" else bf16_products():
+        return trainer.precision
+    warnings.warn(f"trainer.precision=bf16-mixed: this {kind} has no bf16 products; fp32 is taken", stacklevel=2)
     return "32"
+
+
+def bf16_products() -> bool:
+    """Whether this CPU's library (oneDNN) multiplies bf16 itself; without its own units, by AVX-512, it is slower than fp32."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Trainer") -> np.ndarray:

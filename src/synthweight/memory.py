@@ -8,6 +8,7 @@ import torch
 
 from . import model, packing
 from .errors import UserError
+from .losses.base import Learned
 from .training import Training
 
 
@@ -24,7 +25,10 @@ def too_large(t: Training, device: torch.device, precision: str, error: str) -> 
     asked = f"optim.batch_size={t.optim.batch_size} does not fit into the memory of this {device.type}"
     while (size := size // 2) > 0:
         if fits(t, size, device, precision):
-            return UserError(f"{asked}; optim.batch_size={size} does")
+            plain = t.strategy.candidates == 1 and not isinstance(t.strategy, Learned)
+            return UserError(
+                f"{asked}; optim.batch_size={size} does" + ("" if plain else f" for ce; loss={t.strategy.name} needs more")
+            )
     return UserError(f"{asked}, and no smaller one does ({error}): take a smaller encoder, or lower optim.max_length")
 
 
@@ -38,6 +42,8 @@ def fits(t: Training, size: int, device: torch.device, precision: str) -> bool:
     try:
         with contextlib.ExitStack() as stack:
             network = model.build(t.folder, t.labels).train().to(device)
+            if precision == "64-true":
+                network.double()
             if t.trainer.packing:
                 tokens = stack.enter_context(packing.compact(network, t.splits))(tokens)
             adam, _ = model.optimizer(network, t.optim, 2, device)
@@ -46,7 +52,7 @@ def fits(t: Training, size: int, device: torch.device, precision: str) -> bool:
                 adam.zero_grad()
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
                     logits = network(**model.inputs(batch)).logits
-                torch.nn.functional.cross_entropy(logits.float(), torch.from_numpy(targets[longest]).to(device)).backward()
+                torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets[longest]).to(device)).backward()
                 adam.step()
     except (RuntimeError, MemoryError):  # whatever it is, this size does not do
         return False

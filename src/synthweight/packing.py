@@ -62,12 +62,12 @@ class Packed:
         states = self.drop(states, parts.hidden_dropout)
         bias = parts.bias(layout.shape[1])
         for of in parts.layers[:-1]:
-            states = self.forward(of, self.attention(of, states, layout, bias), states)
+            states = self.rest(of, self.attention(of, states, layout, bias), states)
         of = parts.layers[-1]  # the head reads the first tokens alone: nothing else of the last layer is computed
-        states = self.forward(of, self.first_attention(of, states, layout, bias), states.index_select(0, layout.first))
+        states = self.rest(of, self.first_attention(of, states, layout, bias), states.index_select(0, layout.first))
         return SequenceClassifierOutput(logits=parts.head(states))
 
-    def forward(self, of: Layer, mixed: Tensor, states: Tensor) -> Tensor:
+    def rest(self, of: Layer, mixed: Tensor, states: Tensor) -> Tensor:
         """The rest of a layer, row by row: what attention mixed, and the states that came in."""
         p = self.encoder.hidden_dropout
         states = of.attention_norm(self.drop(of.out(mixed), p) + states)
