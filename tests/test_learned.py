@@ -138,7 +138,7 @@ def test_under_sgd_the_cheap_form_is_the_exact_one(bound, plain):
 
 
 def test_rens_weight_is_the_clipped_alignment_with_dev(bound, plain):
-    job = bound("loss=ren", "loss.dev_batch=null", f"model.path={plain}")
+    job = bound("loss=ren", "loss.lookahead=sgd", "loss.dev_batch=null", f"model.path={plain}")
     made, batch = task(job)
     learner = job.loss.learner(made)
     weights = learner.weights(batch)
