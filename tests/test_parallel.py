@@ -20,7 +20,8 @@ from synthweight.store import Store
 QUICK = ["rho weighting.self_normalise=true", "hu"]  # a process takes some seconds to start: the others are marked slow
 MORE = [
     "ce", "focal loss.detach=false weighting.self_normalise=true", "imp", "dimp", "quality_only weighting.self_normalise=true",
-    "filter", "ren", "hu loss.exact=false", "sungen loss.outer_steps=3", "sungen loss.outer_steps=3 loss.proxy=encoder",
+    "filter", "ren loss.alignment=jvp", "hu loss.exact=false", "sungen loss.outer_steps=3",
+    "sungen loss.outer_steps=3 loss.proxy=encoder",
     "ce trainer.packing=true", "hu loss.exact=false trainer.packing=true",
 ]  # fmt: skip
 
