@@ -4,15 +4,14 @@
     python benchmarks/agreement.py --every 5 seed=1
 
 Both responses are taken at the same step: the same parameters, Adam state, weights and batch of D_P'. Spearman's rank
-correlation over the batch's examples, and the share of examples whose response has the same sign. The table of
-docs/baselines.md is written from docs/agreement.jsonl. Test is never read.
+correlation within the sub-batches that the exact form looks ahead with, and the share of examples whose response has the same
+sign. The table of docs/baselines.md is written from docs/agreement.jsonl. Test is never read.
 """
 
 import argparse
 import json
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from pathlib import Path
 from statistics import fmean, stdev
 
 import trials
@@ -23,7 +22,6 @@ from synthweight import compose, encoders, fit
 from synthweight.bilevel import Lookahead
 from synthweight.configs import CONF, ROOT
 from synthweight.data import sources
-from synthweight.data.tokens import tokenize
 from synthweight.losses import Task
 from synthweight.losses.hu import Hu, HuLearner
 
@@ -65,16 +63,11 @@ def train(every: int, overrides: list[str]) -> None:
         base = ["loss=hu", "loss.exact=false", "selection=last", "trainer.precision=bf16-mixed", "trainer.packing=true"]
         job = compose.Composer("config").run([*base, "logger=none", *overrides])
     material, folder = sources.build(job), encoders.locate(job.model)
-
-    def split(examples):  # type: ignore[no-untyped-def]
-        tokens = tokenize(folder, encoders.fingerprint(job.model), examples, job.optim.max_length, Path(job.paths.cache))
-        return tokens, material.targets(examples)
-
     assert isinstance(job.loss, Hu)
     both = Both(**asdict(job.loss), every=every)
-    dev = split(material.dev)
+    train, dev = (trials.split(job, material, part) for part in (material.train, material.dev))
     training = fit.Training(
-        folder, both, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, split(material.train), {},
+        folder, both, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, train, {},
         {"dev": dev}, False, dev=dev,
     )  # fmt: skip
     fit.fit(training)

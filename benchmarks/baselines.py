@@ -10,7 +10,6 @@ appended when it is done; started again, only what is missing is run. The tables
 
 import argparse
 from itertools import product
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -19,7 +18,6 @@ import trials
 from synthweight import compose, encoders, fit
 from synthweight.configs import CONF, ROOT
 from synthweight.data import sources
-from synthweight.data.tokens import tokenize
 
 JOURNAL, PAGE = ROOT / "docs" / "baselines.jsonl", ROOT / "docs" / "baselines.md"
 FOLDS = 5
@@ -52,14 +50,13 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
         run = compose.Composer("config").run([*base, *settings])
     material = sources.build(run)
     inside, outside = sources.folds(material.dev, FOLDS, seed=0)[fold]
-    folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
     train, dev, held = (
-        (tokenize(folder, encoder, part, run.optim.max_length, Path(run.paths.cache)), material.targets(part))
+        trials.split(run, material, part)
         for part in (material.train, tuple(material.dev[i] for i in inside), tuple(material.dev[i] for i in outside))
     )
     training = fit.Training(
-        folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, train, {},
-        {"fold": held}, False, dev=dev,
+        encoders.locate(run.model), run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels,
+        train, {}, {"fold": held}, False, dev=dev,
     )  # fmt: skip
     fitted = fit.fit(training)
     found = fitted.epochs[-1].metrics["fold"]

@@ -53,15 +53,12 @@ class Done:
 def one(system: str, overrides: list[str], steps: int | None) -> Found:
     """One training in this process; steps: stop after so many."""
     import torch
-    import transformers
 
-    from synthweight import compose, encoders, fit, metrics
+    from synthweight import compose, encoders, metrics
     from synthweight.configs import CONF
     from synthweight.data import sources
 
-    assert transformers.AutoTokenizer  # loaded when it is first asked for
-    assert fit.fit
-    train = ours if system == "ours" else theirs(system, steps)  # imports what it needs before the clock starts
+    train = ours() if system == "ours" else theirs(system, steps)  # imports what it needs before the clock starts
     with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
         base = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]
         fast = ["trainer.packing=true", "trainer.precision=bf16-mixed"] if system == "ours" else []
@@ -85,22 +82,25 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
     return out
 
 
-def ours(job: Any, material: Any, home: Path, folder: Path) -> Done:
-    from synthweight import encoders, fit
-    from synthweight.data.tokens import tokenize
+def ours() -> Callable[[Any, Any, Path, Path], Done]:
+    """A training by this project."""
+    from transformers import AutoTokenizer  # noqa: F401, our tokeniser's, which imports it when it is first asked
 
-    encoder, width = encoders.fingerprint(job.model), job.optim.max_length
-    split = {
-        name: (tokenize(home, encoder, getattr(material, name), width, folder), material.targets(getattr(material, name)))
-        for name in ("train", "selection", "test")
-    }
-    training = fit.Training(
-        home, job.loss, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, split["train"], {},
-        {name: split[name] for name in ("selection", "test")}, False,
-    )  # fmt: skip
-    fitted = fit.fit(training)
-    texts, tokens = job.epochs * len(material.train), job.epochs * int(split["train"][0].lengths.sum())
-    return Done(fitted.seconds.train, texts, tokens, fitted.network, fitted.epochs[-1].metrics["test"])
+    from synthweight import fit
+
+    def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
+        split = {
+            name: trials.split(job, material, getattr(material, name), cache=folder) for name in ("train", "selection", "test")
+        }
+        training = fit.Training(
+            home, job.loss, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels,
+            split["train"], {}, {name: split[name] for name in ("selection", "test")}, False,
+        )  # fmt: skip
+        fitted = fit.fit(training)
+        texts, tokens = job.epochs * len(material.train), job.epochs * int(split["train"][0].lengths.sum())
+        return Done(fitted.seconds.train, texts, tokens, fitted.network, fitted.epochs[-1].metrics["test"])
+
+    return train
 
 
 def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], Done]:

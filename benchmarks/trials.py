@@ -1,4 +1,4 @@
-"""What the tuning scripts share: a journal of trials, one line each, and the tables of a page that are written from it."""
+"""What the scripts share: a journal of trials, one line each, the tables of a page that are written from it, a split's tokens."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -33,3 +33,13 @@ def write_page(page: Path, names: Iterable[str], table: Callable[[str], str]) ->
         _, after = rest.split(f"<!-- /trials {name} -->")
         text = f"{before}<!-- trials {name} -->\n{table(name)}\n<!-- /trials {name} -->{after}"
     page.write_text(text)
+
+
+def split(run: Any, material: Any, examples: Any, cache: Path | None = None) -> tuple[Any, Any]:
+    """The examples' tokens and label positions, as `fit.Training` takes them."""
+    from synthweight import encoders  # here: what reads a journal alone need not wait for torch
+    from synthweight.data.tokens import tokenize
+
+    folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
+    tokens = tokenize(folder, encoder, examples, run.optim.max_length, cache or Path(run.paths.cache))
+    return tokens, material.targets(examples)

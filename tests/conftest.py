@@ -212,3 +212,20 @@ def equal(one, two):
     assert (one.selected, one.guard_hits) == (two.selected, two.guard_hits)
     for fitted in (one, two):
         assert next(fitted.network.parameters()).dtype == torch.float64
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopped_at(training, checkpoints, epoch, said=None):
+    """The training until it has finished this epoch, counted from 1, and no further."""
+
+    from synthweight import fit
+
+    def stop(number, _):
+        if number + 1 == epoch:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit.fit(training, stop, (said if said is not None else []).append, checkpoints=checkpoints)

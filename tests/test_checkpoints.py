@@ -9,17 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import CLI, make_encoder, material_of
+from conftest import CLI, make_encoder, material_of, stopped_at
 from synthweight import fit, run
 from synthweight.checkpoints import Checkpoints, pack, unpack
 from synthweight.errors import UserError
 from synthweight.store import Store
 
 LOSSES = ["ce", "focal", "imp", "dimp", "rho", "filter", "hu loss.exact=false", "hu", "ren", "sungen loss.outer_steps=3"]
-
-
-class Stopped(Exception):
-    pass
+PACKED = [f"ce trainer.packing=true trainer.precision={precision}" for precision in ("64-true", "bf16-mixed")]
 
 
 @pytest.fixture
@@ -31,17 +28,6 @@ def training(bound):
         return material_of(job)
 
     return make
-
-
-def stopped_at(training, checkpoints, epoch, said=None):
-    """The training until it has finished this epoch, counted from 1, and no further."""
-
-    def stop(number, _):
-        if number + 1 == epoch:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        fit.fit(training, stop, (said if said is not None else []).append, checkpoints=checkpoints)
 
 
 @pytest.fixture
@@ -60,7 +46,7 @@ def same(one, other):
 
 
 @pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning", "ignore:.*fell to the floor:UserWarning")
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", LOSSES + PACKED)
 def test_stopped_and_resumed_equals_uninterrupted(training, checkpoints, loss):
     """To the digit, dropout and all, stopped twice: weights by id, curves, the selected epoch and its network."""
     made = training(*f"loss={loss}".split())

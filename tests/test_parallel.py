@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import equal, make_encoder, material_of
+from conftest import equal, make_encoder, material_of, stopped_at
 from synthweight import compose, fit, parallel, run
 from synthweight.checkpoints import Checkpoints
 from synthweight.errors import UserError
@@ -64,13 +64,7 @@ def test_every_loss_is_tried():
 def test_two_processes_resume(training, tmp_path):
     made = on(training("loss=dimp"), 2)
     checkpoints = Checkpoints(tmp_path / "run", {"id": "a"})
-
-    def stop(number, _):
-        if number == 1:
-            raise RuntimeError("stopped")
-
-    with pytest.raises(RuntimeError, match="stopped"):
-        fit.fit(made, stop, checkpoints=checkpoints)
+    stopped_at(made, checkpoints, 2)
     said: list[str] = []
     resumed = fit.fit(made, say=said.append, checkpoints=checkpoints)
     assert said == ["goes on after epoch 1/3"]

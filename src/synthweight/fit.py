@@ -28,6 +28,7 @@ from .module import Classifier
 from .parallel import Peers
 from .training import Fitted as Fitted
 from .training import Training as Training
+from .training import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,44 +109,29 @@ def one(
     resume: Path | None,
 ) -> Fitted:
     """The training as one of its processes does it."""
-    t, trainer = training, training.trainer
-    torch.set_num_threads(trainer.threads or max(1, THREADS // peers.count))
-    pl.seed_everything(t.seed, verbose=False)
-    network = model.build(t.folder, t.labels).train()  # transformers hands it over in eval mode: without dropout
-    if trainer.precision == "64-true":
-        network.double()  # before Lightning does: it loads a checkpoint first, and would round it
-    if peers.rank:  # the same head, and dropout of its own
-        torch.manual_seed(t.seed + (peers.rank << 32))
-    with contextlib.ExitStack() as stack:
-        if trainer.packing:
-            t = t.by(stack.enter_context(packing.compact(network, t.splits)))
-        classifier = trained(t, network, peers, report, say, loggers, root, checkpoints, resume)
+    torch.set_num_threads(training.trainer.threads or max(1, THREADS // peers.count))
+    pl.seed_everything(training.seed, verbose=False)
+    with begun(training) as (network, t):
+        if peers.rank:  # the same head, and dropout of its own
+            torch.manual_seed(t.seed + (peers.rank << 32))
+        classifier = classifier_of(t, network, peers, report, say)
+        train(t, classifier, loggers, root, checkpoints, resume)
     network.eval()
     gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
     model.release_memory()
     return Fitted(network, classifier.epochs, classifier.selected, int(classifier.hits), classifier.seconds)
 
 
-def trained(
-    t: Training,
-    network: nn.Module,
-    peers: Peers,
-    report: "Callable[[int, Epoch], None]",
-    say: "Callable[[str], None]",
-    loggers: "list[Logger] | None",
-    root: Path,
-    checkpoints: Checkpoints | None,
-    resume: Path | None,
+def classifier_of(
+    t: Training, network: nn.Module, peers: Peers, report: "Callable[[int, Epoch], None]", say: "Callable[[str], None]"
 ) -> Classifier:
-    """The module after its training, with the network of the chosen epoch where that was kept."""
-    optim, trainer = t.optim, t.trainer
-    tokens, targets = t.train
-    classifier = Classifier(
+    """The module that Lightning trains."""
+    return Classifier(
         network,
         t.strategy,
         t.weighting,
-        optim,
-        targets,
+        t.optim,
+        t.train[1],
         t.scores,
         [Series(name, y, t.labels) for name, (_, y) in t.series.items()],
         t.select,
@@ -157,12 +143,28 @@ def trained(
         say,
         peers,
     )
+
+
+def train(
+    t: Training,
+    classifier: Classifier,
+    loggers: "list[Logger] | None",
+    root: Path,
+    checkpoints: Checkpoints | None,
+    resume: Path | None,
+) -> None:
+    """Leaves the network of the chosen epoch where that was kept."""
+    trainer, peers = t.trainer, classifier.peers
+    taken = precision(trainer)
+    if taken != trainer.precision:
+        kind = device(trainer.accelerator).type
+        warnings.warn(f"trainer.precision={trainer.precision}: this {kind} has no bf16 products; fp32 is taken", stacklevel=2)
     lightning = pl.Trainer(
         max_epochs=t.epochs,
         accelerator=trainer.accelerator,
         devices=peers.count,
         strategy="auto" if peers.count == 1 else DDPStrategy(timeout=PATIENCE),
-        precision=precision(trainer),  # type: ignore[arg-type]
+        precision=taken,  # type: ignore[arg-type]
         plugins=plugins(peers, checkpoints),
         callbacks=[] if checkpoints is None else [EveryEpoch(checkpoints)],
         logger=loggers or False,
@@ -174,8 +176,8 @@ def trained(
         default_root_dir=root,
         log_every_n_steps=1,
     )
-    drawn = round(optim.batch_size * t.strategy.candidates)
-    loaders = training_batches(tokens, drawn, t.seed), [evaluation_batches(tokens) for tokens, _ in t.series.values()]
+    drawn = round(t.optim.batch_size * t.strategy.candidates)
+    loaders = training_batches(t.train[0], drawn, t.seed), [evaluation_batches(tokens) for tokens, _ in t.series.values()]
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         lightning.fit(classifier, *loaders, ckpt_path=resume)
@@ -183,8 +185,7 @@ def trained(
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from error
     if classifier.best_state is not None and classifier.selected != t.epochs - 1:
-        network.load_state_dict(classifier.best_state)
-    return classifier
+        classifier.network.load_state_dict(classifier.best_state)
 
 
 def plugins(peers: Peers, checkpoints: Checkpoints | None) -> list[Any]:
@@ -215,14 +216,12 @@ def device(accelerator: str) -> torch.device:
 
 
 def precision(trainer: "Trainer") -> str:
-    """What this machine trains in: fp32, with a warning, where bf16 is asked for and the device has no products of it."""
+    """What this machine trains in: fp32 where bf16 is asked for and the device has no products of it."""
     if trainer.precision != "bf16-mixed":
         return trainer.precision
-    kind = device(trainer.accelerator).type
-    if torch.cuda.is_bf16_supported(False) if kind == "cuda" else bf16_products():
-        return trainer.precision
-    warnings.warn(f"trainer.precision=bf16-mixed: this {kind} has no bf16 products; fp32 is taken", stacklevel=2)
-    return "32"
+    cuda = device(trainer.accelerator).type == "cuda"
+    has = torch.cuda.is_bf16_supported(False) if cuda else bf16_products()
+    return trainer.precision if has else "32"
 
 
 def bf16_products() -> bool:
@@ -241,7 +240,6 @@ def machine(trainer: "Trainer") -> dict[str, Any]:
     """What a row says of the machine: the kind and name of the device, the threads; the precision if it is not the one set."""
     kind = device(trainer.accelerator).type
     name = torch.cuda.get_device_name() if kind == "cuda" else "cpu"
-    with warnings.catch_warnings(action="ignore"):
-        taken = precision(trainer)
+    taken = precision(trainer)
     other = {} if taken == trainer.precision else {"precision": taken}
     return {"device": {"kind": kind, "name": name} | other, "threads": torch.get_num_threads()}

@@ -1,15 +1,14 @@
 """A batch that does not fit: what is said of it."""
 
-import contextlib
 import gc
 
 import numpy as np
 import torch
 
-from . import model, packing
+from . import model
 from .errors import UserError
 from .losses.base import Learned
-from .training import Training
+from .training import Training, begun
 
 
 def exhausted(error: RuntimeError) -> bool:
@@ -40,14 +39,10 @@ def fits(t: Training, size: int, device: torch.device, precision: str) -> bool:
     tokens, targets = t.train
     longest = np.argsort(-tokens.lengths, kind="stable")[: size + size // 4].tolist()
     try:
-        with contextlib.ExitStack() as stack:
-            network = model.build(t.folder, t.labels).train().to(device)
-            if precision == "64-true":
-                network.double()
-            if t.trainer.packing:
-                tokens = stack.enter_context(packing.compact(network, t.splits))(tokens)
+        with begun(t) as (network, narrow):
+            network.to(device)
             adam, _ = model.optimizer(network, t.optim, 2, device)
-            batch = {key: value.to(device) for key, value in tokens.batch(longest).items()}
+            batch = {key: value.to(device) for key, value in narrow.train[0].batch(longest).items()}
             for _ in range(2):
                 adam.zero_grad()
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):

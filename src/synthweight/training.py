@@ -1,5 +1,7 @@
-"""What a training is made of, and what comes of it."""
+"""What a training is made of, what it begins with, and what comes of it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
+from . import model, packing
 from .data.tokens import Tokens
 from .epochs import Epoch, Seconds
 from .losses import Strategy, Weighting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .configs import Optim, Trainer
 
 
@@ -47,7 +48,7 @@ class Training:
         known = [self.train, *self.series.values(), *([] if self.dev is None else [self.dev])]
         return [tokens for tokens, _ in known]
 
-    def by(self, change: "Callable[[Tokens], Tokens]") -> "Training":
+    def by(self, change: Callable[[Tokens], Tokens]) -> "Training":
         """The same with other tokens."""
         train, dev = self.train, self.dev
         return replace(
@@ -67,3 +68,19 @@ class Fitted:
     selected: int
     guard_hits: int
     seconds: Seconds
+
+
+@contextmanager
+def begun(t: Training) -> Iterator[tuple[nn.Module, Training]]:
+    """The network that a training begins with, in training mode, and the training by the words that the network knows.
+
+    Packed, where `trainer.packing` asks for it, until the end.
+    """
+    network = model.build(t.folder, t.labels).train()  # transformers hands it over in eval mode: without dropout
+    if t.trainer.precision == "64-true":
+        network.double()  # before Lightning does: it loads a checkpoint first, and would round it
+    if not t.trainer.packing:
+        yield network, t
+        return
+    with packing.compact(network, t.splits) as narrow:
+        yield network, t.by(narrow)
