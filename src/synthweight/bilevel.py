@@ -149,16 +149,16 @@ class Lookahead:
         s = self.slots[name]
         if s.square is None:
             return 1.0
-        beta = s.betas[1]
-        return (s.square * beta).addcmul_(g, g, value=1 - beta).div_(1 - beta**s.step).sqrt_().add_(s.eps)
+        beta, grown = s.betas[1], 1 - s.betas[1] ** s.step
+        return (s.square * (beta / grown)).addcmul_(g, g, value=(1 - beta) / grown).sqrt_().add_(s.eps)
 
     def affine(self, name: str, g: Tensor, denominator: Tensor | float, share: float = 1.0) -> Tensor:
-        """−rate·(share·β₁m + (1 − β₁)g) / denominator; with Σ w_i g_i and share Σ w_i it is Σ w_i δ_i."""
+        """−rate·share·(β₁m + (1 − β₁)g) / denominator; with Σ w_i g_i / Σ w_i and share Σ w_i it is Σ w_i δ_i."""
         s = self.slots[name]
         if s.mean is None:
-            return g * -s.lr
-        beta = s.betas[0]
-        return torch.add(g * (1 - beta), s.mean, alpha=beta * share).mul_(-self.rate(name)).div_(denominator)
+            return g * (-s.lr * share)
+        beta, scale = s.betas[0], -self.rate(name) * share
+        return torch.mul(g, (1 - beta) * scale).add_(s.mean, alpha=beta * scale).div_(denominator)
 
     def rate(self, name: str) -> float:
         """lr, bias-corrected under Adam."""
@@ -170,14 +170,14 @@ class Lookahead:
         out = {}
         for name, p in params.items():
             s = self.slots[name]
-            out[name] = (p.detach() * (1 - s.lr * s.decay) + step[name]).requires_grad_()
+            out[name] = torch.add(step[name], p.detach(), alpha=1 - s.lr * s.decay).requires_grad_()
         return out
 
-    def frozen(self, mean_gradient: Params, weighted: Params, total: float) -> "Frozen":
-        """With the denominator held at the batch's mean gradient ḡ, so that δ(g) is affine in g."""
+    def frozen(self, mean_gradient: Params, total: float) -> "Frozen":
+        """With the denominator held at ḡ = Σ w_i g_i / Σ w_i of a batch, so that δ(g) is affine in g; total is Σ w_i."""
         denominators = {name: self.denominator(name, g) for name, g in mean_gradient.items()}
-        step = {name: self.affine(name, g, denominators[name], total) for name, g in weighted.items()}
-        return Frozen(self, denominators, mean_gradient, step)
+        step = {name: self.affine(name, g, denominators[name], total) for name, g in mean_gradient.items()}
+        return Frozen(self, denominators, step)
 
 
 @dataclass(frozen=True)
@@ -186,14 +186,13 @@ class Frozen:
 
     of: Lookahead
     denominators: "dict[str, Tensor | float]"
-    mean_gradient: Params
     step: Params
 
     def pull(self, d: Params) -> tuple[Params, Tensor]:
         """(u, offset) for a gradient d: u = −rate·(1 − β₁)·d / denominator, offset = −rate·β₁·⟨m, d / denominator⟩.
 
-        Where ḡ and m are zero, so is every g_i (an embedding that no text of the batch has): u is zero there, though the
-        denominator is ε alone and d may not vanish.
+        Where the denominator is ε alone, so that v and ḡ are zero, every g_i is zero too (an embedding that no text of the
+        batch has): u is zero there, though d may not vanish.
         """
         u: Params = {}
         offset = torch.zeros((), dtype=torch.float64, device=next(iter(d.values())).device)
@@ -202,8 +201,9 @@ class Frozen:
             if s.mean is None:
                 u[name] = value * -rate
                 continue
-            scaled = value / self.denominators[name]
-            scaled[(self.mean_gradient[name] == 0) & (s.mean == 0)] = 0
+            denominator = self.denominators[name]
+            assert isinstance(denominator, Tensor)
+            scaled = (value / denominator).masked_fill_(denominator <= s.eps, 0)
             beta = s.betas[0]
             offset -= rate * beta * torch.dot(s.mean.flatten(), scaled.flatten()).double()
             u[name] = scaled.mul_(-rate * (1 - beta))

@@ -104,10 +104,9 @@ class Online:
         """As the official code: each δ_i by a backward pass of its own, one look-ahead for these rows."""
         params, index = self.network.now(), batch["index"]
         old = self.start(self.raw[index[rows]])
-        deltas = []
+        deltas, leaves = [], bilevel.leaf(params)
         for row in rows:
             alone = self.row(batch, row)
-            leaves = bilevel.leaf(params)
             value = self.network.losses(leaves, alone, self.targets[index[row : row + 1]]).sum()
             deltas.append(lookahead.delta(bilevel.gradient(value, leaves)))
         step = {name: sum(w * d[name] for w, d in zip(old, deltas, strict=True)) for name in params}
@@ -137,13 +136,12 @@ class Online:
         total = float(scaled.sum())
         if total == 0 and self.settings.lookahead == "sgd":  # nothing of the gradient is used
             zero = {name: torch.zeros_like(p) for name, p in params.items()}
-            return lookahead.frozen(zero, zero, 0.0), lookahead.ahead(params, zero)
+            return lookahead.frozen(zero, 0.0), lookahead.ahead(params, zero)
         leaves = bilevel.leaf(params)
         values = self.network.losses(leaves, batch, self.targets[index])
         share = scaled / total if total else torch.full_like(scaled, 1 / n)
         mean = bilevel.gradient((share.to(values.dtype) * values).sum(), leaves)
-        weighted = {name: g * total for name, g in mean.items()}
-        frozen = lookahead.frozen(mean, weighted, total)
+        frozen = lookahead.frozen(mean, total)
         return frozen, lookahead.ahead(params, frozen.step)
 
     def difference(self, batch: dict[str, Tensor], direction: Params) -> Tensor:
