@@ -37,6 +37,17 @@ def test_pairs_have_segments(tiny, tmp_path):
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 1]]
 
 
+def test_texts_are_tokenized_a_part_at_a_time(tiny, tmp_path, monkeypatch):
+    """Singles and pairs, the last part a smaller one: the same arrays as in one go."""
+    for name, texts in ("singles", examples(7)), ("pairs", tuple(Example(e.id, e.text, "bad cable", "x") for e in examples(7))):
+        whole = tokenize(tiny, "f", texts, 16, tmp_path / name)
+        monkeypatch.setattr("synthweight.data.tokens.CHUNK", 3)
+        parts = tokenize(tiny, "f", texts, 16, tmp_path / name / "again")
+        for key in ("ids", "types", "offsets"):
+            np.testing.assert_array_equal(getattr(parts, key), getattr(whole, key))
+        monkeypatch.undo()
+
+
 def test_cached_by_content(tiny, tmp_path, monkeypatch):
     tokenize(tiny, "f", examples(), 16, tmp_path)
     monkeypatch.setattr("synthweight.data.tokens._encode", lambda *_: (_ for _ in ()).throw(AssertionError("made twice")))

@@ -2,6 +2,8 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from torch import Tensor
 from ..errors import UserError, first_line
 from .files import beside
 from .records import Example, text_hash
+
+CHUNK = 10_000  # texts at a time: the tokenizer's own records of a text are a hundred times its ids
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,9 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
+        """Of each text, in tokens, [n]."""
         return np.diff(self.offsets)
 
     def batch(self, index: list[int]) -> dict[str, Tensor]:
@@ -76,15 +81,22 @@ def _encode(folder: Path, examples: tuple[Example, ...], max_length: int) -> dic
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: its tokenizer cannot be read ({first_line(error)})") from error
-    texts = [e.text.strip() for e in examples]
-    pairs = [(e.text_pair or "").strip() for e in examples] if examples[0].text_pair is not None else None
-    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
-    lengths = [len(row) for row in encoded["input_ids"]]
-    types = encoded.get("token_type_ids") if "token_type_ids" in tokenizer.model_input_names else None
+    typed = "token_type_ids" in tokenizer.model_input_names
+    ids, types, lengths = [], [np.zeros(0, np.uint8)], [[0]]
+    for start in range(0, len(examples), CHUNK):
+        part = examples[start : start + CHUNK]
+        pairs = [(e.text_pair or "").strip() for e in part] if part[0].text_pair is not None else None
+        encoded = tokenizer(
+            [e.text.strip() for e in part], pairs, truncation=True, max_length=max_length, padding=False,
+            return_attention_mask=False, return_token_type_ids=typed,
+        )  # fmt: skip
+        ids.append(np.fromiter(chain.from_iterable(encoded["input_ids"]), np.int32))
+        types += [np.fromiter(chain.from_iterable(encoded["token_type_ids"]), np.uint8)] if typed else []
+        lengths.append([len(row) for row in encoded["input_ids"]])
     return {
-        "ids": np.concatenate([np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]),
-        "types": np.concatenate([np.asarray(row, dtype=np.uint8) for row in types]) if types else np.zeros(0, np.uint8),
-        "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        "ids": np.concatenate(ids),
+        "types": np.concatenate(types),
+        "offsets": np.cumsum(np.concatenate(lengths), dtype=np.int64),
         "pad": np.array([tokenizer.pad_token_id or 0], dtype=np.int64),
     }
 

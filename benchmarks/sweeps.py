@@ -1,0 +1,103 @@
+"""What a sweep costs besides its trainings: real runs of one command, one after another, their own seconds subtracted.
+
+    python benchmarks/sweeps.py                     8, 32 and 128 runs of a tiny encoder: does the cost grow with the runs alone?
+    python benchmarks/sweeps.py --sweep demo        a sweep of sweeps/, into a folder of its own: its wall time by its trainings
+
+"Trainings" are the seconds of the rows: data, scores, learned weights, steps and evaluations. "Start" is the time from the
+command to the first run; "between" what is left, by run: Hydra, identity, encoder, row and model on disk.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthweight.configs import ROOT
+
+sys.path.insert(0, str(ROOT / "tests"))
+from conftest import make_encoder, make_toy
+
+CODE = "from synthweight.cli import main; main()"
+SIZES = {"small_real": 60, "test": 60, "synthetic": 120}
+SWEEP = """\
+defaults: [config, {{override dataset: local}}, {{override logger: none}}, _self_]
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    blocks:
+      - {{source: synthetic, loss: "ce,focal", seed: "range(0,{seeds})"}}
+"""
+BEGUN = re.compile(r"epoch 1/")
+
+
+@dataclass
+class Measured:
+    runs: int
+    wall: float
+    first: float  # seconds until the first run's first epoch, less what its row calls data, scores and that epoch's share
+    trainings: float
+
+    def __str__(self) -> str:
+        rest = self.wall - self.trainings - self.first
+        return (
+            f"| {self.runs} | {self.wall:.1f} | {self.first:.1f} | {self.trainings:.1f} | {rest / self.runs:.2f} "
+            f"| {self.wall / self.trainings:.3f} |"
+        )
+
+
+def measure(sweep: str, overrides: list[str], outputs: Path) -> Measured:
+    """Runs a sweep into an empty folder."""
+    command = [sys.executable, "-c", CODE, "sweep", sweep, *overrides, f"paths.outputs={outputs}"]
+    started, begun = time.time(), 0.0
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        assert running.stdout is not None
+        said = []
+        for line in running.stdout:
+            said.append(line)
+            begun = begun or (time.time() if BEGUN.search(line) else 0.0)
+    wall = time.time() - started
+    if running.returncode:
+        raise SystemExit("".join(said[-5:]))
+    rows = [json.loads(path.read_text()) for path in (outputs / "rows").glob("*.json")]
+    rows.sort(key=lambda row: row["provenance"]["started"])
+    seconds = rows[0]["seconds"]
+    epoch = (seconds["train"] + seconds["evaluate"]) / len(rows[0]["epochs"])
+    before = seconds["prepare"] + seconds["scores"] + epoch
+    return Measured(len(rows), wall, begun - started - before, sum(sum(row["seconds"].values()) for row in rows))
+
+
+def tiny(folder: Path, runs: int) -> Measured:
+    (folder / "many.yaml").write_text(SWEEP.format(seeds=runs // 2))
+    values = [
+        f"dataset.path={folder / 'toy'}", f"model.path={folder / 'tiny'}", "optim.epochs=2", "optim.batch_size=16",
+        "optim.max_length=32", "trainer.accelerator=cpu", f"paths.cache={folder / 'cache'}",
+    ]  # fmt: skip
+    return measure(str(folder / "many.yaml"), values, folder / f"outputs{runs}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, nargs="+", default=[8, 32, 128])
+    parser.add_argument("--sweep", help="a sweep instead, such as demo")
+    parser.add_argument("overrides", nargs="*", help="for the sweep")
+    options = parser.parse_intermixed_args()
+    print("| runs | wall, s | start | trainings | between, s a run | wall / trainings |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.sweep:
+            print(measure(options.sweep, options.overrides, folder / "outputs"))
+            return
+        make_toy(folder / "toy", SIZES)
+        (folder / "tiny").mkdir()
+        make_encoder(folder / "tiny")
+        for runs in options.runs:
+            print(tiny(folder, runs), flush=True)
+
+
+if __name__ == "__main__":
+    main()
