@@ -72,11 +72,11 @@ def hu(job, **changed) -> Hu:
 
 
 @pytest.mark.parametrize("rows", [[0], [3, 4, 5, 6, 7, 8, 9, 10]])
-@pytest.mark.parametrize("lookahead", ["adam", "sgd"])
-def test_hus_response_is_the_derivative_in_the_weight(bound, plain, rows, lookahead):
-    """By finite difference in w_i with the δ held; with one example too."""
+@pytest.mark.parametrize(("lookahead", "reach"), [("adam", 8.0), ("adam", 1.0), ("sgd", 8.0)])
+def test_hus_response_is_the_derivative_in_the_weight(bound, plain, rows, lookahead, reach):
+    """By finite difference in w_i with the δ held; with one example, and a shorter look-ahead, too."""
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
-    learner = HuLearner(hu(bound("loss=hu"), lookahead=lookahead, dev_batch=None), made)
+    learner = HuLearner(hu(bound("loss=hu"), lookahead=lookahead, reach=reach, dev_batch=None), made)
     learner.raw = torch.linspace(0.2, 2.0, len(learner.raw), dtype=torch.float64)
     look = Lookahead.of(made.optimizer(), learner.network.named, lookahead == "adam")
     with learner.network.quiet():
@@ -90,7 +90,7 @@ def test_hus_response_is_the_derivative_in_the_weight(bound, plain, rows, lookah
             deltas.append(look.delta(bilevel.gradient(value, leaves)))
 
         def dev_loss(w):
-            step = {name: sum(wi * d[name] for wi, d in zip(w, deltas, strict=True)) for name in params}
+            step = {name: reach / 8 * sum(wi * d[name] for wi, d in zip(w, deltas, strict=True)) for name in params}
             dev = made.dev.batch(list(range(len(made.dev.targets))))
             with torch.no_grad():
                 return learner.network.losses(look.ahead(params, step), dev, torch.from_numpy(made.dev.targets)).mean()
@@ -100,7 +100,7 @@ def test_hus_response_is_the_derivative_in_the_weight(bound, plain, rows, lookah
             up, down = w.clone(), w.clone()
             up[i] += h
             down[i] -= h
-            want = (dev_loss(up) - dev_loss(down)) / (2 * h)
+            want = (dev_loss(up) - dev_loss(down)) / (2 * h * reach / 8)
             assert got[i].item() == pytest.approx(want.item(), rel=1e-4, abs=1e-9)
     assert got.abs().max() > 1e-6
     assert made.network.training  # as it was
@@ -327,10 +327,13 @@ def test_training_on_the_dev_set_is_refused(bound, source):
 
 
 BAD = {
-    "hu": {"decay": 0, "floor": 0, "normalise": "max", "lookahead": "lion", "alignment": "vjp", "sub_batch": 0, "dev_draw": "x"},
+    "hu": {
+        "reach": 0, "decay": 0, "floor": 0, "normalise": "max", "lookahead": "lion", "alignment": "vjp", "sub_batch": 0,
+        "dev_draw": "x",
+    },
     "ren": {"lookahead": "lion", "dev_batch": 0},
     "sungen": {"proxy": "gpt", "outer": "ce", "keep": 0, "inner_lr": 0, "outer_steps": 0, "subset": 0, "label_logit": 0},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("loss", "key", "value"), [(x, k, v) for x, bad in BAD.items() for k, v in bad.items()])

@@ -17,7 +17,7 @@ SETTINGS = {
     "focal": {"gamma": 1.0, "detach": True},
     "filter": {"threshold": 0.5, "renormalise": True},
     "rho": {"share": 0.25, "renormalise": True},
-    "hu": {**ONLINE, "decay": 5.0, "floor": 1e-5, "normalise": "linear"},
+    "hu": {**ONLINE, "reach": 1.0, "decay": 5.0, "floor": 1e-5, "normalise": "linear"},
     "ren": ONLINE,
     "sungen": {
         "proxy": "head", "hidden": 8, "inner_lr": 1e-3, "inner_batch": 4, "outer_steps": 1, "outer_lr": 0.25, "outer_eps": 1e-8,
