@@ -30,8 +30,8 @@ LINES = {
     "focal": ["loss=focal"],
     "imp": ["loss=imp"],
     "dimp": ["loss=dimp"],
-    "hu": ["loss=hu", "loss.exact=false"],
-    "ren": ["loss=ren"],
+    "hu": ["loss=hu", "loss.exact=false", "loss.alignment=jvp"],
+    "ren": ["loss=ren", "loss.alignment=jvp"],
     "sungen": ["loss=sungen"],
     "hu exact": ["loss=hu", "loss.exact=true"],
 }
