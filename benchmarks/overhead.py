@@ -21,7 +21,6 @@ import numpy as np
 from synthweight import compose, encoders, fit, model
 from synthweight.configs import CONF, Run
 from synthweight.data import sources
-from synthweight.data.batching import evaluation_batches
 from synthweight.data.records import Example
 from synthweight.data.tokens import tokenize
 
@@ -77,7 +76,7 @@ class Bench:
         """Seconds of one pass of a checker over the training set."""
         network = model.build(self.folder, self.material.labels)
         started = time.perf_counter()
-        model.log_probs(network, evaluation_batches(self.train[0]), len(self.train[0]), len(self.material.labels))
+        fit.log_probs(network, self.train[0], len(self.material.labels), self.run.trainer)
         return time.perf_counter() - started
 
     def measure(self) -> dict[str, dict[str, float]]:
