@@ -17,12 +17,11 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import trials
 
 from synthweight import compose, encoders, fit, model
 from synthweight.configs import CONF, Run
 from synthweight.data import sources
-from synthweight.data.records import Example
-from synthweight.data.tokens import tokenize
 
 LINES = {
     "ce": ["loss=ce"],
@@ -48,17 +47,13 @@ class Bench:
             self.runs: dict[str, Run] = {name: composer.run([*base, *LINES[name]]) for name in options.losses}
             run = composer.run([*base, "loss=ce"])
         self.run, self.material = run, sources.build(run)
-        self.folder, self.encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
+        self.folder = encoders.locate(run.model)
         n = options.texts or (PROPORTION * len(self.material.dev) if options.proportions == "paper" else len(self.material.train))
         texts = self.material.train * -(-n // len(self.material.train))
-        self.train, self.dev = self.tokens(texts[:n]), self.tokens(self.material.dev)
-        self.one = self.tokens(self.material.test[:1])
+        parts = texts[:n], self.material.dev, self.material.test[:1]
+        self.train, self.dev, self.one = (trials.split(run, self.material, part) for part in parts)
         rng = np.random.default_rng(0)  # a weight's value costs nothing: any scores will do
         self.scores = {role: -rng.random(n).astype(np.float32) for role in ("quality", "diversity")}
-
-    def tokens(self, examples: tuple[Example, ...]):  # type: ignore[no-untyped-def]
-        tokens = tokenize(self.folder, self.encoder, examples, self.run.optim.max_length, Path(self.run.paths.cache))
-        return tokens, self.material.targets(examples)
 
     def epoch(self, run: Run, train) -> dict[str, float]:  # type: ignore[no-untyped-def]
         """Seconds of one epoch: steps, learning beside them, and learning before them."""

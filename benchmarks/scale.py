@@ -35,18 +35,16 @@ def repeated(folder: Path, n: int) -> Path:
     from synthweight import compose
     from synthweight.configs import CONF
     from synthweight.data import sources
+    from synthweight.data.records import write_jsonl
 
     with compose.offline(CONF):
         run = compose.Composer("config").run(["dataset=product_reviews", "source=synthetic", "logger=none"])
     material = sources.build(run)
     out = folder / f"texts{n}"
-    out.mkdir()
     for name, examples in ("synthetic", material.train), ("small_real", material.dev), ("test", material.test):
         count = n if name == "synthetic" else len(examples)
-        with (out / f"{name}.jsonl").open("w") as file:
-            for i in range(count):
-                e = examples[i % len(examples)]
-                file.write(json.dumps({"id": f"{i}", "text": e.text, "label": e.label}) + "\n")
+        chosen = (examples[i % len(examples)] for i in range(count))
+        write_jsonl(out / f"{name}.jsonl", ({"id": str(i), "text": e.text, "label": e.label} for i, e in enumerate(chosen)))
     return out
 
 

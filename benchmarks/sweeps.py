@@ -9,7 +9,6 @@ command to the first run; "between" what is left, by run: Hydra, identity, encod
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ hydra:
     blocks:
       - {{source: synthetic, loss: "ce,focal", seed: "range(0,{seeds})"}}
 """
-BEGUN = re.compile(r"epoch 1/")
+BEGUN = "epoch 1/"
 
 
 @dataclass
@@ -59,7 +58,7 @@ def measure(sweep: str, overrides: list[str], outputs: Path) -> Measured:
         said = []
         for line in running.stdout:
             said.append(line)
-            begun = begun or (time.time() if BEGUN.search(line) else 0.0)
+            begun = begun or (time.time() if BEGUN in line else 0.0)
     wall = time.time() - started
     if running.returncode:
         raise SystemExit("".join(said[-5:]))

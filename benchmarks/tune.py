@@ -10,7 +10,6 @@ tables of docs/tuning.md are written from that file.
 
 import argparse
 import dataclasses
-from pathlib import Path
 from statistics import fmean
 
 import trials
@@ -18,7 +17,6 @@ import trials
 from synthweight import compose, encoders, fit, metrics
 from synthweight.configs import ROOT, Run
 from synthweight.data import sources
-from synthweight.data.tokens import tokenize
 
 JOURNAL, PAGE = ROOT / "docs" / "tuning.jsonl", ROOT / "docs" / "tuning.md"
 LRS, EPOCHS = (1e-4, 2e-4, 3e-4, 5e-4), (3, 5)
@@ -43,18 +41,14 @@ def trial(source: str, lr: float | None, epochs: int | None, unit: int, extra: t
     else:
         inside, outside = sources.folds(small, FOLDS, seed=0)[unit]
         train, held = tuple(small[i] for i in inside), tuple(small[i] for i in outside)
-    folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
-    tokens = {
-        key: (tokenize(folder, encoder, part, optim.max_length, Path(run.paths.cache)), material.targets(part))
-        for key, part in {"train": train, "selection": held}.items()
-    }
+    training_side, selection = (trials.split(run, material, part) for part in (train, held))
     training = fit.Training(
-        folder, run.loss, run.weighting, optim, run.trainer, epochs or run.epochs, run.seed, material.labels, tokens["train"], {},
-        {"selection": tokens["selection"]}, source == "synthetic",
+        encoders.locate(run.model), run.loss, run.weighting, optim, run.trainer, epochs or run.epochs, run.seed,
+        material.labels, training_side, {}, {"selection": selection}, source == "synthetic",
     )  # fmt: skip
     fitted = fit.fit(training)
     chosen = fitted.epochs[fitted.selected].metrics["selection"]
-    floor = metrics.majority(tokens["selection"][1], material.labels)["accuracy"]
+    floor = metrics.majority(selection[1], material.labels)["accuracy"]
     found = {key: round(chosen[key], 4) for key in ("accuracy", "macro_f1", "nll")} | {"epoch": fitted.selected + 1}
     return found | {"majority": round(floor, 4)}
 

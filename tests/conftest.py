@@ -220,7 +220,6 @@ class Stopped(Exception):
 
 def stopped_at(training, checkpoints, epoch, said=None):
     """The training until it has finished this epoch, counted from 1, and no further."""
-
     from synthweight import fit
 
     def stop(number, _):
