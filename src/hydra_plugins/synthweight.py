@@ -38,12 +38,15 @@ class SynthweightSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from synthweight import blocks, execute, sweep
+        from synthweight import blocks, encoders, execute, sweep
         from synthweight.compose import Composer
 
         assert self.config is not None
         composer = Composer(self.config.hydra.job.config_name)
         if not self.blocks and composer.config_name != "config":
             blocks.blocks_of(composer)  # a sweep's file without blocks: says so
-        planned = sweep.plan(composer, self.blocks, [*arguments, *blocks.aside()])
+        words = [*arguments, *blocks.aside()]
+        planned = sweep.plan(composer, self.blocks, words)
+        if encoders.fetch(job.who.run.model for job in planned.ahead if not job.prompt):
+            planned = sweep.plan(composer, self.blocks, words)  # by the hashes of what came
         return execute.execute(planned, self.launcher, execute.Options.handed())

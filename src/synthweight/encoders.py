@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import warnings
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,26 +32,65 @@ def locate(model: "Model") -> Path:
         if not Path(model.path).is_dir():
             raise UserError(f"model.path={model.path}: no such folder")
         return checked(Path(model.path))
-    if model.package and (spec := importlib.util.find_spec(model.package)) and spec.submodule_search_locations:
-        return checked(Path(spec.submodule_search_locations[0]) / (model.folder or "."))
+    if package := _package(model.package):
+        return checked(package / (model.folder or "."))
     if model.hub is None:
         raise UserError(f"model={model.name}: give model.path=FOLDER, a Hugging Face folder with safetensors weights")
     return checked(_from_hub(model.name, model.hub, model.revision, model.package))
 
 
+def known(model: "Model") -> Path | None:
+    """The folder of an encoder, or None: the hub's files are not here yet, and a pinned hash names them until they are.
+
+    Nothing is downloaded for a pinned encoder: ids and published tables do without its files.
+
+    Raises:
+        UserError: what `locate` raises, where no hash is pinned.
+    """
+    if model.path is None and model.sha256 and model.hub and not _package(model.package):
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return checked(_snapshot(model.hub, model.revision, here=True))
+        except (LocalEntryNotFoundError, UserError):  # never asked for, or not whole
+            return None
+    return locate(model)
+
+
+def fetch(models: Iterable["Model"]) -> bool:
+    """Brings what is not here yet. True: something was brought, and its hash may be another than the pinned one.
+
+    Raises:
+        UserError: what `locate` raises.
+    """
+    brought = [locate(model) for model in models if known(model) is None]
+    return bool(brought)
+
+
+def _package(name: str | None) -> Path | None:
+    """The folder of an installed package."""
+    spec = importlib.util.find_spec(name) if name else None
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
+
+
 @lru_cache(maxsize=16)
 def _from_hub(name: str, repository: str, revision: str | None, package: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    files = ["config.json", *WEIGHT_FILES, *TOKENIZER_FILES]
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=files))
+        return _snapshot(repository, revision)
     except Exception as error:  # a dozen kinds for "not there" and "not reachable"
         reason = first_line(error, type(error).__name__)
         extra = f", or install the package {package} (extra 'offline')" if package else ""
         raise UserError(
             f"model={name}: {repository} cannot be loaded from the hub ({reason}); offline, give model.path=FOLDER{extra}"
         ) from error
+
+
+def _snapshot(repository: str, revision: str | None, here: bool = False) -> Path:
+    """The hub's folder of a repository. `here`: only if it has been downloaded before."""
+    from huggingface_hub import snapshot_download
+
+    files = ["config.json", *WEIGHT_FILES, *TOKENIZER_FILES]
+    return Path(snapshot_download(repository, revision=revision, allow_patterns=files, local_files_only=here))
 
 
 def checked(folder: Path) -> Path:
@@ -68,8 +108,10 @@ def checked(folder: Path) -> Path:
 
 
 def check_length(model: "Model", max_length: int) -> None:
-    """Raises UserError where texts may be longer than the encoder has positions for."""
-    folder = locate(model)
+    """Raises UserError where texts may be longer than the encoder, if it is here, has positions for."""
+    folder = known(model)
+    if folder is None:
+        return
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     positions = config.get("max_position_embeddings")
     if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
@@ -81,14 +123,19 @@ def check_length(model: "Model", max_length: int) -> None:
 def fingerprint(model: "Model") -> str:
     """SHA-256 over {file name: SHA-256} of weights, config and tokenizer files, as sorted compact JSON.
 
+    The pinned one where the files are on the hub alone (see `known`).
+
     Raises:
         UserError: what `locate` raises; the package's encoder is not the pinned one (for the hub: a warning).
     """
-    folder = locate(model)
+    folder = known(model)
+    if folder is None:
+        assert model.sha256 is not None
+        return model.sha256
     found = _digest(folder)
     if model.path is None and model.sha256 and found != model.sha256:
         what = f"model={model.name}: {folder.name} has the hash {found[:16]}…, conf/model pins {model.sha256[:16]}…"
-        if model.package and importlib.util.find_spec(model.package):
+        if _package(model.package):
             raise UserError(f"{what}: reinstall {model.package}, or set model.sha256=null")
         warnings.warn(f"{what}; its own hash enters the run's id", stacklevel=2)
     return found

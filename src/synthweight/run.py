@@ -49,6 +49,8 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
     if store.exists(who.id):
         print(f"{name}: done already ({who.id}), nothing to do", flush=True)
         return Outcome(who.id, "done")
+    if encoders.fetch([run.model, *(checker.run.model for checker in who.checkers.values())]):
+        return train(run, progress, wait)  # by the hash of what came
     fit.require_device(run.trainer.accelerator, run.trainer.devices)
     loggers.require(run.logger.name)
     store.prepare()
