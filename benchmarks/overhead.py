@@ -53,7 +53,8 @@ class Bench:
         parts = texts[:n], self.material.dev, self.material.test[:1]
         self.train, self.dev, self.one = (trials.split(run, self.material, part) for part in parts)
         rng = np.random.default_rng(0)  # a weight's value costs nothing: any scores will do
-        self.scores = {role: -rng.random(n).astype(np.float32) for role in ("quality", "diversity")}
+        longest = max(len(self.train[0]), len(self.dev[0]))  # the quality checker's epoch reads D_P'
+        self.scores = {role: -rng.random(longest).astype(np.float32) for role in ("quality", "diversity")}
 
     def epoch(self, run: Run, train) -> dict[str, float]:  # type: ignore[no-untyped-def]
         """Seconds of one epoch: steps, learning beside them, and learning before them."""

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from synthweight import calibration, compose, identity, run, sweep
+from synthweight import calibration, compose, fit, identity, run, sweep
 from synthweight.data import sources
 from synthweight.data.records import data_hash
 from synthweight.errors import UserError
@@ -162,3 +162,22 @@ def test_a_plan_adds_the_folds_first(settings):
     with compose.offline(compose.CONF):
         for job in first:
             assert identity.of(compose.Composer("config").run(job.overrides)).id == job.who.id
+
+
+@pytest.mark.skipif(not fit.bf16_products(), reason="no bf16 products on this machine")
+@pytest.mark.parametrize("packing", ["false", "true"])
+def test_scores_in_bf16_are_near_those_in_fp32(bound, packing):
+    ids, scores = [], {}
+    for precision in ("32", "bf16-mixed"):
+        job = bound("loss=imp", f"trainer.score_precision={precision}", f"trainer.packing={packing}")
+        run.train(job)
+        who, store = identity.of(job), Store(job.paths.outputs)
+        ids += [who.id, *(checker.id for checker in who.checkers.values())]
+        (file,) = (store.run_folder(who.checkers["quality"].id) / "scores").iterdir()
+        own = [x for x in store.table(who.checkers["diversity"].id).to_pylist() if x["split"] == "train"]
+        lines = pq.read_table(file).to_pylist() + own
+        scores[precision] = np.array([x["log_probs"] for x in lines if x["log_probs"] is not None])
+    assert len(set(ids)) == 6
+    assert len(scores["32"]) == 2 * 96
+    assert not np.array_equal(scores["32"], scores["bf16-mixed"])
+    np.testing.assert_allclose(scores["32"], scores["bf16-mixed"], atol=0.05)

@@ -215,13 +215,14 @@ def device(accelerator: str) -> torch.device:
     return torch.device("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
 
 
-def precision(trainer: "Trainer") -> str:
-    """What this machine trains in: fp32 where bf16 is asked for and the device has no products of it."""
-    if trainer.precision != "bf16-mixed":
-        return trainer.precision
+def precision(trainer: "Trainer", scoring: bool = False) -> str:
+    """What this machine trains or scores in: fp32 where bf16 is asked for and the device has no products of it."""
+    asked = trainer.score_precision if scoring else trainer.precision
+    if asked != "bf16-mixed":
+        return asked
     cuda = device(trainer.accelerator).type == "cuda"
     has = torch.cuda.is_bf16_supported(False) if cuda else bf16_products()
-    return trainer.precision if has else "32"
+    return asked if has else "32"
 
 
 def bf16_products() -> bool:
@@ -230,9 +231,12 @@ def bf16_products() -> bool:
 
 
 def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Trainer") -> np.ndarray:
-    """log p(y|x) of all classes, eval mode, fp32, [n, classes]."""
-    network.to(device(trainer.accelerator))
-    with packing.packed(network) if trainer.packing else contextlib.nullcontext():
+    """log p(y|x) of all classes, eval mode, fp32, [n, classes]; the network's products as `trainer.score_precision` says."""
+    place = device(trainer.accelerator)
+    network.to(place)
+    narrow = precision(trainer, scoring=True) == "bf16-mixed"
+    laid = packing.packed(network) if trainer.packing else contextlib.nullcontext()
+    with laid, torch.autocast(place.type, torch.bfloat16, enabled=narrow):
         return model.log_probs(network, evaluation_batches(tokens), len(tokens), classes)
 
 

@@ -138,6 +138,7 @@ def settings(run: "Run") -> dict[str, Any]:
         "selection": selection,
         "precision": run.trainer.precision,
         "packing": run.trainer.packing,
+        "score_precision": run.trainer.score_precision,
         "seed": run.seed,
     }
 
