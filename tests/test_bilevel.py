@@ -109,10 +109,10 @@ def test_a_held_denominator_makes_the_step_affine(network, adam):
     gradients = list(bilevel.per_example(losses_of(network, *batch(4, seed=7)), params))
     weighted = {name: sum(wi * g[name] for wi, g in zip(w, gradients, strict=True)) for name in params}
     mean = {name: value / w.sum() for name, value in weighted.items()}
-    frozen = look.frozen(mean, float(w.sum()))
+    frozen = look.frozen(params, mean, float(w.sum()))
     deltas = [{name: look.affine(name, g[name], frozen.denominators[name]) for name in params} for g in gradients]
-    for name in params:
-        torch.testing.assert_close(frozen.step[name], sum(wi * d[name] for wi, d in zip(w, deltas, strict=True)))
+    step = {name: sum(wi * d[name] for wi, d in zip(w, deltas, strict=True)) for name in params}
+    torch.testing.assert_close(frozen.ahead, look.ahead(params, step))
     d = random_direction(params)
     u, offset = frozen.pull(d)
     for g, delta in zip(gradients, deltas, strict=True):

@@ -14,7 +14,7 @@ from conftest import equal, make_encoder, material_of
 from synthweight import encoders, fit, identity, model, packing
 from synthweight.data.tokens import Tokens
 from synthweight.losses import LOSSES
-from synthweight.packing import Packed
+from synthweight.packing import Layout, Packed
 from synthweight.vocabulary import Vocabulary
 
 LINES = [
@@ -44,13 +44,15 @@ def batch(lengths=(7, 1, 12, 3), types=True):
     return found | ({"token_type_ids": (torch.arange(mask.shape[1]) > 2).long() * mask} if types else {})
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     ("family", "types"), [*((f, False) for f in packing.FAMILIES), *((f, True) for f in packing.FAMILIES if f != "mpnet")]
 )  # MPNet knows no segments
-def test_the_packed_pass_is_the_padded_one(family, types):
-    """Logits and every gradient, to 1e-9 in fp64."""
-    network = classifier(family)
+def test_the_packed_pass_is_the_padded_one(family, types, training):
+    """Logits and every gradient, to 1e-9 in fp64; out of training with long and short texts apart."""
+    network = classifier(family).train(training)
     inputs = batch(types=types)
+    assert len(Layout.of(inputs["attention_mask"], apart=not training).groups) == 2 - training
     out = []
     for forward in (network.forward, Packed(network)):
         network.zero_grad()
@@ -232,3 +234,11 @@ def test_without_bf16_units_fp32_is_taken_and_said(bound, tiny, monkeypatch):
     assert fell.epochs[0].train_loss == fit.fit(wide).epochs[0].train_loss
     assert fit.machine(narrow.trainer)["device"]["precision"] == "32"
     assert "precision" not in fit.machine(wide.trainer)["device"]
+
+
+@pytest.mark.parametrize(("lengths", "groups"), [((9, 9, 8, 7), 1), ((9, 2), 2), ((9,), 1), ((9, 9, 2), 2), ((9, 2, 9, 9, 9), 1)])
+def test_only_unlike_lengths_are_taken_apart(lengths, groups):
+    layout = Layout.of(batch(lengths)["attention_mask"], apart=True)
+    assert len(layout.groups) == groups
+    assert sum(len(group.first) for group in layout.groups) == len(lengths)
+    assert len(layout.groups[0].first) >= len(layout.groups[-1].first)

@@ -167,33 +167,40 @@ class Lookahead:
 
     def ahead(self, params: Params, step: Params) -> Params:
         """θ' = (1 − lr·decay)·θ + step, as fresh leaves."""
-        out = {}
-        for name, p in params.items():
-            s = self.slots[name]
-            out[name] = torch.add(step[name], p.detach(), alpha=1 - s.lr * s.decay).requires_grad_()
-        return out
+        return {name: self.ahead_of(name, p, step[name]) for name, p in params.items()}
 
-    def frozen(self, mean_gradient: Params, total: float) -> "Frozen":
-        """With the denominator held at ḡ = Σ w_i g_i / Σ w_i of a batch, so that δ(g) is affine in g; total is Σ w_i."""
-        denominators = {name: self.denominator(name, g) for name, g in mean_gradient.items()}
-        step = {name: self.affine(name, g, denominators[name], total) for name, g in mean_gradient.items()}
-        return Frozen(self, denominators, step)
+    def ahead_of(self, name: str, p: Tensor, step: Tensor) -> Tensor:
+        """The same for one parameter."""
+        s = self.slots[name]
+        return torch.add(step, p.detach(), alpha=1 - s.lr * s.decay).requires_grad_()
+
+    def frozen(self, params: Params, mean_gradient: Params, total: float) -> "Frozen":
+        """With the denominator held at ḡ = Σ w_i g_i / Σ w_i of a batch, so that δ(g) is affine in g; total is Σ w_i.
+
+        Where it is ε alone, so that v and ḡ are zero, every g_i is zero too (an embedding that no text of the batch has):
+        it is held at infinity, and no gradient moves anything there.
+        """
+        denominators: dict[str, Tensor | float] = {}
+        ahead: Params = {}
+        for name, g in mean_gradient.items():  # a parameter at a time: what one pass has read the next finds in the cache
+            held = self.denominator(name, g)
+            if isinstance(held, Tensor):
+                held.masked_fill_(held <= self.slots[name].eps, math.inf)
+            denominators[name] = held
+            ahead[name] = self.ahead_of(name, params[name], self.affine(name, g, held, total))
+        return Frozen(self, denominators, ahead)
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A look-ahead with its denominator held: ⟨d, δ(g)⟩ = offset + ⟨u, g⟩. `step` is Σ_i w_i δ(g_i)."""
+    """A look-ahead with its denominator held: ⟨d, δ(g)⟩ = offset + ⟨u, g⟩. `ahead` is θ' after the step Σ_i w_i δ(g_i)."""
 
     of: Lookahead
     denominators: "dict[str, Tensor | float]"
-    step: Params
+    ahead: Params
 
     def pull(self, d: Params) -> tuple[Params, Tensor]:
-        """(u, offset) for a gradient d: u = −rate·(1 − β₁)·d / denominator, offset = −rate·β₁·⟨m, d / denominator⟩.
-
-        Where the denominator is ε alone, so that v and ḡ are zero, every g_i is zero too (an embedding that no text of the
-        batch has): u is zero there, though d may not vanish.
-        """
+        """(u, offset) for a gradient d: u = −rate·(1 − β₁)·d / denominator, offset = −rate·β₁·⟨m, d / denominator⟩."""
         u: Params = {}
         offset = torch.zeros((), dtype=torch.float64, device=next(iter(d.values())).device)
         for name, value in d.items():
@@ -203,7 +210,7 @@ class Frozen:
                 continue
             denominator = self.denominators[name]
             assert isinstance(denominator, Tensor)
-            scaled = (value / denominator).masked_fill_(denominator <= s.eps, 0)
+            scaled = value / denominator
             beta = s.betas[0]
             offset -= rate * beta * torch.dot(s.mean.flatten(), scaled.flatten()).double()
             u[name] = scaled.mul_(-rate * (1 - beta))

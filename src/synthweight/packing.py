@@ -24,25 +24,63 @@ ROUND = 32  # tokens: products of few shapes, since each new one costs a CPU's l
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where the tokens of a batch lie: end to end, and in the slots of [batch, width]."""
+class Group:
+    """Texts whose attention is computed together, in the slots of [texts, width]."""
 
-    slots: Tensor  # [tokens]: of each token; at the end the first one's again, up to a multiple of `ROUND`
-    tokens: Tensor  # [batch · width]: the token in each slot; 0 where there is none, which `mask` hides
-    first: Tensor  # [batch]: the first token of each text
-    mask: Tensor  # [batch, 1, 1, width], boolean: False hides a slot from attention
+    tokens: Tensor  # [texts · width]: the token in each slot; 0 where there is none, which `mask` hides
+    mask: Tensor  # [texts, 1, 1, width], boolean: False hides a slot from attention
+    first: Tensor  # [texts]: the first token of each text
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, attention_mask: Tensor) -> "Layout":
-        """Of a mask that is 1 at tokens and 0 at the padding behind them, [batch, width]."""
+    def of(cls, numbers: Tensor, there: Tensor) -> "Group":
+        """Of the tokens' numbers and of where there are any, both [texts, width]."""
+        return cls(numbers.flatten(), there[:, None, None, :], numbers[:, 0], (numbers.shape[0], numbers.shape[1]))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a batch lie: end to end, in the order of its texts, and in the slots of groups of texts."""
+
+    places: Tensor  # [tokens]: of each in the batch's [batch · width]; at the end the first one's again, to a multiple of `ROUND`
+    slots: Tensor  # [tokens]: of each in the groups' slots, one group after the other
+    positions: Tensor  # [tokens]: of each in its text
+    groups: list[Group]
+    order: Tensor | None  # [batch]: where each text lies in the groups; None: where it lies in the batch
+
+    @classmethod
+    def of(cls, attention_mask: Tensor, apart: bool = False) -> "Layout":
+        """Of a mask that is 1 at tokens and 0 at the padding behind them, [batch, width].
+
+        apart: long and short texts in groups of their own, where that saves much of the attention's work.
+        """
         there = attention_mask.bool()
-        slots = there.flatten().nonzero().flatten()
-        tokens = torch.zeros(there.numel(), dtype=torch.long, device=there.device)
-        tokens[slots] = torch.arange(len(slots), device=there.device)
-        count, width = there.shape
-        more = slots[:1].expand(-len(slots) % ROUND)
-        return cls(torch.cat([slots, more]), tokens, tokens.view(count, width)[:, 0], there[:, None, None, :], (count, width))
+        places = there.flatten().nonzero().flatten()
+        numbers = torch.zeros_like(there, dtype=torch.long)
+        numbers.view(-1)[places] = torch.arange(len(places), device=there.device)
+        more = places[:1].expand(-len(places) % ROUND)
+        places = torch.cat([places, more])
+        rows, positions = places // there.shape[1], places % there.shape[1]
+        parts = halves(there.sum(1)) if apart else []
+        if not parts:
+            return cls(places, places, positions, [Group.of(numbers, there)], None)
+        groups, filled = [], 0
+        start = torch.zeros(len(there), dtype=torch.long, device=there.device)  # of each text's slots
+        for texts, width in parts:
+            groups.append(Group.of(numbers[texts, :width], there[texts, :width]))
+            start[texts] = filled + width * torch.arange(len(texts), device=there.device)
+            filled += len(texts) * width
+        return cls(places, start[rows] + positions, positions, groups, torch.cat([texts for texts, _ in parts]).argsort())
+
+
+def halves(lengths: Tensor) -> list[tuple[Tensor, int]]:
+    """The longer and the shorter half of the texts, each with its width; none where they are alike.
+
+    That is where it saves less than a quarter of attention's scores: many small products have a price of their own.
+    """
+    order = lengths.argsort(descending=True, stable=True)
+    parts = [(texts, int(lengths[texts[0]])) for texts in order.tensor_split(2) if len(texts)]
+    return parts if parts[-1][1] ** 2 <= parts[0][1] ** 2 / 2 else []
 
 
 class Packed:
@@ -56,16 +94,17 @@ class Packed:
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> SequenceClassifierOutput:
-        parts, layout = self.encoder, Layout.of(attention_mask)
-        types = None if token_type_ids is None else token_type_ids.flatten()[layout.slots]
-        states = parts.embed(input_ids.flatten()[layout.slots], types, layout.slots % layout.shape[1])
+        parts, layout = self.encoder, Layout.of(attention_mask, apart=not self.network.training)
+        types = None if token_type_ids is None else token_type_ids.flatten()[layout.places]
+        states = parts.embed(input_ids.flatten()[layout.places], types, layout.positions)
         states = self.drop(states, parts.hidden_dropout)
-        bias = parts.bias(layout.shape[1])
+        bias = parts.bias(max(group.shape[1] for group in layout.groups))
         for of in parts.layers[:-1]:
             states = self.rest(of, self.attention(of, states, layout, bias), states)
         of = parts.layers[-1]  # the head reads the first tokens alone: nothing else of the last layer is computed
-        states = self.rest(of, self.first_attention(of, states, layout, bias), states.index_select(0, layout.first))
-        return SequenceClassifierOutput(logits=parts.head(states))
+        first = torch.cat([group.first for group in layout.groups])
+        logits = parts.head(self.rest(of, self.first_attention(of, states, layout, bias), states.index_select(0, first)))
+        return SequenceClassifierOutput(logits=logits if layout.order is None else logits.index_select(0, layout.order))
 
     def rest(self, of: Layer, mixed: Tensor, states: Tensor) -> Tensor:
         """The rest of a layer, row by row: what attention mixed, and the states that came in."""
@@ -75,32 +114,42 @@ class Packed:
 
     def attention(self, of: Layer, states: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
         """softmax(QKᵀ/√d + bias)·V of each text, [tokens, hidden]."""
-        query, key, value = self.laid(states, (of.query, of.key, of.value), layout)
-        mixed = self.mixed(query, key, value, layout, bias)
-        return mixed.flatten(0, 1).index_select(0, layout.slots)
+        projected = self.projected(states, (of.query, of.key, of.value))
+        mixed = []
+        for group in layout.groups:
+            query, key, value = self.laid(projected, group)
+            mixed.append(self.mixed(query, key, value, group, bias).flatten(0, 1))
+        return joined(mixed).index_select(0, layout.slots)
 
     def first_attention(self, of: Layer, states: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
         """The same for the first token of each text, [batch, hidden]."""
-        key, value = self.laid(states, (of.key, of.value), layout)
-        query = of.query(states.index_select(0, layout.first)).unflatten(1, (self.encoder.heads, 1, -1))
-        return self.mixed(query, key, value, layout, None if bias is None else bias[:, :, :1]).flatten(0, 1)
+        projected = self.projected(states, (of.key, of.value))
+        mixed = []
+        for group in layout.groups:
+            key, value = self.laid(projected, group)
+            query = of.query(states.index_select(0, group.first)).unflatten(1, (self.encoder.heads, 1, -1))
+            mixed.append(self.mixed(query, key, value, group, bias).flatten(0, 1))
+        return joined(mixed)
 
-    def laid(self, states: Tensor, projections: tuple[Mixed, ...], layout: Layout) -> tuple[Tensor, ...]:
-        """The projections of all tokens in their slots, each [batch, heads, width, size of a head]; one product for all."""
-        (count, width), heads = layout.shape, self.encoder.heads
+    def projected(self, states: Tensor, projections: tuple[Mixed, ...]) -> Tensor:
+        """The projections of all tokens, [tokens, projections, heads, size of a head]; one product for all."""
         weight, shift = torch.cat([m.weight for m in projections]), torch.cat([m.bias for m in projections])
-        projected = F.linear(states, weight, shift)
+        return F.linear(states, weight, shift).unflatten(1, (len(projections), self.encoder.heads, -1))
+
+    def laid(self, projected: Tensor, group: Group) -> tuple[Tensor, ...]:
+        """A group's projections in their slots, each [texts, heads, width, size of a head]."""
         # index_select: the backward pass of [] is several times slower on a CPU
-        laid = projected.index_select(0, layout.tokens).view(count, width, len(projections), heads, -1)
+        laid = projected.index_select(0, group.tokens).unflatten(0, group.shape)
         return laid.permute(2, 0, 3, 1, 4).unbind(0)
 
-    def mixed(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
-        """Attention of [batch, heads, queries, size], [batch, queries, hidden]."""
+    def mixed(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
+        """Attention of [texts, heads, queries, size], [texts, queries, hidden]."""
         with torch.autocast(query.device.type, enabled=False):  # else softmax, and what follows it, would be in fp32
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             if bias is not None:
-                scores = scores + bias.to(scores.dtype)
-            scores = scores.masked_fill(~layout.mask, torch.finfo(scores.dtype).min)
+                scores = scores + bias[..., : scores.shape[-2], : scores.shape[-1]].to(scores.dtype)
+            hidden = torch.zeros(group.mask.shape, dtype=scores.dtype, device=scores.device).masked_fill_(~group.mask, -torch.inf)
+            scores += hidden  # whose backward pass is none: that of masked_fill is one more over all scores
             return (self.drop(scores.softmax(-1), self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
 
     def drop(self, values: Tensor, p: float) -> Tensor:
@@ -113,6 +162,10 @@ class Packed:
         bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         kept = bits[: values.numel()].view(values.shape) >= dropped - 2**15
         return values * kept.to(values.dtype).mul_(2**16 / (2**16 - dropped))
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def packs(network: nn.Module) -> bool:

@@ -121,13 +121,13 @@ class Online:
 
     def cheap(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Tensor:
         """One look-ahead for the batch, Σw scaled to that of a sub-batch; δ_i's denominator held, so that it is affine."""
-        frozen, offset_to = self.one_step(lookahead, batch)
-        d = self.dev.gradient(self.network, offset_to, int(self.step))
+        frozen = self.one_step(lookahead, batch)
+        d = self.dev.gradient(self.network, frozen.ahead, int(self.step))
         u, offset = frozen.pull(d)
         aligned = self.aligned(batch, u)
         return aligned + offset.to(aligned.dtype)
 
-    def one_step(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> tuple[Frozen, Params]:
+    def one_step(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Frozen:
         """The held denominators and θ' of a batch; no pass where the look-ahead steps with weights of zero."""
         params, index = self.network.now(), batch["index"]
         old = self.start(self.raw[index])
@@ -136,13 +136,12 @@ class Online:
         total = float(scaled.sum())
         if total == 0 and self.settings.lookahead == "sgd":  # nothing of the gradient is used
             zero = {name: torch.zeros_like(p) for name, p in params.items()}
-            return lookahead.frozen(zero, 0.0), lookahead.ahead(params, zero)
+            return lookahead.frozen(params, zero, 0.0)
         leaves = bilevel.leaf(params)
         values = self.network.losses(leaves, batch, self.targets[index])
         share = scaled / total if total else torch.full_like(scaled, 1 / n)
         mean = bilevel.gradient((share.to(values.dtype) * values).sum(), leaves)
-        frozen = lookahead.frozen(mean, total)
-        return frozen, lookahead.ahead(params, frozen.step)
+        return lookahead.frozen(params, mean, total)
 
     def difference(self, batch: dict[str, Tensor], direction: Params) -> Tensor:
         """Central difference, in fp32 whatever the training's precision: narrower sums would drown it."""
