@@ -213,7 +213,7 @@ def test_a_swapped_label_gets_its_own_score(bound):
 
 def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
     """All test metrics set to NaN: the same epoch, the same model."""
-    from synthweight import module
+    from synthweight import ledger
 
     job = bound("optim.epochs=4")
     store, run_id = train(job)
@@ -225,7 +225,7 @@ def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
             found |= {"accuracy": float("nan"), "macro_f1": float("nan"), "nll": float("nan"), "ece": float("nan")}
         return found
 
-    monkeypatch.setattr(module.metrics, "evaluate", blind)
+    monkeypatch.setattr(ledger.metrics, "evaluate", blind)
     seen = {}
 
     def keep(self, row, table):

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .data.files import beside
-from .epochs import Epoch, Seconds, curves
+from .epochs import curves
 from .errors import UserError, first_line
+from .ledger import Ledger
 
 NETWORK, REST, TREE = "network.safetensors", "state.safetensors", "state.json"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, SafetensorError)
@@ -107,13 +108,12 @@ class Checkpoints(CheckpointIO):
 class EveryEpoch(pl.Callback):
     """Saves after each epoch but the last, which the row follows at once."""
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self.checkpoints = checkpoints
+    def __init__(self, checkpoints: Checkpoints, ledger: Ledger) -> None:
+        self.checkpoints, self.ledger = checkpoints, ledger
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tells the loggers of the epochs before a resume: their files may begin anew."""
-        epochs: list[Epoch] = pl_module.epochs  # type: ignore[assignment]
-        for number, epoch in enumerate(epochs):
+        for number, epoch in enumerate(self.ledger.epochs):
             drawn = curves(epoch.train_loss, epoch.metrics, epoch.weights)
             step = (number + 1) * int(trainer.num_training_batches) - 1
             for logger in trainer.loggers:
@@ -123,8 +123,7 @@ class EveryEpoch(pl.Callback):
         done = trainer.current_epoch + 1
         if done < (trainer.max_epochs or 0):
             trainer.save_checkpoint(self.checkpoints.path(done))
-            seconds: Seconds = pl_module.seconds  # type: ignore[assignment]
-            seconds.started = time.perf_counter()  # a stage of the method it is not
+            self.ledger.seconds.started = time.perf_counter()  # a stage of the method it is not
 
 
 def write(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -21,7 +21,7 @@ from . import memory, model, packing, parallel
 from .checkpoints import Checkpoints, EveryEpoch
 from .data.batching import evaluation_batches, training_batches
 from .data.tokens import Tokens
-from .epochs import Epoch, Series
+from .epochs import Epoch
 from .errors import UserError, first_line
 from .losses import Texts
 from .module import Classifier
@@ -31,7 +31,7 @@ from .training import Training as Training
 from .training import begun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from pytorch_lightning.loggers import Logger
 
@@ -114,35 +114,14 @@ def one(
     with begun(training) as (network, t):
         if peers.rank:  # the same head, and dropout of its own
             torch.manual_seed(t.seed + (peers.rank << 32))
-        classifier = classifier_of(t, network, peers, report, say)
+        known = texts(t.train), None if t.dev is None else texts(t.dev)
+        classifier = Classifier(network, t, known, report, say, peers)
         train(t, classifier, loggers, root, checkpoints, resume)
     network.eval()
     gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
     model.release_memory()
-    return Fitted(network, classifier.epochs, classifier.selected, int(classifier.hits), classifier.seconds)
-
-
-def classifier_of(
-    t: Training, network: nn.Module, peers: Peers, report: "Callable[[int, Epoch], None]", say: "Callable[[str], None]"
-) -> Classifier:
-    """The module that Lightning trains."""
-    return Classifier(
-        network,
-        t.strategy,
-        t.weighting,
-        t.optim,
-        t.train[1],
-        t.scores,
-        [Series(name, y, t.labels) for name, (_, y) in t.series.items()],
-        t.select,
-        t.keep_state,
-        report,
-        (texts(t.train), None if t.dev is None else texts(t.dev)),
-        t.labels,
-        t.seed,
-        say,
-        peers,
-    )
+    ledger = classifier.ledger
+    return Fitted(network, ledger.epochs, ledger.selected, int(ledger.hits), ledger.seconds)
 
 
 def train(
@@ -154,19 +133,37 @@ def train(
     resume: Path | None,
 ) -> None:
     """Leaves the network of the chosen epoch where that was kept."""
-    trainer, peers = t.trainer, classifier.peers
+    callbacks = [] if checkpoints is None else [EveryEpoch(checkpoints, classifier.ledger)]
+    trainer = lightning(t, root, loggers, classifier.peers, callbacks, checkpoints)
+    drawn = round(t.optim.batch_size * t.strategy.candidates)
+    loaders = training_batches(t.train[0], drawn, t.seed), [evaluation_batches(tokens) for tokens, _ in t.series.values()]
+    with interruptible():
+        trainer.fit(classifier, *loaders, ckpt_path=resume)
+    classifier.ledger.settle(classifier.network)
+
+
+def lightning(
+    t: Training,
+    root: Path,
+    loggers: "list[Logger] | None" = None,
+    peers: Peers | None = None,
+    callbacks: "Sequence[pl.Callback]" = (),
+    checkpoints: Checkpoints | None = None,
+) -> pl.Trainer:
+    """Lightning's trainer with a training's settings. Warns where the machine has no products of the precision asked for."""
+    trainer, peers = t.trainer, peers or Peers()
     taken = precision(trainer)
     if taken != trainer.precision:
         kind = device(trainer.accelerator).type
         warnings.warn(f"trainer.precision={trainer.precision}: this {kind} has no bf16 products; fp32 is taken", stacklevel=2)
-    lightning = pl.Trainer(
+    return pl.Trainer(
         max_epochs=t.epochs,
         accelerator=trainer.accelerator,
         devices=peers.count,
         strategy="auto" if peers.count == 1 else DDPStrategy(timeout=PATIENCE),
         precision=taken,  # type: ignore[arg-type]
         plugins=plugins(peers, checkpoints),
-        callbacks=[] if checkpoints is None else [EveryEpoch(checkpoints)],
+        callbacks=list(callbacks),
         logger=loggers or False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -176,16 +173,17 @@ def train(
         default_root_dir=root,
         log_every_n_steps=1,
     )
-    drawn = round(t.optim.batch_size * t.strategy.candidates)
-    loaders = training_batches(t.train[0], drawn, t.seed), [evaluation_batches(tokens) for tokens, _ in t.series.values()]
+
+
+@contextlib.contextmanager
+def interruptible() -> "Iterator[None]":
+    """Lightning swallows Ctrl-C, ignores it from then on, and exits with 1."""
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        lightning.fit(classifier, *loaders, ckpt_path=resume)
-    except SystemExit as error:  # Lightning swallows Ctrl-C, ignores it from then on, and exits with 1
+        yield
+    except SystemExit as error:
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from error
-    if classifier.best_state is not None and classifier.selected != t.epochs - 1:
-        classifier.network.load_state_dict(classifier.best_state)
 
 
 def plugins(peers: Peers, checkpoints: Checkpoints | None) -> list[Any]:

@@ -42,10 +42,16 @@ def build(folder: Path, labels: tuple[str, ...]) -> nn.Module:
         raise UserError(f"{folder}: not readable as a sequence classifier ({reason})") from error
 
 
-def optimizer(network: nn.Module, optim: "Optim", steps: int, device: torch.device) -> tuple[torch.optim.AdamW, Any]:
-    """AdamW with the recipe's schedule over so many steps; no decay on biases and LayerNorms (all vectors)."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
+def optimizer(
+    network: nn.Module, optim: "Optim", steps: int, device: torch.device, stacked: bool = False
+) -> tuple[torch.optim.AdamW, Any]:
+    """AdamW with the recipe's schedule over so many steps; no decay on biases and LayerNorms (all vectors).
+
+    stacked: every parameter has an axis more, of networks.
+    """
+    vector = 2 if stacked else 1
+    decayed = [p for p in network.parameters() if p.ndim > vector]
+    plain = [p for p in network.parameters() if p.ndim <= vector]
     groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     adam = torch.optim.AdamW(groups, lr=optim.lr, fused=device.type in ("cpu", "cuda"))
     kind = "constant_with_warmup" if optim.schedule == "constant" else optim.schedule

@@ -86,25 +86,30 @@ def halves(lengths: Tensor) -> list[tuple[Tensor, int]]:
 class Packed:
     """The forward pass of a sequence classifier of one of `FAMILIES`; takes and gives what the network's own does."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, stacked: bool = False) -> None:
+        """stacked: to be called under `vmap`, which knows torch's own draws alone."""
+        self.network, self.stacked = network, stacked
         config: Mixed = network.config
         self.encoder = FAMILIES[config.model_type](network)
 
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> SequenceClassifierOutput:
-        parts, layout = self.encoder, Layout.of(attention_mask, apart=not self.network.training)
+        layout = Layout.of(attention_mask, apart=not self.network.training)
         types = None if token_type_ids is None else token_type_ids.flatten()[layout.places]
-        states = parts.embed(input_ids.flatten()[layout.places], types, layout.positions)
-        states = self.drop(states, parts.hidden_dropout)
+        return SequenceClassifierOutput(logits=self.logits(input_ids.flatten()[layout.places], types, layout))
+
+    def logits(self, ids: Tensor, types: Tensor | None, layout: Layout) -> Tensor:
+        """[batch, classes] of tokens that lie end to end, [tokens]."""
+        parts = self.encoder
+        states = self.drop(parts.embed(ids, types, layout.positions), parts.hidden_dropout)
         bias = parts.bias(max(group.shape[1] for group in layout.groups))
         for of in parts.layers[:-1]:
             states = self.rest(of, self.attention(of, states, layout, bias), states)
         of = parts.layers[-1]  # the head reads the first tokens alone: nothing else of the last layer is computed
         first = torch.cat([group.first for group in layout.groups])
         logits = parts.head(self.rest(of, self.first_attention(of, states, layout, bias), states.index_select(0, first)))
-        return SequenceClassifierOutput(logits=logits if layout.order is None else logits.index_select(0, layout.order))
+        return logits if layout.order is None else logits.index_select(0, layout.order)
 
     def rest(self, of: Layer, mixed: Tensor, states: Tensor) -> Tensor:
         """The rest of a layer, row by row: what attention mixed, and the states that came in."""
@@ -148,7 +153,7 @@ class Packed:
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             if bias is not None:
                 scores = scores + bias[..., : scores.shape[-2], : scores.shape[-1]].to(scores.dtype)
-            hidden = torch.zeros(group.mask.shape, dtype=scores.dtype, device=scores.device).masked_fill_(~group.mask, -torch.inf)
+            hidden = torch.where(group.mask, 0.0, -torch.inf).to(scores.dtype)
             scores += hidden  # whose backward pass is none: that of masked_fill is one more over all scores
             return (self.drop(scores.softmax(-1), self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
 
@@ -156,7 +161,7 @@ class Packed:
         """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws are a sixth of a step."""
         if not self.network.training or p == 0:
             return values
-        if values.device.type != "cpu":
+        if self.stacked or values.device.type != "cpu":
             return F.dropout(values, p)
         dropped = round(p * 2**16)
         bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
