@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from conftest import equal, make_encoder, material_of
-from synthweight import fit, packing, together
+from synthweight import execute, fit, identity, packing, published, run, sweep, together
 from synthweight.errors import UserError
 from synthweight.stack import Stack, clip
+from synthweight.store import Store
 from synthweight.together import Seat, fit_together
 from test_packing import batch, classifier
+from test_sweep import run_cli
 
 LINES = ["ce", "focal", "imp", "dimp weighting.self_normalise=true", "quality_only weighting.clip=0.7", "filter"]
 
@@ -121,3 +123,84 @@ def test_a_stack_that_does_not_fit(bound, monkeypatch):
     one = material_of(bound("trainer.packing=true"))
     with pytest.raises(UserError, match="2 seeds together do not fit into the memory of this cpu .*without --stack-seeds"):
         fit_together([Seat(one), Seat(one)])
+
+
+def rows_of(store):
+    found = {}
+    for run_id in store.ids():
+        row = store.row(run_id)
+        found[run_id] = row, store.table(run_id)
+    return found
+
+
+def test_a_sweep_of_stacks_places_the_rows_of_single_runs(small, plain, tmp_path, capfd):
+    """Checkers too: CE's seeds, then IMP's, DIMP's and Focal's. In fp64 the curves are those of single runs."""
+    path, values = small
+    values = [v for v in values if not v.startswith(("model.path", "paths.outputs"))]
+    values += [f"model.path={plain}", "trainer.packing=true", "trainer.precision=64-true", "logger=csv"]
+    stores = []
+    for place, more in (("apart", []), ("together", ["--stack-seeds"])):
+        assert run_cli("sweep", str(path), *values, f"paths.outputs={tmp_path / place}", *more) == 0
+        stores.append(Store(str(tmp_path / place)))
+    said = capfd.readouterr().out
+    apart, stacked = map(rows_of, stores)
+    assert list(apart) == list(stacked)
+    assert len(apart) == 10
+    for run_id, (row, table) in apart.items():
+        other, weights = stacked[run_id]
+        same = ("selected_epoch", "data", "checkers", "labels", "config")
+        assert [row[key] for key in same] == [other[key] for key in same]
+        for a, b in zip(row["epochs"], other["epochs"], strict=True):
+            assert a["test"]["accuracy"] == b["test"]["accuracy"]
+            assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-6)
+        np.testing.assert_allclose(table["weight"].to_numpy(), weights["weight"].to_numpy(), rtol=1e-5)
+        assert "stacked" not in row["provenance"]["device"]
+        assert other["provenance"]["device"]["stacked"] == 2
+        folder = stores[1].run_folder(run_id)
+        assert (folder / "model").is_dir() == (row["config"]["loss"]["name"] == "ce")
+        curves = [(s.run_folder(run_id) / "csv" / "metrics.csv").read_text().splitlines() for s in stores]
+        assert len(curves[0]) == len(curves[1]) > 2
+        assert not list(folder.glob("epoch-*"))
+    assert "[10/10]" in said
+    assert run_cli("sweep", str(path), *values, f"paths.outputs={tmp_path / 'together'}", "--stack-seeds") == 0
+    assert "nothing to do" in capfd.readouterr().out
+
+
+def test_a_stack_leaves_out_what_is_done_or_taken(bound, capsys):
+    jobs = [bound("trainer.packing=true", f"seed={seed}") for seed in range(4)]
+    store = Store(jobs[0].paths.outputs)
+    run.train(jobs[1])
+    with store.lease(identity.of(jobs[2]).id):
+        outcomes = run.train_together(jobs)
+    assert [o.status for o in outcomes] == ["trained", "done", "taken", "trained"]
+    assert {o.id for o in outcomes if o.status != "taken"} == store.ids()
+
+
+def test_a_failed_stack_is_recorded_for_each_of_its_runs(small, monkeypatch, capfd):
+    def broken(*_):
+        raise ValueError("no such luck")
+
+    path, values = small
+    values = [*values, "trainer.packing=true"]
+    monkeypatch.setattr(run.together, "fit_together", broken)
+    assert run_cli("sweep", str(path), *values, "--stack-seeds") == 1
+    error = capfd.readouterr().err
+    assert "10 of 10 runs failed" in error
+    assert error.count("ValueError: no such luck") >= 4  # and the others for their checkers
+    store = published.plan(str(path), *values).planned.store
+    assert store.ids() == set()
+    monkeypatch.undo()
+    assert run_cli("sweep", str(path), *values, "--stack-seeds", "--retry-failed") == 0
+    assert len(store.ids()) == 10
+
+
+def test_seeds_that_cannot_be_stacked_are_trained_one_by_one(small, capfd):
+    path, values = small
+    assert run_cli("sweep", str(path), *values, "source=small_real", "selection=last", "loss=ce", "--stack-seeds") == 0
+    assert capfd.readouterr().out.count("seeds are trained one after the other: trainer.packing=false") == 1
+
+
+def test_an_engine_trains_no_stacks(small):
+    path, values = small
+    with pytest.raises(UserError, match="--stack-seeds: .* leave out hydra/launcher"):
+        execute.execute(published.plan(str(path), *values).planned, object(), sweep.Options(stack_seeds=True))

@@ -20,9 +20,9 @@ ORDER = [
     "errors", "bilevel", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "leases", "store",
     "provenance", "model", "vocabulary", "families", "packing", "parallel", "epochs", "training", "ledger", "checkpoints",
     "stack", "memory", "module", "fit", "together", "wandb_cards", "wandb_runs", "loggers", "calibration", "checkers",
-    "identity", "generate", "prompt", "run", "overrides", "binding", "compose", "blocks", "sweep", "execute", "workers",
-    "estimate", "status", "compare", "formats", "gather", "tables", "timing", "separation", "figures", "drawing",
-    "published", "wandb_sync", "wandb_dashboard", "arguments", "cli",
+    "identity", "generate", "prompt", "prepared", "run", "overrides", "binding", "compose", "blocks", "sweep", "execute",
+    "workers", "estimate", "status", "compare", "formats", "gather", "tables", "timing", "separation", "figures",
+    "drawing", "published", "wandb_sync", "wandb_dashboard", "arguments", "cli",
 ]  # fmt: skip
 
 

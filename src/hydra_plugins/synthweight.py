@@ -49,4 +49,4 @@ class SynthweightSweeper(Sweeper):
         planned = sweep.plan(composer, self.blocks, words)
         if encoders.fetch(job.who.run.model for job in planned.ahead if not job.prompt):
             planned = sweep.plan(composer, self.blocks, words)  # by the hashes of what came
-        return execute.execute(planned, self.launcher, execute.Options.handed())
+        return execute.execute(planned, self.launcher, sweep.Options.handed())

@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser("sweep", help="run what a sweep file lacks, beside any number of others that do")
     sweep.add_argument("--retry-failed", action="store_true", help="try again what failed before")
     sweep.add_argument("--fail-fast", action="store_true", help="begin nothing more after the first failure")
+    sweep.add_argument("--stack-seeds", action="store_true", help="train the seeds of a configuration at once, as one stack")
     sweep.add_argument("--workers", type=int, default=1, metavar="N", help="so many processes, the cores divided among them")
     plan = commands.add_parser("plan", help="say what a sweep would run, and how long that may take")
     status = commands.add_parser("status", help="who is at what: a live table of a sweep, or of all outputs")

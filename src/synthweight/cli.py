@@ -98,11 +98,12 @@ def hydra_app(arguments: list[str]) -> None:
 def run_sweep(options: argparse.Namespace) -> None:
     """One worker in this process, or several in processes of their own."""
     from . import blocks, workers
-    from .execute import WORKER, Options
+    from .execute import WORKER
+    from .sweep import Options
 
     require(options.workers >= 1, "--workers", "at least 1", options.workers)
     file = blocks.find(options.file)
-    treat = Options(options.retry_failed, options.fail_fast, listed=WORKER not in os.environ)
+    treat = Options(options.retry_failed, options.fail_fast, listed=WORKER not in os.environ, stack_seeds=options.stack_seeds)
     if options.workers > 1:
         workers.run(planned(str(file), options.overrides), options.workers, treat, str(file), options.overrides)
         return

@@ -1,37 +1,16 @@
 """A planned sweep, carried out beside any number of other workers: each run is taken by one of them."""
 
-import json
 import os
 import time
-from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import leases, prompt
-from .errors import CheckerFailed, SweepFailed, Taken, disk_full, first_line
-from .sweep import Job, Planned, for_its_checker, last_line, recall
+from . import leases, prompt, run
+from .errors import CheckerFailed, LeaseLost, SweepFailed, Taken, UserError, disk_full, first_line
+from .sweep import Job, Options, Planned, for_its_checker, last_line, recall
 
 JOBS = "SYNTHWEIGHT_JOBS"  # the environment carries the number of jobs to a launcher's processes
 WORKER = "SYNTHWEIGHT_WORKER"  # and the number of a worker, with the process that started it: 2:4711
-OPTIONS = "SYNTHWEIGHT_SWEEP"  # and what `synthweight sweep` was told past Hydra's command line
 POLL = 1.0  # seconds between two looks at what others are at
-
-
-@dataclass
-class Options:
-    """How a sweep treats failures. Without `listed` (a worker of several) it leaves the list to who started it."""
-
-    retry_failed: bool = True  # `train -m`: what was typed is tried
-    fail_fast: bool = False
-    listed: bool = True
-
-    def hand_over(self) -> None:
-        """To the sweeper, past Hydra."""
-        os.environ[OPTIONS] = json.dumps(asdict(self))
-
-    @classmethod
-    def handed(cls) -> "Options":
-        """What `hand_over` left, once."""
-        return cls(**json.loads(os.environ.pop(OPTIONS, "{}")))
 
 
 class Sweep:
@@ -43,14 +22,14 @@ class Sweep:
         self.left = planned.ahead
         self.failed: dict[str, tuple[Job, str]] = {}  # run id → its job and the last line of its traceback
         self.results: list[Any] = []
+        self.told: set[str] = set()
         self.number = 0
         # one process takes one run at a time and looks again; an engine gets all that may begin, as one batch
-        self.one_by_one = type(launcher).__name__ == "BasicLauncher"  # Hydra loads its plugins twice: isinstance would not do
+        self.one_by_one = one_by_one(launcher)
 
     def run(self) -> list[Any]:
         """Until nothing is left. Raises SweepFailed, or what stops all runs alike: a full disk, Ctrl-C."""
         total = len(self.left)
-        told: set[str] = set()
         while self.left and not self.stopped():
             batch, others = self.choose()
             if batch:
@@ -58,9 +37,7 @@ class Sweep:
             elif others:  # all that is left is somebody's, or waits for it
                 for job, holder in others:
                     line = f"{job}: {holder} is at it; waiting"
-                    if line not in told:
-                        print(line, flush=True)
-                    told.add(line)
+                    self.say_once(line)
                 time.sleep(POLL)
         if self.failed:
             raise SweepFailed(self.report(total))
@@ -83,7 +60,7 @@ class Sweep:
         kept: list[Job] = []
         waiting = {job.who.id for job in self.left}
         for job in self.left:
-            if batch and self.one_by_one:
+            if batch and self.one_by_one and not self.alike(batch[0], job):
                 kept.append(job)
                 continue
             run_id = job.who.id
@@ -100,6 +77,11 @@ class Sweep:
                 batch.append(job)
         self.left = kept
         return batch, others
+
+    def say_once(self, line: str) -> None:
+        if line not in self.told:
+            self.told.add(line)
+            print(line, flush=True)
 
     def failure(self, job: Job) -> dict[str, Any] | None:
         """What is recorded of a job since it was last to be tried."""
@@ -131,6 +113,9 @@ class Sweep:
         trainings = [job for job in batch if not job.prompt]
         if not trainings:
             return
+        if self.one_by_one and len(trainings) > 1:
+            self.together(trainings)
+            return
         try:
             returns = self.launcher.launch([job.overrides for job in trainings], initial_job_idx=self.number)
         except Exception as error:  # the engine's own: a process that the system killed, a queue that refuses
@@ -148,6 +133,32 @@ class Sweep:
             elif getattr(returned.return_value, "status", None) == "taken":
                 time.sleep(leases.POLL)
             else:
+                self.finish(job)
+
+    def alike(self, job: Job, other: Job) -> bool:
+        """Whether two jobs are seeds of one configuration that are to be trained at once."""
+        if not self.options.stack_seeds or job.prompt or other.prompt:
+            return False
+        (one, why), (two, _) = run.stacked_with(job.who.run), run.stacked_with(other.who.run)
+        if one == two and why is not None:
+            self.say_once(f"seeds are trained one after the other: {why}")
+        return one == two and why is None
+
+    def together(self, jobs: list[Job]) -> None:
+        """Seeds of one configuration, in this process: Hydra's launcher knows of single jobs alone."""
+        try:
+            outcomes = run.train_together([job.who.run for job in jobs], progress(self.number))
+        except LeaseLost:
+            return
+        except Exception as error:
+            for job in jobs:
+                if self.store.exists(job.who.id):
+                    self.finish(job)
+                else:
+                    self.give_up(job, error)
+            return
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if outcome.status != "taken":
                 self.finish(job)
 
     def ask(self, job: Job) -> None:
@@ -182,6 +193,11 @@ class Sweep:
         return "\n".join([f"{head}:", *lines])
 
 
+def one_by_one(launcher: Any) -> bool:
+    """Whether it is Hydra's own, which runs jobs in this process; Hydra loads its plugins twice: isinstance would not do."""
+    return type(launcher).__name__ == "BasicLauncher"
+
+
 def execute(planned: Planned, launcher: Any, options: Options) -> list[Any]:
     """Launches what is to do; a failure leaves the others running, and all are listed at the end.
 
@@ -192,6 +208,8 @@ def execute(planned: Planned, launcher: Any, options: Options) -> list[Any]:
     if not planned.todo:
         print("nothing to do", flush=True)
         return []
+    if options.stack_seeds and not one_by_one(launcher):
+        raise UserError("--stack-seeds: stacks are trained by this process itself: leave out hydra/launcher")
     os.environ[JOBS] = str(planned.todo)
     return Sweep(planned, launcher, options).run()
 

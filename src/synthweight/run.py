@@ -1,28 +1,22 @@
-"""One run, top to bottom: identity, checkers, material, tokens, training, row."""
+"""One run, top to bottom: identity, checkers, training, row; or seeds of one configuration at once."""
 
+import dataclasses
 import shlex
-import time
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from shutil import copy2, rmtree
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from . import checkers, configs, encoders, fit, identity, loggers, provenance
+from . import checkers, encoders, fit, identity, loggers, provenance, together
 from .checkpoints import Checkpoints
 from .configs import Run
-from .data import sources
-from .data.files import beside
 from .data.records import Example
-from .data.tokens import Tokens, tokenize
-from .epochs import Epoch
 from .errors import CheckerFailed, LeaseLost, Taken, disk_full
 from .identity import Identity, describe
-from .store import FORMAT, Store, lines
+from .prepared import finish, prepare, public, reporter
+from .store import FORMAT, Store
 
 
 @dataclass(frozen=True)
@@ -59,14 +53,7 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
             if store.exists(who.id):
                 return Outcome(who.id, "done")
             try:
-                for role, checker in who.checkers.items():
-                    try:
-                        ensure(store, checker, progress)
-                    except Exception as error:
-                        if isinstance(error, LeaseLost) or disk_full(error):
-                            raise
-                        what = f"{describe(run)}: its {role} checker {checker.id} failed: {error}"
-                        raise CheckerFailed(what) from error
+                train_checkers(store, who, progress)
                 work(store, who, name, row=True)
                 store.clear_failure(who.id)
             except Exception as error:
@@ -78,6 +65,18 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
             raise
         return Outcome(who.id, "taken")
     return Outcome(who.id, "trained")
+
+
+def train_checkers(store: Store, who: Identity, progress: str) -> None:
+    """All that a run needs are there afterwards. Raises CheckerFailed."""
+    for role, checker in who.checkers.items():
+        try:
+            ensure(store, checker, progress)
+        except Exception as error:
+            if isinstance(error, LeaseLost) or disk_full(error):
+                raise
+            what = f"{describe(who.run)}: its {role} checker {checker.id} failed: {error}"
+            raise CheckerFailed(what) from error
 
 
 def ensure(store: Store, checker: Identity, progress: str) -> None:
@@ -96,85 +95,15 @@ def work(store: Store, who: Identity, name: str, row: bool) -> None:
 
 def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.Watch) -> None:
     """The training, its model and its row."""
-    run = who.run
-    started, clock = provenance.now(), Stopwatch()
-    material = sources.build(run)
-    folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
-
-    def tokens(examples: tuple[Example, ...]) -> Tokens:
-        return tokenize(folder, encoder, examples, run.optim.max_length, Path(run.paths.cache))
-
-    series = {"selection": material.selection} if material.selection else {}
-    series["test"] = material.test
-    tokenized = {key: (tokens(examples), material.targets(examples)) for key, examples in series.items()}
-    train = (tokens(material.train), material.targets(material.train))
-    seconds = {"prepare": clock.lap()}
-    dev = (tokens(material.dev), material.targets(material.dev)) if run.loss.dev else None
-    scored = {role: checkers.scores(who, role, material, partial(ask, store)) for role in sorted(run.loss.needs)}
-    scores = {role: values for role, (values, _) in scored.items()}
-    seconds["scores"] = clock.lap()
-
-    keep_model = run.loss.name == "ce" or run.trainer.keep_model
-
-    def report(number: int, epoch: Epoch) -> None:
-        chosen = "".join(f" · {key} {m['accuracy'] or 0:.1%}" for key, m in epoch.metrics.items() if key == "selection")
-        done = f"epoch {number + 1}/{run.epochs} · loss {epoch.train_loss:.4f}{chosen}"
-        print(f"{name}: {done} · {clock.so_far():.0f} s", flush=True)
-        store.note(who.id, f"epoch {number + 1}/{run.epochs}")
-        watch.epoch(number + 1, epoch)
+    ready = prepare(who, name, partial(ask, store))
+    saved = checkpoints_of(store, who)
 
     def say(line: str) -> None:
-        print(f"{name}: {line} · {clock.so_far():.0f} s", flush=True)
+        print(f"{name}: {line} · {ready.clock.so_far():.0f} s", flush=True)
 
-    training = fit.Training(
-        folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, train, scores,
-        tokenized, run.selection.split != "last", keep_model, dev,
-    )  # fmt: skip
-    saved = checkpoints_of(store, who)
-    fitted = fit.fit(training, report, say, watch.lightning, saved.folder, saved)
-    spent = fitted.seconds
-    seconds |= {"weights": spent.weights, "train": spent.train, "evaluate": spent.evaluate}
-    clock.lap()
-    own = None
-    if keep_model:
-        own = fit.log_probs(fitted.network, train[0], len(material.labels), run.trainer)
-        save_model(fitted.network, folder, store.run_folder(who.id) / "model")
-        seconds["evaluate"] += clock.lap()
-    if not row:
-        saved.clear()
-        return
-    record = {
-        "format": FORMAT,
-        "id": who.id,
-        "settings_id": who.settings_id,
-        "version": identity.VERSION,
-        "kind": "train",
-        "config": public(run),
-        "labels": list(material.labels),
-        "data": material.record,
-        "checkers": dict.fromkeys(("quality", "diversity")) | {key: checker.id for key, checker in who.checkers.items()},
-        "temperatures": {role: scored[role][1] if role in scored else None for role in ("quality", "diversity")},
-        "epochs": [
-            {
-                "epoch": i + 1,
-                "train_loss": e.train_loss,
-                "selection": e.metrics.get("selection"),
-                "test": e.metrics["test"],
-            }
-            for i, e in enumerate(fitted.epochs)
-        ],
-        "selected_epoch": fitted.selected + 1,
-        "guard_hits": fitted.guard_hits,
-        "seconds": {key: round(value, 3) for key, value in seconds.items()},
-        "provenance": provenance.code()
-        | fit.machine(run.trainer)
-        | {"argv": provenance.command(), "started": started, "finished": provenance.now()},
-    }
-    store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))
+    fitted = fit.fit(ready.training, reporter(store, ready, watch), say, watch.lightning, saved.folder, saved)
+    finish(store, ready, fitted, row, watch)
     saved.clear()
-    watch.done(partial(store.row, who.id))
-    test = fitted.epochs[fitted.selected].metrics["test"]
-    print(f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
 
 
 def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
@@ -194,45 +123,62 @@ def ask(store: Store, checker: Identity, examples: tuple[Example, ...]) -> np.nd
         return checkers.log_probs(store, checker.run, checker.id, examples, rebuild)
 
 
-def public(run: Run) -> dict[str, Any]:
-    """The resolved configuration without paths and logger."""
-    return {key: value for key, value in configs.as_dict(run).items() if key not in ("paths", "logger")}
+def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
+    """Trains runs that differ in their seed alone as one stack, their missing checkers first, and places their rows.
+
+    Those that are done, or that another process is at, are left out. Begun anew after a stop: a stack keeps no checkpoints.
+
+    Raises:
+        What `train` raises; every run that has no row then is recorded as failed.
+    """
+    whos = [identity.of(run) for run in runs]
+    store = Store(runs[0].paths.outputs)
+    fit.require_device(runs[0].trainer.accelerator, runs[0].trainer.devices)
+    loggers.require(runs[0].logger.name)
+    store.prepare()
+    outcomes = {who.id: Outcome(who.id, "done") for who in whos}
+    with ExitStack() as held:
+        mine: list[Identity] = []
+        for who in whos:
+            try:
+                if not store.exists(who.id):
+                    held.enter_context(store.lease(who.id, wait=False))
+                    if not store.exists(who.id):
+                        mine.append(who)
+            except Taken:
+                outcomes[who.id] = Outcome(who.id, "taken")
+        try:
+            if mine:
+                train_stack(store, mine, progress)
+        except Exception as error:
+            for who in mine:
+                if not store.exists(who.id) and not isinstance(error, LeaseLost) and not disk_full(error):
+                    store.fail(who.id, error, shlex.join(provenance.command()))
+            raise
+        for who in mine:
+            store.clear_failure(who.id)
+            outcomes[who.id] = Outcome(who.id, "trained")
+    return list(outcomes.values())
 
 
-def table(material: sources.Material, fitted: fit.Fitted, own: np.ndarray | None) -> pa.Table:
-    """The row's Parquet: test at the selected epoch, then the training set at every epoch."""
-    chosen = fitted.epochs[fitted.selected]
-    parts = [lines("test", material.test, material.labels, fitted.selected + 1, chosen.log_probs["test"], None)]
-    for i, epoch in enumerate(fitted.epochs):
-        scored = own if i == fitted.selected else None
-        parts.append(lines("train", material.train, material.labels, i + 1, scored, epoch.weights))
-    return pa.concat_tables(parts)
+def train_stack(store: Store, whos: Sequence[Identity], progress: str) -> None:
+    """The training itself, of runs that are leased here."""
+    for who in whos:
+        train_checkers(store, who, progress)
+    ready = [prepare(who, progress + describe(who.run), partial(ask, store)) for who in whos]
+    with ExitStack() as looking:
+        seats, watches = [], []
+        for one in ready:
+            logger, folder = one.who.run.logger, store.run_folder(one.who.id)
+            watches.append(looking.enter_context(loggers.opened(logger, one.who.id, folder, public(one.who.run))))
+            seats.append(together.Seat(one.training, reporter(store, one, watches[-1]), watches[-1].lightning))
+        for one, fitted, watch in zip(ready, together.fit_together(seats), watches, strict=True):
+            finish(store, one, fitted, True, watch, stacked=len(ready))
 
 
-def save_model(network: Any, encoder: Path, folder: Path) -> None:
-    """A Hugging Face folder with the tokenizer, whole or not at all."""
-    part = beside(folder)
-    try:
-        network.save_pretrained(part)
-        for name in encoders.TOKENIZER_FILES:
-            if (encoder / name).is_file():
-                copy2(encoder / name, part / name)
-        rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
-        rmtree(part, ignore_errors=True)  # of a disk that was full, half a model
-
-
-class Stopwatch:
-    """Seconds since the last lap, and in all."""
-
-    def __init__(self) -> None:
-        self.start = self.last = time.perf_counter()
-
-    def lap(self) -> float:
-        now = time.perf_counter()
-        elapsed, self.last = now - self.last, now
-        return elapsed
-
-    def so_far(self) -> float:
-        return time.perf_counter() - self.start
+def stacked_with(run: Run) -> tuple[str, str | None]:
+    """What the runs that may be trained together have in common, and why this one is none of them (None: it is)."""
+    alike = repr(dataclasses.replace(run, seed=0))
+    if run.logger.name == "wandb":
+        return alike, "logger=wandb looks at one run a process"
+    return alike, together.refused(run.loss, run.trainer)

@@ -1,7 +1,9 @@
 """A sweep planned as a whole: every job composed, checked and named before the first one starts."""
 
+import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from . import identity, leases, prompt
@@ -11,6 +13,27 @@ from .errors import CheckerFailed
 from .identity import Identity, describe
 from .llm.settings import Prompt
 from .store import Store
+
+OPTIONS = "SYNTHWEIGHT_SWEEP"  # and what `synthweight sweep` was told past Hydra's command line
+
+
+@dataclass
+class Options:
+    """How a sweep treats failures. Without `listed` (a worker of several) it leaves the list to who started it."""
+
+    retry_failed: bool = True  # `train -m`: what was typed is tried
+    fail_fast: bool = False
+    listed: bool = True
+    stack_seeds: bool = False
+
+    def hand_over(self) -> None:
+        """To the sweeper, past Hydra."""
+        os.environ[OPTIONS] = json.dumps(asdict(self))
+
+    @classmethod
+    def handed(cls) -> "Options":
+        """What `hand_over` left, once."""
+        return cls(**json.loads(os.environ.pop(OPTIONS, "{}")))
 
 
 @dataclass

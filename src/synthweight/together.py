@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,6 +23,9 @@ from .ledger import Ledger
 from .losses.base import Learned
 from .stack import Stack, clip
 from .training import Fitted, Training
+
+if TYPE_CHECKING:
+    from .configs import Trainer
 
 ALIKE = ("folder", "strategy", "weighting", "optim", "trainer", "epochs", "labels", "select", "keep_state")
 Report = Callable[[int, Epoch], None]
@@ -83,18 +86,13 @@ class Together(pl.LightningModule):
             drawn = ledger.end_epoch(self.current_epoch, partial(self.stack.state, s))
             for logger in seat.loggers:
                 logger.log_metrics({**drawn, "epoch": self.current_epoch}, self.global_step - 1)
+                logger.save()
 
 
-def stackable(strategy: losses.Strategy) -> bool:
-    """Whether a loss is a function of the batch alone: nothing learned beside it, nothing picked."""
-    return strategy.candidates == 1 and not isinstance(strategy, Learned)
-
-
-def refused(training: Training) -> str | None:
+def refused(strategy: losses.Strategy, trainer: "Trainer") -> str | None:
     """Why a training is none of a stack, in a few words; None: it is."""
-    trainer = training.trainer
-    if not stackable(training.strategy):
-        return f"loss={training.strategy.name} learns or picks beside the network"
+    if strategy.candidates != 1 or isinstance(strategy, Learned):
+        return f"loss={strategy.name} learns or picks beside the network"
     if not trainer.packing:
         return "trainer.packing=false"
     if trainer.devices > 1:
@@ -128,7 +126,7 @@ def fit_together(seats: Sequence[Seat], root: Path = Path(".")) -> list[Fitted]:
 
 def check(trainings: Sequence[Training]) -> None:
     first = trainings[0]
-    if why := refused(first):
+    if why := refused(first.strategy, first.trainer):
         raise UserError(f"seeds are not stacked: {why}")
     for other in trainings[1:]:
         if any(getattr(other, key) != getattr(first, key) for key in ALIKE):

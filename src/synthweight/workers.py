@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from .errors import SweepFailed, UserError
-from .execute import WORKER, Options, Sweep, begin
-from .sweep import Planned, recall
+from .execute import WORKER, Sweep, begin
+from .sweep import Options, Planned, recall
 
 THREADS = "OMP_NUM_THREADS"
 
@@ -30,7 +30,7 @@ def run(planned: Planned, n: int, options: Options, file: str, overrides: Sequen
     if not planned.todo:
         print("nothing to do", flush=True)
         return
-    fast = ["--fail-fast"] if options.fail_fast else []
+    fast = ["--fail-fast"] * options.fail_fast + ["--stack-seeds"] * options.stack_seeds
     command = [sys.executable, "-c", "from synthweight.cli import main; main()", "sweep", file, *fast, *overrides]
     each = {THREADS: str(threads_of_each(n))} | dict(os.environ)
     print(f"{n} workers with {each[THREADS]} threads each", flush=True)

@@ -1,0 +1,166 @@
+"""What a run begins with and ends with: its data, tokens and scores; its model and its row."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from shutil import copy2, rmtree
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from . import checkers, configs, encoders, fit, identity, loggers, provenance
+from .configs import Run
+from .data import sources
+from .data.files import beside
+from .data.records import Example
+from .data.tokens import Tokens, tokenize
+from .epochs import Epoch
+from .identity import Identity
+from .store import FORMAT, Store, lines
+
+
+class Stopwatch:
+    """Seconds since the last lap, and in all."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        elapsed, self.last = now - self.last, now
+        return elapsed
+
+    def so_far(self) -> float:
+        return time.perf_counter() - self.start
+
+
+@dataclass
+class Prepared:
+    """A run whose data, tokens and scores are at hand."""
+
+    who: Identity
+    name: str
+    started: str
+    clock: Stopwatch
+    material: sources.Material
+    training: fit.Training
+    temperatures: dict[str, float | None]
+    seconds: dict[str, float]
+
+
+def prepare(who: Identity, name: str, ask: checkers.Ask) -> Prepared:
+    """Brings together what a run is trained on. ask: gives the scores of a checker that has been trained."""
+    run = who.run
+    started, clock = provenance.now(), Stopwatch()
+    material = sources.build(run)
+    folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
+
+    def tokens(examples: tuple[Example, ...]) -> Tokens:
+        return tokenize(folder, encoder, examples, run.optim.max_length, Path(run.paths.cache))
+
+    series = {"selection": material.selection} if material.selection else {}
+    series["test"] = material.test
+    tokenized = {key: (tokens(examples), material.targets(examples)) for key, examples in series.items()}
+    train = (tokens(material.train), material.targets(material.train))
+    seconds = {"prepare": clock.lap()}
+    dev = (tokens(material.dev), material.targets(material.dev)) if run.loss.dev else None
+    scored = {role: checkers.scores(who, role, material, ask) for role in sorted(run.loss.needs)}
+    seconds["scores"] = clock.lap()
+    training = fit.Training(
+        folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, train,
+        {role: values for role, (values, _) in scored.items()}, tokenized, run.selection.split != "last",
+        run.loss.name == "ce" or run.trainer.keep_model, dev,
+    )  # fmt: skip
+    temperatures = {role: scored[role][1] if role in scored else None for role in ("quality", "diversity")}
+    return Prepared(who, name, started, clock, material, training, temperatures, seconds)
+
+
+def reporter(store: Store, ready: Prepared, watch: loggers.Watch) -> Callable[[int, Epoch], None]:
+    """Says each epoch: to the user, to others who look at the run, and to its logger."""
+
+    def report(number: int, epoch: Epoch) -> None:
+        chosen = "".join(f" · {key} {m['accuracy'] or 0:.1%}" for key, m in epoch.metrics.items() if key == "selection")
+        done = f"epoch {number + 1}/{ready.training.epochs} · loss {epoch.train_loss:.4f}{chosen}"
+        print(f"{ready.name}: {done} · {ready.clock.so_far():.0f} s", flush=True)
+        store.note(ready.who.id, f"epoch {number + 1}/{ready.training.epochs}")
+        watch.epoch(number + 1, epoch)
+
+    return report
+
+
+def finish(store: Store, ready: Prepared, fitted: fit.Fitted, row: bool, watch: loggers.Watch, stacked: int = 1) -> None:
+    """Keeps the model where one is kept, and places the row. stacked: how many seeds were trained at once."""
+    who, run, material, training = ready.who, ready.who.run, ready.material, ready.training
+    spent = fitted.seconds
+    seconds = ready.seconds | {"weights": spent.weights, "train": spent.train, "evaluate": spent.evaluate}
+    ready.clock.lap()
+    own = None
+    if training.keep_state:
+        own = fit.log_probs(fitted.network, training.train[0], len(material.labels), run.trainer)
+        save_model(fitted.network, training.folder, store.run_folder(who.id) / "model")
+        seconds["evaluate"] += ready.clock.lap()
+    if not row:
+        return
+    record = {
+        "format": FORMAT,
+        "id": who.id,
+        "settings_id": who.settings_id,
+        "version": identity.VERSION,
+        "kind": "train",
+        "config": public(run),
+        "labels": list(material.labels),
+        "data": material.record,
+        "checkers": dict.fromkeys(("quality", "diversity")) | {key: checker.id for key, checker in who.checkers.items()},
+        "temperatures": ready.temperatures,
+        "epochs": [
+            {
+                "epoch": i + 1,
+                "train_loss": e.train_loss,
+                "selection": e.metrics.get("selection"),
+                "test": e.metrics["test"],
+            }
+            for i, e in enumerate(fitted.epochs)
+        ],
+        "selected_epoch": fitted.selected + 1,
+        "guard_hits": fitted.guard_hits,
+        "seconds": {key: round(value, 3) for key, value in seconds.items()},
+        "provenance": provenance.code()
+        | fit.machine(run.trainer, stacked)
+        | {"argv": provenance.command(), "started": ready.started, "finished": provenance.now()},
+    }
+    store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))
+    watch.done(partial(store.row, who.id))
+    test = fitted.epochs[fitted.selected].metrics["test"]
+    print(f"{ready.name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
+
+
+def public(run: Run) -> dict[str, Any]:
+    """The resolved configuration without paths and logger."""
+    return {key: value for key, value in configs.as_dict(run).items() if key not in ("paths", "logger")}
+
+
+def table(material: sources.Material, fitted: fit.Fitted, own: np.ndarray | None) -> pa.Table:
+    """The row's Parquet: test at the selected epoch, then the training set at every epoch."""
+    chosen = fitted.epochs[fitted.selected]
+    parts = [lines("test", material.test, material.labels, fitted.selected + 1, chosen.log_probs["test"], None)]
+    for i, epoch in enumerate(fitted.epochs):
+        scored = own if i == fitted.selected else None
+        parts.append(lines("train", material.train, material.labels, i + 1, scored, epoch.weights))
+    return pa.concat_tables(parts)
+
+
+def save_model(network: Any, encoder: Path, folder: Path) -> None:
+    """A Hugging Face folder with the tokenizer, whole or not at all."""
+    part = beside(folder)
+    try:
+        network.save_pretrained(part)
+        for name in encoders.TOKENIZER_FILES:
+            if (encoder / name).is_file():
+                copy2(encoder / name, part / name)
+        rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        rmtree(part, ignore_errors=True)  # of a disk that was full, half a model
