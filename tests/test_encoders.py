@@ -60,6 +60,14 @@ def test_what_came_is_named_by_its_own_hash(hub, tiny):
         encoders.check_length(model(), 65)
 
 
+def test_a_pinned_encoder_is_the_one_that_named_its_runs(hub):
+    """Whatever the hub has by now: only what is not here is asked for."""
+    encoders.fetch([model()])
+    encoders._from_hub.cache_clear()
+    assert encoders.locate(model()) == encoders.known(model())
+    assert hub == ["me/tiny"]
+
+
 def test_half_a_download_is_not_here(hub, tmp_path):
     encoders.fetch([model()])
     for file in (tmp_path / "hub").rglob("model.safetensors"):

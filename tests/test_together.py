@@ -80,14 +80,24 @@ def test_seeds_together_are_seeds_apart(bound, plain, line):
 
 
 def test_the_stacks_dropout_is_dropout(bound):
-    """Other draws than alone, and each network its own; the losses are of the same size."""
-    more = ["loss=ce", "trainer.packing=true", "optim.epochs=2"]
-    one = material_of(bound(*more))
+    """In every epoch, and each network's its own: nothing is learned here, so that without it all losses would be the same."""
+    one = material_of(bound("loss=ce", "trainer.packing=true", "optim.epochs=3", "optim.lr=1e-12"))
     same = fit_together([Seat(one), Seat(one)])  # the same head and the same batches twice
     alone = fit.fit(one, say=lambda _: None)
-    losses = [fitted.epochs[0].train_loss for fitted in (*same, alone)]
-    assert len(set(losses)) == 3
-    assert losses == pytest.approx([losses[0]] * 3, rel=0.05)
+    losses = [epoch.train_loss for fitted in (*same, alone) for epoch in fitted.epochs]
+    assert len(set(losses)) == 9
+    assert losses == pytest.approx([losses[0]] * 9, rel=0.05)
+    tested = [fitted.epochs[0].metrics["test"]["nll"] for fitted in (*same, alone)]
+    assert tested == pytest.approx([tested[0]] * 3, rel=1e-5)  # and none while it is evaluated
+
+
+def test_a_stack_in_bf16_is_near_that_in_fp32(bound, plain):
+    losses = {}
+    for precision in ("32", "bf16-mixed"):
+        more = ["trainer.packing=true", f"trainer.precision={precision}", f"model.path={plain}"]
+        fitted = fit_together([Seat(material_of(bound(*more, f"seed={seed}"))) for seed in range(2)])
+        losses[precision] = [epoch.train_loss for one in fitted for epoch in one.epochs]
+    assert losses["bf16-mixed"] == pytest.approx(losses["32"], rel=1e-2)
 
 
 def test_what_is_not_stacked_says_why(bound):
@@ -155,43 +165,58 @@ def test_a_sweep_of_stacks_places_the_rows_of_single_runs(small, plain, tmp_path
             assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-6)
         np.testing.assert_allclose(table["weight"].to_numpy(), weights["weight"].to_numpy(), rtol=1e-5)
         assert "stacked" not in row["provenance"]["device"]
-        assert other["provenance"]["device"]["stacked"] == 2
+        assert other["provenance"]["device"]["stacked"] == [0, 1]
         folder = stores[1].run_folder(run_id)
         assert (folder / "model").is_dir() == (row["config"]["loss"]["name"] == "ce")
         curves = [(s.run_folder(run_id) / "csv" / "metrics.csv").read_text().splitlines() for s in stores]
         assert len(curves[0]) == len(curves[1]) > 2
-        assert not list(folder.glob("epoch-*"))
     assert "[10/10]" in said
     assert run_cli("sweep", str(path), *values, f"paths.outputs={tmp_path / 'together'}", "--stack-seeds") == 0
     assert "nothing to do" in capfd.readouterr().out
 
 
-def test_a_stack_leaves_out_what_is_done_or_taken(bound, capsys):
+def test_a_stack_leaves_out_what_is_done_or_taken(bound):
     jobs = [bound("trainer.packing=true", f"seed={seed}") for seed in range(4)]
     store = Store(jobs[0].paths.outputs)
     run.train(jobs[1])
+    old = store.run_folder(identity.of(jobs[3]).id) / "checkpoint-1"
+    old.mkdir(parents=True)
     with store.lease(identity.of(jobs[2]).id):
         outcomes = run.train_together(jobs)
     assert [o.status for o in outcomes] == ["trained", "done", "taken", "trained"]
     assert {o.id for o in outcomes if o.status != "taken"} == store.ids()
+    assert store.row(outcomes[3].id)["provenance"]["device"]["stacked"] == [0, 3]
+    assert not old.exists()
+    assert [o.status for o in run.train_together(jobs)] == ["done", "done", "trained", "done"]
+    assert "stacked" not in store.row(outcomes[2].id)["provenance"]["device"]  # alone, as ever
 
 
-def test_a_failed_stack_is_recorded_for_each_of_its_runs(small, monkeypatch, capfd):
+def test_a_stack_that_fails_is_trained_one_by_one(small, monkeypatch, capfd):
     def broken(*_):
         raise ValueError("no such luck")
 
     path, values = small
-    values = [*values, "trainer.packing=true"]
     monkeypatch.setattr(run.together, "fit_together", broken)
-    assert run_cli("sweep", str(path), *values, "--stack-seeds") == 1
-    error = capfd.readouterr().err
-    assert "10 of 10 runs failed" in error
-    assert error.count("ValueError: no such luck") >= 4  # and the others for their checkers
-    store = published.plan(str(path), *values).planned.store
-    assert store.ids() == set()
-    monkeypatch.undo()
-    assert run_cli("sweep", str(path), *values, "--stack-seeds", "--retry-failed") == 0
-    assert len(store.ids()) == 10
+    assert run_cli("sweep", str(path), *values, "trainer.packing=true", "--stack-seeds") == 0
+    assert capfd.readouterr().out.count("2 seeds at once failed, one after the other now: ValueError: no such luck") == 5
+    assert len(published.plan(str(path), *values, "trainer.packing=true").planned.store.ids()) == 10
+
+
+def test_a_full_disk_stops_a_sweep_of_stacks(small, monkeypatch, capfd):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    path, values = small
+    monkeypatch.setattr(run.together, "fit_together", full)
+    assert run_cli("sweep", str(path), *values, "trainer.packing=true", "--stack-seeds") == 1
+    assert "make room" in capfd.readouterr().err
+
+
+def test_folds_of_corrupted_data_are_no_stack(bound):
+    """Copies of a text share its fold, so that folds differ in size from seed to seed."""
+    _, why = run.stacked_with(bound("trainer.packing=true", "source.folds=5", "source.fold=0", "corruption=noisy", "loss=ce"))
+    assert why == "a fold of corrupted data has another size for each seed"
+    assert run.stacked_with(bound("trainer.packing=true", "source.folds=5", "source.fold=0"))[1] is None
 
 
 def test_seeds_that_cannot_be_stacked_are_trained_one_by_one(small, capfd):

@@ -19,6 +19,7 @@ class SweeperConf:
     blocks: list[dict[str, Any]] = field(default_factory=list)
     table: str = "results"  # the kind of the sweep's table, of published.TABLES
     figures: list[str] = field(default_factory=list)  # the kinds of its figures, of figures.KINDS
+    checkers: list[str] = field(default_factory=list)  # quality or diversity: its runs' checkers as lines of its table
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="synthweight", node=SweeperConf, provider="synthweight")
@@ -27,8 +28,8 @@ ConfigStore.instance().store(group="hydra/sweeper", name="synthweight", node=Swe
 class SynthweightSweeper(Sweeper):
     """Expands blocks and command line to jobs, checks all of them, and hands what is missing to Hydra's launcher."""
 
-    def __init__(self, blocks: Sequence[Any], table: str, figures: Sequence[str]) -> None:
-        """`table` and `figures` are for `synthweight tables` and `figures`; a launch needs the blocks alone."""
+    def __init__(self, blocks: Sequence[Any], table: str, figures: Sequence[str], checkers: Sequence[str]) -> None:
+        """All but `blocks` is for `synthweight tables` and `figures`; a launch needs the blocks alone."""
         self.blocks = [dict(block) for block in blocks]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -38,15 +39,12 @@ class SynthweightSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from synthweight import blocks, encoders, execute, sweep
+        from synthweight import blocks, execute, sweep
         from synthweight.compose import Composer
 
         assert self.config is not None
         composer = Composer(self.config.hydra.job.config_name)
         if not self.blocks and composer.config_name != "config":
             blocks.blocks_of(composer)  # a sweep's file without blocks: says so
-        words = [*arguments, *blocks.aside()]
-        planned = sweep.plan(composer, self.blocks, words)
-        if encoders.fetch(job.who.run.model for job in planned.ahead if not job.prompt):
-            planned = sweep.plan(composer, self.blocks, words)  # by the hashes of what came
+        planned = sweep.ready(composer, self.blocks, [*arguments, *blocks.aside()])
         return execute.execute(planned, self.launcher, sweep.Options.handed())

@@ -105,7 +105,7 @@ def run_sweep(options: argparse.Namespace) -> None:
     file = blocks.find(options.file)
     treat = Options(options.retry_failed, options.fail_fast, listed=WORKER not in os.environ, stack_seeds=options.stack_seeds)
     if options.workers > 1:
-        workers.run(planned(str(file), options.overrides), options.workers, treat, str(file), options.overrides)
+        workers.run(planned(str(file), options.overrides, to_train=True), options.workers, treat, str(file), options.overrides)
         return
     treat.hand_over()
     hydra_app([f"--config-dir={file.parent}", f"--config-name={file.stem}", *blocks.set_aside(options.overrides)])
@@ -171,11 +171,11 @@ def to_wandb(options: argparse.Namespace) -> None:
     wandb_sync.sync(file, overrides)
 
 
-def planned(file: str, overrides: list[str]) -> Any:
+def planned(file: str, overrides: list[str], to_train: bool = False) -> Any:
     """A sweep's plan without an application."""
     from .published import plan
 
-    return plan(file, *overrides).planned
+    return plan(file, *overrides, to_train=to_train).planned
 
 
 def show_tables(options: argparse.Namespace) -> None:

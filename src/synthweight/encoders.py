@@ -36,7 +36,8 @@ def locate(model: "Model") -> Path:
         return checked(package / (model.folder or "."))
     if model.hub is None:
         raise UserError(f"model={model.name}: give model.path=FOLDER, a Hugging Face folder with safetensors weights")
-    return checked(_from_hub(model.name, model.hub, model.revision, model.package))
+    here = _downloaded(model) if model.sha256 else None  # what a pinned run was named by, whatever the hub has by now
+    return here or checked(_from_hub(model.name, model.hub, model.revision, model.package))
 
 
 def known(model: "Model") -> Path | None:
@@ -48,13 +49,18 @@ def known(model: "Model") -> Path | None:
         UserError: what `locate` raises, where no hash is pinned.
     """
     if model.path is None and model.sha256 and model.hub and not _package(model.package):
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        try:
-            return checked(_snapshot(model.hub, model.revision, here=True))
-        except (LocalEntryNotFoundError, UserError):  # never asked for, or not whole
-            return None
+        return _downloaded(model)
     return locate(model)
+
+
+def _downloaded(model: "Model") -> Path | None:
+    """The hub's folder, if it was downloaded before, and whole."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return checked(_snapshot(str(model.hub), model.revision, here=True))
+    except (LocalEntryNotFoundError, UserError):
+        return None
 
 
 def fetch(models: Iterable["Model"]) -> bool:

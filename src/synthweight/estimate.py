@@ -21,7 +21,7 @@ class Times:
         self.per_example: dict[tuple[Any, ...], list[float]] = {}  # seconds an example and epoch, by encoder and length
         for run_id in sorted(store.ids()):
             row = store.row(run_id)
-            if row["kind"] != "train":
+            if row["kind"] != "train" or "stacked" in row["provenance"]["device"]:  # whose seconds are a share of several runs'
                 continue
             seconds = sum(row["seconds"].values())
             self.same.setdefault(settings_key(row["config"]), []).append(seconds)

@@ -115,7 +115,10 @@ class Sweep:
             return
         if self.one_by_one and len(trainings) > 1:
             self.together(trainings)
-            return
+        else:
+            self.by_launcher(trainings)
+
+    def by_launcher(self, trainings: list[Job]) -> None:
         try:
             returns = self.launcher.launch([job.overrides for job in trainings], initial_job_idx=self.number)
         except Exception as error:  # the engine's own: a process that the system killed, a queue that refuses
@@ -145,17 +148,19 @@ class Sweep:
         return one == two and why is None
 
     def together(self, jobs: list[Job]) -> None:
-        """Seeds of one configuration, in this process: Hydra's launcher knows of single jobs alone."""
+        """Seeds of one configuration, in this process: Hydra's launcher knows of single jobs alone. One by one if that fails."""
         try:
             outcomes = run.train_together([job.who.run for job in jobs], progress(self.number))
         except LeaseLost:
             return
         except Exception as error:
+            if disk_full(error):
+                raise
+            why = f"{type(error).__name__}: {first_line(error)}"
+            print(f"{len(jobs)} seeds at once failed, one after the other now: {why}", flush=True)
             for job in jobs:
-                if self.store.exists(job.who.id):
-                    self.finish(job)
-                else:
-                    self.give_up(job, error)
+                if not self.store.exists(job.who.id):
+                    self.by_launcher([job])
             return
         for job, outcome in zip(jobs, outcomes, strict=True):
             if outcome.status != "taken":
@@ -204,12 +209,12 @@ def execute(planned: Planned, launcher: Any, options: Options) -> list[Any]:
     Raises:
         SweepFailed: at least one run failed, now or before. OSError: the disk is full.
     """
+    if options.stack_seeds and not one_by_one(launcher):
+        raise UserError("--stack-seeds: stacks are trained by this process itself: leave out hydra/launcher")
     begin(planned, options)
     if not planned.todo:
         print("nothing to do", flush=True)
         return []
-    if options.stack_seeds and not one_by_one(launcher):
-        raise UserError("--stack-seeds: stacks are trained by this process itself: leave out hydra/launcher")
     os.environ[JOBS] = str(planned.todo)
     return Sweep(planned, launcher, options).run()
 

@@ -238,12 +238,13 @@ def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Traine
         return model.log_probs(network, evaluation_batches(tokens), len(tokens), classes)
 
 
-def machine(trainer: "Trainer", stacked: int = 1) -> dict[str, Any]:
-    """What a row says of the machine: the kind and name of the device, the threads; the precision if it is not the one set,
-    the number of seeds that were trained at once if there were several."""
+def machine(trainer: "Trainer", stacked: "Sequence[int]" = ()) -> dict[str, Any]:
+    """What a row says of the machine: device and threads; the precisions if they are not those set; the stack's seeds."""
     kind = device(trainer.accelerator).type
     name = torch.cuda.get_device_name() if kind == "cuda" else "cpu"
     taken = precision(trainer)
     other: dict[str, Any] = {} if taken == trainer.precision else {"precision": taken}
-    other |= {"stacked": stacked} if stacked > 1 else {}
+    scored = precision(trainer, scoring=True)
+    other |= {} if scored == trainer.score_precision else {"score_precision": scored}
+    other |= {"stacked": list(stacked)} if stacked else {}
     return {"device": {"kind": kind, "name": name} | other, "threads": torch.get_num_threads()}

@@ -172,7 +172,14 @@ class Lines:
 
     @staticmethod
     def settings(run: "Run") -> dict[str, Any]:
-        return {k: v for k, v in flat(as_dict(run)) if k.split(".")[0] not in ("seed", "paths", "logger")}
+        """Those that the run reads: of the checkers, those that its loss needs, with its own encoder unless another is set."""
+        found = {k: v for k, v in flat(as_dict(run)) if k.split(".")[0] not in ("seed", "paths", "logger")}
+        for role in ("quality", "diversity"):
+            if role not in run.loss.needs:
+                found = {k: v for k, v in found.items() if not k.startswith(f"checker.{role}.")}
+            elif found[f"checker.{role}.model"] is None:
+                found[f"checker.{role}.model"] = run.model.name
+        return found
 
     @staticmethod
     def text(value: Any) -> str:

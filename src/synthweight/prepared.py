@@ -1,7 +1,7 @@
 """What a run begins with and ends with: its data, tokens and scores; its model and its row."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,8 +91,10 @@ def reporter(store: Store, ready: Prepared, watch: loggers.Watch) -> Callable[[i
     return report
 
 
-def finish(store: Store, ready: Prepared, fitted: fit.Fitted, row: bool, watch: loggers.Watch, stacked: int = 1) -> None:
-    """Keeps the model where one is kept, and places the row. stacked: how many seeds were trained at once."""
+def finish(
+    store: Store, ready: Prepared, fitted: fit.Fitted, row: bool, watch: loggers.Watch, stacked: Sequence[int] = ()
+) -> None:
+    """Keeps the model where one is kept, and places the row. stacked: the seeds that were trained at once."""
     who, run, material, training = ready.who, ready.who.run, ready.material, ready.training
     spent = fitted.seconds
     seconds = ready.seconds | {"weights": spent.weights, "train": spent.train, "evaluate": spent.evaluate}

@@ -27,31 +27,37 @@ DRAW = "synthweight figures"
 
 @dataclass(frozen=True)
 class Shown:
-    """A sweep's plan, the kind of its table, and its figures: `hydra.sweeper.table` and `.figures` of its file."""
+    """A sweep's plan, and of its file's `hydra.sweeper` the kind of its table, its figures, and the checkers that it shows."""
 
     planned: sweep.Planned
     kind: str
     figures: tuple[str, ...]
+    checkers: tuple[str, ...]
+
+    def wanted(self) -> list[Wanted]:
+        """The runs of its table: the sweep's own, and the checkers that it shows as lines of their own."""
+        jobs = [job.who for job in self.planned.rows]
+        shown = [who.checkers[role] for role in self.checkers for who in jobs if role in who.checkers]
+        return list({who.id: Wanted(who.id, who.settings_id, who.run) for who in [*shown, *jobs]}.values())
 
 
-def plan(file: str, *overrides: str) -> Shown:
-    """A sweep's plan without an application. Raises UserError."""
+def plan(file: str, *overrides: str, to_train: bool = False) -> Shown:
+    """A sweep's plan without an application; to_train: with the encoders that it needs. Raises UserError."""
     path = blocks.find(file)
     with compose.offline(path.parent):
         composer = compose.Composer(path.stem)
         ours = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]  # a launcher changes no plan
         said = composer.hydra([], with_hydra=True).hydra.sweeper
-        planned = sweep.plan(composer, blocks.blocks_of(composer), ours)
+        planned = (sweep.ready if to_train else sweep.plan)(composer, blocks.blocks_of(composer), ours)
     for name, known in [(said.table, list(TABLES)), *((figure, list(figures.KINDS)) for figure in said.figures)]:
         if name not in known:
             raise UserError(f"{path}: hydra.sweeper has no table or figure {name}; there are {', '.join(known)}")
-    return Shown(planned, said.table, tuple(said.figures))
+    return Shown(planned, said.table, tuple(said.figures), tuple(said.checkers))
 
 
 def rows(file: str, overrides: list[str], partial: bool, mixed: bool) -> tuple[Shown, Gathered]:
     shown = plan(file, *overrides)
-    wanted = [Wanted(job.who.id, job.who.settings_id, job.who.run) for job in shown.planned.rows]
-    return shown, gather(shown.planned.store, wanted, " ".join([file, *overrides]), partial, mixed)
+    return shown, gather(shown.planned.store, shown.wanted(), " ".join([file, *overrides]), partial, mixed)
 
 
 def table(file: str, overrides: list[str], partial: bool = False, mixed: bool = False) -> Table:

@@ -129,7 +129,7 @@ def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
     Those that are done, or that another process is at, are left out. Begun anew after a stop: a stack keeps no checkpoints.
 
     Raises:
-        What `train` raises; every run that has no row then is recorded as failed.
+        What `train` raises. Nothing is recorded as failed: whoever asked may train them one after the other.
     """
     whos = [identity.of(run) for run in runs]
     store = Store(runs[0].paths.outputs)
@@ -147,14 +147,11 @@ def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
                         mine.append(who)
             except Taken:
                 outcomes[who.id] = Outcome(who.id, "taken")
-        try:
-            if mine:
-                train_stack(store, mine, progress)
-        except Exception as error:
-            for who in mine:
-                if not store.exists(who.id) and not isinstance(error, LeaseLost) and not disk_full(error):
-                    store.fail(who.id, error, shlex.join(provenance.command()))
-            raise
+        if len(mine) == 1:  # alone it draws as it always does, and keeps checkpoints
+            train_checkers(store, mine[0], progress)
+            work(store, mine[0], progress + describe(mine[0].run), row=True)
+        elif mine:
+            train_stack(store, mine, progress)
         for who in mine:
             store.clear_failure(who.id)
             outcomes[who.id] = Outcome(who.id, "trained")
@@ -173,12 +170,15 @@ def train_stack(store: Store, whos: Sequence[Identity], progress: str) -> None:
             watches.append(looking.enter_context(loggers.opened(logger, one.who.id, folder, public(one.who.run))))
             seats.append(together.Seat(one.training, reporter(store, one, watches[-1]), watches[-1].lightning))
         for one, fitted, watch in zip(ready, together.fit_together(seats), watches, strict=True):
-            finish(store, one, fitted, True, watch, stacked=len(ready))
+            finish(store, one, fitted, True, watch, stacked=[other.who.run.seed for other in ready])
+            checkpoints_of(store, one.who).clear()  # of an earlier attempt, alone
 
 
 def stacked_with(run: Run) -> tuple[str, str | None]:
     """What the runs that may be trained together have in common, and why this one is none of them (None: it is)."""
     alike = repr(dataclasses.replace(run, seed=0))
+    if run.source.fold is not None and run.corruption.active:
+        return alike, "a fold of corrupted data has another size for each seed"
     if run.logger.name == "wandb":
         return alike, "logger=wandb looks at one run a process"
     return alike, together.refused(run.loss, run.trainer)

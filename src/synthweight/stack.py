@@ -54,12 +54,9 @@ class Stack(nn.Module):
         own = {name: p[s] for name, p in zip(self.names, self.stacked, strict=True)}
         return self.skeleton[0].state_dict() | own
 
-    def train(self, mode: bool = True) -> "Stack":
-        self.skeleton[0].train(mode)
-        return super().train(mode)
-
     def forward(self, batches: list[dict[str, Tensor]]) -> list[Tensor]:
         """The logits of a batch for each network, each [texts, classes]; the batches may differ in texts and width."""
+        self.skeleton[0].train(self.training)  # Lightning sets the flag of each module that it knows of, and not by train()
         shape = max(len(b["input_ids"]) for b in batches), max(b["input_ids"].shape[1] for b in batches)
         laid = [self.laid(batch, shape) for batch in batches]
         most = max(len(one["places"]) for one in laid)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import identity, leases, prompt
+from . import encoders, identity, leases, prompt
 from .blocks import Block, expand
 from .compose import Composer
 from .errors import CheckerFailed
@@ -140,6 +140,15 @@ def plan(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) 
         if job.done:
             store.check_format(job.who.id)
     recall(planned)
+    return planned
+
+
+def ready(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) -> Planned:
+    """The same for what is to be trained now: the encoders of all its runs are here afterwards. Raises UserError."""
+    planned = plan(composer, blocks, arguments)
+    ahead = [job.who for job in planned.ahead if not job.prompt]
+    if encoders.fetch(who.run.model for of in ahead for who in (of, *of.checkers.values())):
+        return plan(composer, blocks, arguments)  # by the hashes of what came
     return planned
 
 

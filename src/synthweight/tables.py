@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PAPER = ROOT / "docs" / "paper_numbers.csv"
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+LARGER = "bert_large"  # the classifier of its Table 2
 Label = tuple[str, ...]
 
 
@@ -68,9 +69,14 @@ def few_shot(run: Prompt, names: Lines) -> Label:
     return tuple(said.get(column, "–") for column in names.columns)
 
 
-def published_as(run: "Run | Prompt") -> tuple[str, str]:
-    """How the paper's table calls a line: what it is trained on, and the method."""
-    return ("none", "few_shot_llm") if isinstance(run, Prompt) else (run.source.name, run.loss.name)
+def published_as(run: "Run | Prompt") -> Label:
+    """How the paper's tables call a line: what it is trained on, the method, and of a larger classifier the diversity checker."""
+    if isinstance(run, Prompt):
+        return "none", "few_shot_llm"
+    if run.model.name != LARGER:
+        return run.source.name, run.loss.name
+    checker = run.checker.diversity.model or LARGER
+    return run.source.name, run.loss.name, LARGER, checker if "diversity" in run.loss.needs else ""
 
 
 def judge(found: Gathered, every: dict[Label, list[Wanted]]) -> dict[tuple[Label, str], Verdict]:
@@ -123,11 +129,14 @@ def test_lines(store: Store, run_id: str) -> tuple[list[str], list[str]]:
     return test["label"].to_pylist(), test["prediction"].to_pylist()
 
 
-def paper(dataset: str) -> dict[tuple[str, str], Quoted]:
-    """The paper's accuracy and macro F1 by (trained on, loss), for its tables of results by loss."""
+def paper(dataset: str) -> dict[Label, Quoted]:
+    """The paper's accuracy and macro F1 of its tables of results by loss, by what `published_as` calls a line."""
     with PAPER.open(encoding="utf-8", newline="") as file:
-        lines = [r for r in csv.DictReader(file) if r["dataset"] == dataset and r["table"] in ("table1", "noisy")]
-    return {(r["train_source"], r["method"]): Quoted((r["accuracy"], r["macro_f1"] or None)) for r in lines}
+        lines = [r for r in csv.DictReader(file) if r["dataset"] == dataset and r["table"] in ("table1", "noisy", "table2")]
+    larger = {id(r): (r["model"], r["diversity_model"]) for r in lines if r["model"] == LARGER}
+    return {
+        (r["train_source"], r["method"], *larger.get(id(r), ())): Quoted((r["accuracy"], r["macro_f1"] or None)) for r in lines
+    }
 
 
 def number(found: Gathered, here: Sequence[Wanted], metric: str, verdict: Verdict) -> Number:

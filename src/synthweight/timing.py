@@ -123,7 +123,7 @@ def without_loss(label: Label) -> Label:
 def machines(found: Gathered) -> list[str]:
     """What the trained runs had: device and threads."""
     where = [found.rows[w.id]["provenance"] for w, _ in found.trained if w.id in found.rows]
-    at_once = [f", {p['device']['stacked']} seeds at once" if "stacked" in p["device"] else "" for p in where]
+    at_once = [f", {len(p['device']['stacked'])} seeds at once" if "stacked" in p["device"] else "" for p in where]
     return sorted({f"{p['device']['name']}, {p['threads']} threads{more}" for p, more in zip(where, at_once, strict=True)})
 
 

@@ -120,6 +120,8 @@ def fit_together(seats: Sequence[Seat], root: Path = Path(".")) -> list[Fitted]:
         if not memory.exhausted(error):
             raise
         said = first_line(error)
+    gc.collect()  # what failed hangs in a cycle with Lightning's trainer
+    model.release_memory()
     place = f"the memory of this {fit.device(first.trainer.accelerator).type}"
     raise UserError(f"{len(seats)} seeds together do not fit into {place} ({said}): train them without --stack-seeds")
 
