@@ -11,12 +11,12 @@ from .tables import PAPER, Label
 
 PARTS = {"quality": "build QC", "diversity": "build DC", "weights": "weights", "train": "train", "total": "total"}
 LEGEND = (
-    "Seconds, mean ± sample standard deviation over n seeds. Building a checker is the `train` of its own row; weights are the "
-    "scoring by the quality checker and what a loss learns before or beside its steps; reading data and the evaluation after every "
-    "epoch, the same for all losses, are left out. Checkers' scores are kept: runs that share them are each charged what the "
-    "first one took. The diversity checker is CE's own run, which scored its points when it ended: `total` builds it for IMP "
-    "alone, `total, shared DC` takes the one that the CE baseline has trained anyway. × CE: the ratio to CE with the same "
-    "seed. paper: its ratio of totals."
+    "Seconds, mean ± sample standard deviation over n seeds. Building a checker is the `train` of its own row; weights are "
+    "the scoring by the quality checker and what a loss learns before or beside its steps; reading data and the evaluation "
+    "after every epoch, the same for all losses, are left out. Checkers' scores are kept: runs that share them are each "
+    "charged what the first one took. The diversity checker is CE's own run, which scored its points when it ended: `total`"
+    " builds it for IMP alone, `total, shared DC` takes the one that the CE baseline has trained anyway. × CE: the ratio to"
+    " CE with the same seed. paper: its ratio of totals."
 )
 
 
