@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import wandb
 
-from synthweight import cli, module, run, wandb_cards, wandb_runs
+from synthweight import cli, ledger, module, run, wandb_cards, wandb_runs
 from synthweight.store import Store
 from wandb_files import NOISE, files, read
 from wandb_server import KEY, Server
@@ -56,7 +56,7 @@ def test_an_offline_run_says_what_its_row_says(bound):
 
 def test_the_summary_is_of_the_epoch_that_stands(bound, monkeypatch):
     """Not of the last one, whose curves are the last that W&B hears of."""
-    monkeypatch.setattr(module.Classifier, "selected", property(lambda self: 0))
+    monkeypatch.setattr(ledger.Ledger, "selected", property(lambda self: 0))
     job = bound("logger=wandb", "optim.epochs=3")
     run_id = run.train(job).id
     (file,) = files(store_of(job).run_folder(run_id))
