@@ -23,6 +23,7 @@ class Sweep:
         self.failed: dict[str, tuple[Job, str]] = {}  # run id → its job and the last line of its traceback
         self.results: list[Any] = []
         self.told: set[str] = set()
+        self.kinds: dict[str, tuple[str, str | None]] = {}  # run id → what it may be trained together with
         self.number = 0
         # one process takes one run at a time and looks again; an engine gets all that may begin, as one batch
         self.one_by_one = one_by_one(launcher)
@@ -142,7 +143,10 @@ class Sweep:
         """Whether two jobs are seeds of one configuration that are to be trained at once."""
         if not self.options.stack_seeds or job.prompt or other.prompt:
             return False
-        (one, why), (two, _) = run.stacked_with(job.who.run), run.stacked_with(other.who.run)
+        for each in (job, other):  # once a run: every choice compares all that is left
+            if each.who.id not in self.kinds:
+                self.kinds[each.who.id] = run.stacked_with(each.who.run)
+        (one, why), (two, _) = self.kinds[job.who.id], self.kinds[other.who.id]
         if one == two and why is not None:
             self.say_once(f"seeds are trained one after the other: {why}")
         return one == two and why is None

@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from .errors import UserError, first_line
 from .ledger import Ledger
 from .losses.base import Learned
 from .stack import Stack, clip
-from .training import Fitted, Training
+from .training import Fitted, Training, begun
 
 if TYPE_CHECKING:
     from .configs import Trainer
@@ -150,14 +150,11 @@ def stacked(seats: Sequence[Seat], root: Path) -> list[Fitted]:
         networks, narrowed = [], []
         for seat in seats:
             pl.seed_everything(seat.training.seed, verbose=False)
-            network = model.build(seat.training.folder, seat.training.labels).train()
+            network, training = open_.enter_context(begun(seat.training, splits))
             if not packing.packs(network):
                 raise UserError("seeds are not stacked: this encoder's family is not packed")
-            if first.trainer.precision == "64-true":
-                network.double()
-            narrow = open_.enter_context(packing.compact(network, splits))
             networks.append(network)
-            narrowed.append(Seat(seat.training.by(narrow), seat.report, seat.loggers))
+            narrowed.append(replace(seat, training=training))
         pl.seed_everything(first.seed, verbose=False)  # dropout's draws are the stack's own
         with Stack.of(networks) as stack:
             module = Together(stack, narrowed)

@@ -71,10 +71,10 @@ class Fitted:
 
 
 @contextmanager
-def begun(t: Training) -> Iterator[tuple[nn.Module, Training]]:
+def begun(t: Training, splits: list[Tokens] | None = None) -> Iterator[tuple[nn.Module, Training]]:
     """The network that a training begins with, in training mode, and the training by the words that the network knows.
 
-    Packed, where `trainer.packing` asks for it, until the end.
+    Packed, where `trainer.packing` asks for it, until the end. splits: whose words these are, if not the training's own alone.
     """
     network = model.build(t.folder, t.labels).train()  # transformers hands it over in eval mode: without dropout
     if t.trainer.precision == "64-true":
@@ -82,5 +82,5 @@ def begun(t: Training) -> Iterator[tuple[nn.Module, Training]]:
     if not t.trainer.packing:
         yield network, t
         return
-    with packing.compact(network, t.splits) as narrow:
+    with packing.compact(network, splits or t.splits) as narrow:
         yield network, t.by(narrow)
