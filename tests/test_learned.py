@@ -116,7 +116,7 @@ def test_the_cheap_form_is_exact_in_its_own_terms(bound, plain, lookahead, align
     look = Lookahead.of(made.optimizer(), learner.network.named, lookahead == "adam")
     with learner.network.quiet():
         got = learner.response(look, batch)
-        frozen = learner.one_step(look, batch)
+        frozen, _ = learner.one_step(look, batch)
         d = learner.dev.gradient(learner.network, frozen.ahead, 0)
         for i, g in enumerate(bilevel.per_example(learner.at(batch), learner.network.now())):
             delta = {name: look.affine(name, g[name], frozen.denominators[name]) for name in g}
@@ -386,6 +386,16 @@ def test_an_encoder_without_forward_mode_falls_back_and_says_so_once(bound, plai
     settings = hu(bound("loss=hu"), exact=False, alignment="jvp")
     learner, other = HuLearner(settings, made), HuLearner(dataclasses.replace(settings, alignment="difference"), made)
     with pytest.warns(UserWarning, match="no forward mode; central differences") as caught:
+        first, _ = learner.weights(batch), learner.weights(batch)
+    assert len(caught) == 1
+    torch.testing.assert_close(first, other.weights(batch))
+
+
+def test_ghost_products_without_packing_fall_back_and_say_so_once(bound, plain):
+    made, batch = task(bound("loss=hu", f"model.path={plain}"))
+    settings = hu(bound("loss=hu"), exact=False, alignment="ghost")
+    learner, other = HuLearner(settings, made), HuLearner(dataclasses.replace(settings, alignment="jvp"), made)
+    with pytest.warns(UserWarning, match="needs trainer.packing=true.*forward mode is taken instead") as caught:
         first, _ = learner.weights(batch), learner.weights(batch)
     assert len(caught) == 1
     torch.testing.assert_close(first, other.weights(batch))

@@ -19,7 +19,8 @@ from synthweight.vocabulary import Vocabulary
 
 LINES = [
     "ce", "focal", "imp", "dimp weighting.self_normalise=true", "quality_only", "filter", "rho", "hu", "hu loss.exact=false",
-    "hu loss.exact=false loss.alignment=jvp", "ren loss.lookahead=sgd", "ren loss.alignment=jvp", "sungen loss.outer_steps=3",
+    "hu loss.exact=false loss.alignment=jvp", "hu loss.exact=false loss.alignment=ghost", "ren loss.lookahead=sgd",
+    "ren loss.alignment=jvp", "ren loss.lookahead=sgd loss.alignment=ghost", "sungen loss.outer_steps=3",
     "sungen loss.outer_steps=3 loss.proxy=lstm", "sungen loss.outer_steps=3 loss.proxy=encoder",
 ]  # fmt: skip
 SHAPE = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40,
@@ -175,7 +176,7 @@ def packed_of(made):
 
 
 @pytest.mark.parametrize("loss", LINES)
-@pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning", "ignore:.*fell to the floor:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*(has sunk|fell to the floor|alignment=ghost. it needs trainer.packing):UserWarning")
 def test_a_packed_training_is_the_padded_one(training, passes, loss):
     """Parameters after 21 steps, those of unmet words too; weights by id; curves.
 

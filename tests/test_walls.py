@@ -17,7 +17,7 @@ ALLOWED = {
 }
 # lower first: a room imports rooms before it alone
 ORDER = [
-    "errors", "bilevel", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "leases", "store",
+    "errors", "bilevel", "ghost", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "leases", "store",
     "provenance", "model", "vocabulary", "families", "packing", "parallel", "epochs", "training", "ledger", "checkpoints",
     "stack", "memory", "module", "fit", "together", "wandb_cards", "wandb_runs", "loggers", "calibration", "checkers",
     "identity", "generate", "prompt", "prepared", "run", "overrides", "binding", "compose", "blocks", "sweep", "execute",

@@ -99,6 +99,13 @@ class Packed:
         types = None if token_type_ids is None else token_type_ids.flatten()[layout.places]
         return SequenceClassifierOutput(logits=self.logits(input_ids.flatten()[layout.places], types, layout))
 
+    def texts(self, attention_mask: Tensor) -> dict[int, Tensor]:
+        """Of the rows of a pass, which are a batch's tokens or its texts: the text of each, by how many rows there are."""
+        layout = Layout.of(attention_mask, apart=not self.network.training)
+        of_tokens = layout.places // attention_mask.shape[1]
+        every = torch.arange(len(attention_mask), device=attention_mask.device)
+        return {len(of_tokens): of_tokens, len(every): every if layout.order is None else layout.order.argsort()}
+
     def logits(self, ids: Tensor, types: Tensor | None, layout: Layout) -> Tensor:
         """[batch, classes] of tokens that lie end to end, [tokens]."""
         parts = self.encoder
@@ -107,8 +114,8 @@ class Packed:
         for of in parts.layers[:-1]:
             states = self.rest(of, self.attention(of, states, layout, bias), states)
         of = parts.layers[-1]  # the head reads the first tokens alone: nothing else of the last layer is computed
-        first = torch.cat([group.first for group in layout.groups])
-        logits = parts.head(self.rest(of, self.first_attention(of, states, layout, bias), states.index_select(0, first)))
+        first = states.index_select(0, torch.cat([group.first for group in layout.groups]))
+        logits = parts.head(self.rest(of, self.first_attention(of, states, first, layout, bias), first))
         return logits if layout.order is None else logits.index_select(0, layout.order)
 
     def rest(self, of: Layer, mixed: Tensor, states: Tensor) -> Tensor:
@@ -126,13 +133,13 @@ class Packed:
             mixed.append(self.mixed(query, key, value, group, bias).flatten(0, 1))
         return joined(mixed).index_select(0, layout.slots)
 
-    def first_attention(self, of: Layer, states: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
-        """The same for the first token of each text, [batch, hidden]."""
+    def first_attention(self, of: Layer, states: Tensor, first: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
+        """The same for the first token of each text, whose states come too, [batch, hidden]."""
         projected = self.projected(states, (of.key, of.value))
+        queries = of.query(first).unflatten(1, (self.encoder.heads, 1, -1)).split([group.shape[0] for group in layout.groups])
         mixed = []
-        for group in layout.groups:
+        for query, group in zip(queries, layout.groups, strict=True):
             key, value = self.laid(projected, group)
-            query = of.query(states.index_select(0, group.first)).unflatten(1, (self.encoder.heads, 1, -1))
             mixed.append(self.mixed(query, key, value, group, bias).flatten(0, 1))
         return joined(mixed)
 

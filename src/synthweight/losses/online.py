@@ -1,16 +1,20 @@
 """Weights learned beside the training: what Hu et al. and Ren et al. share."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .. import bilevel
+from .. import bilevel, ghost
 from ..bilevel import Frozen, Lookahead, Params
 from ..errors import UserError, require
 from .base import Learned, Task
 from .passes import INPUTS, DevSet, Network
+
+Aligned = Callable[[Params], Tensor]  # ⟨v, ∇ℓ_i(θ)⟩ of a batch by v, [n]
 
 
 @dataclass
@@ -20,7 +24,7 @@ class Meta(Learned):
     lookahead: str  # adam | sgd
     exact: bool
     sub_batch: int
-    alignment: str  # difference | jvp
+    alignment: str  # difference | jvp | ghost
     dev_per_class: int | None
     dev_draw: str  # fixed | step
     dev_batch: int | None
@@ -28,7 +32,8 @@ class Meta(Learned):
     def __post_init__(self) -> None:
         require(self.lookahead in ("adam", "sgd"), "loss.lookahead", "adam or sgd", self.lookahead)
         require(self.sub_batch >= 1, "loss.sub_batch", "at least 1", self.sub_batch)
-        require(self.alignment in ("difference", "jvp"), "loss.alignment", "difference or jvp", self.alignment)
+        known = ("difference", "jvp", "ghost")
+        require(self.alignment in known, "loss.alignment", "difference, jvp or ghost", self.alignment)
         require(self.dev_draw in ("fixed", "step"), "loss.dev_draw", "fixed or step", self.dev_draw)
         for key in ("dev_per_class", "dev_batch"):
             value = getattr(self, key)
@@ -59,6 +64,7 @@ class Online:
         self.step = torch.zeros((), dtype=torch.int64)
         self.floored = 0
         self.told: set[str] = set()
+        self.ghost = settings.alignment == "ghost"
         self.aligned = self.difference if settings.alignment == "difference" else self.forward
 
     def before_training(self) -> None:
@@ -121,27 +127,43 @@ class Online:
 
     def cheap(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Tensor:
         """One look-ahead for the batch, Σw scaled to that of a sub-batch; δ_i's denominator held, so that it is affine."""
-        frozen = self.one_step(lookahead, batch)
+        frozen, aligned = self.one_step(lookahead, batch)
         d = self.dev.gradient(self.network, frozen.ahead, int(self.step))
         u, offset = frozen.pull(d)
-        aligned = self.aligned(batch, u)
-        return aligned + offset.to(aligned.dtype)
+        found = aligned(u)
+        return found + offset.to(found.dtype)
 
-    def one_step(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Frozen:
-        """The held denominators and θ' of a batch; no pass where the look-ahead steps with weights of zero."""
+    def one_step(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> tuple[Frozen, Aligned]:
+        """The held denominators and θ' of a batch, and its alignments with a direction that comes of them.
+
+        No pass where nothing is read from it: the look-ahead steps with weights of zero, and the alignments do not need it.
+        """
         params, index = self.network.now(), batch["index"]
         old = self.start(self.raw[index])
         n = len(index)
         scaled = old * min(self.settings.sub_batch / n, 1.0)
         total = float(scaled.sum())
-        if total == 0 and self.settings.lookahead == "sgd":  # nothing of the gradient is used
+        if total == 0 and self.settings.lookahead == "sgd" and not self.ghost:
             zero = {name: torch.zeros_like(p) for name, p in params.items()}
-            return lookahead.frozen(params, zero, 0.0)
+            return lookahead.frozen(params, zero, 0.0), partial(self.aligned, batch)
         leaves = bilevel.leaf(params)
-        values = self.network.losses(leaves, batch, self.targets[index])
         share = scaled / total if total else torch.full_like(scaled, 1 / n)
-        mean = bilevel.gradient((share.to(values.dtype) * values).sum(), leaves)
-        return lookahead.frozen(params, mean, total)
+
+        def weighted() -> Tensor:
+            values = self.network.losses(leaves, batch, self.targets[index])
+            return (share.to(values.dtype) * values).sum()
+
+        trace, aligned = ghost.Trace(leaves), partial(self.aligned, batch)
+        if self.ghost:
+            try:
+                rows = self.network.texts(batch)
+                with trace:
+                    value = weighted()
+                return lookahead.frozen(params, trace.gradient(value), total), lambda u: trace.alignment(u, rows, n) / share
+            except NotImplementedError as error:
+                self.ghost = False
+                self.tell(f"loss.alignment=ghost: {error}; forward mode is taken instead")
+        return lookahead.frozen(params, bilevel.gradient(weighted(), leaves), total), aligned
 
     def difference(self, batch: dict[str, Tensor], direction: Params) -> Tensor:
         """Central difference, in fp32 whatever the training's precision: narrower sums would drown it."""

@@ -1,7 +1,7 @@
 """The classifier's losses at any parameters, and the batches of D_P' that it is measured by."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -62,6 +62,13 @@ class Network:
             inputs["input_ids"] = self.places[inputs["input_ids"]]
         logits = functional_call(self.network, params, (), inputs).logits
         return cross_entropies(logits, targets.to(self.device))
+
+    def texts(self, batch: dict[str, Tensor]) -> dict[int, Tensor]:
+        """The text of each row of a pass, by how many rows there are. Raises NotImplementedError for a padded network."""
+        texts: Callable[[Tensor], dict[int, Tensor]] | None = getattr(self.network.forward, "texts", None)
+        if texts is None:
+            raise NotImplementedError("it needs trainer.packing=true and an encoder that packs")
+        return texts(batch["attention_mask"].to(self.device))
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
