@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
 
-from synthweight import compose, fit, identity, run
+from synthweight import compose, devices, identity, run
 from synthweight.arguments import Parser, stop
 from synthweight.cli import MAKE_ROOM
 from synthweight.configs import CONF, Run
@@ -197,7 +197,7 @@ def search(options: argparse.Namespace) -> None:
     require(options.trials >= 1, "--trials", "at least 1", options.trials)
     require(options.sampler_seed >= 0, "--sampler-seed", "at least 0", options.sampler_seed)
     task = Task(tuple(options.overrides), tuple(options.lr), tuple(options.epochs), options.seeds, options.metric)
-    fit.require_device(task.base.trainer.accelerator)  # what would be every trial's failure is refused before the first
+    devices.require_device(task.base.trainer.accelerator)  # what would be every trial's failure is refused before the first
     Store(task.base.paths.outputs).prepare()
     study = Study(options.study, task.space, task.fixed(), options.sampler_seed)
     with study.work():

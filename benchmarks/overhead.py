@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 import trials
 
-from synthweight import compose, encoders, fit, model
+from synthweight import compose, devices, encoders, fit, model
 from synthweight.configs import CONF, Run
 from synthweight.data import sources
 
@@ -136,7 +136,7 @@ def main(read: Callable[[], argparse.Namespace]) -> None:
     found = bench.measure()
     stages = totals(found, bench.runs, bench.run.optim.epochs)
     print(f"\n{len(bench.train[0])} texts, {len(bench.dev[0])} of D_P', {bench.run.optim.epochs} epochs, "
-          f"precision {bench.run.trainer.precision}, {fit.machine(bench.run.trainer)}\n")  # fmt: skip
+          f"precision {bench.run.trainer.precision}, {devices.machine(bench.run.trainer)}\n")  # fmt: skip
     print(table(stages, found))
     if options.out:
         Path(options.out).write_text(json.dumps({"median": found, "stages": stages}, indent=1) + "\n")

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from synthweight import calibration, compose, fit, identity, run, sweep
+from synthweight import calibration, compose, devices, identity, run, sweep
 from synthweight.data import sources
 from synthweight.data.records import data_hash
 from synthweight.errors import UserError
@@ -164,7 +164,7 @@ def test_a_plan_adds_the_folds_first(settings):
             assert identity.of(compose.Composer("config").run(job.overrides)).id == job.who.id
 
 
-@pytest.mark.skipif(not fit.bf16_products(), reason="no bf16 products on this machine")
+@pytest.mark.skipif(not devices.bf16_products(), reason="no bf16 products on this machine")
 @pytest.mark.parametrize("packing", ["false", "true"])
 def test_scores_in_bf16_are_near_those_in_fp32(bound, packing):
     ids, scores = [], {}

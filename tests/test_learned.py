@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from conftest import WORDS, make_encoder, sentence, write
+from conftest import WORDS, sentence, write
 from synthweight import bilevel, compose, configs, encoders, epochs, fit, model, run
 from synthweight.bilevel import Lookahead
 from synthweight.data import sources
@@ -22,12 +22,6 @@ from synthweight.losses.sungen import Sungen, SungenLearner
 from synthweight.store import Store
 
 LEARNED = ["hu", "ren", "sungen"]
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    """The tiny encoder without dropout."""
-    return make_encoder(tmp_path_factory.mktemp("plain"), dropout=0.0, seed=3)
 
 
 def split(job, examples, labels):

@@ -10,8 +10,8 @@ import torch
 import transformers
 from torch import nn
 
-from conftest import equal, make_encoder, material_of
-from synthweight import encoders, fit, identity, model, packing
+from conftest import equal, material_of
+from synthweight import devices, encoders, fit, identity, model, packing
 from synthweight.data.tokens import Tokens
 from synthweight.losses import LOSSES
 from synthweight.packing import Layout, Packed
@@ -145,11 +145,6 @@ def test_words_not_met_shrink_by_the_decay_alone():
 # a training -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return make_encoder(tmp_path_factory.mktemp("plain"), dropout=0.0, seed=3)
-
-
 @pytest.fixture
 def training(bound, plain):
     """91 texts in batches of 15: seven steps an epoch; three epochs in fp64, 21 steps."""
@@ -228,13 +223,13 @@ def test_packing_is_part_of_the_identity(bound):
 def test_without_bf16_units_fp32_is_taken_and_said(bound, tiny, monkeypatch):
     """The training that precision=32 gives, to the digit; the row says so."""
     narrow, wide = (material_of(bound(f"trainer.precision={p}", "optim.epochs=1")) for p in ("bf16-mixed", "32"))
-    assert "precision" not in fit.machine(narrow.trainer)["device"]
+    assert "precision" not in devices.machine(narrow.trainer)["device"]
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     with pytest.warns(UserWarning, match="trainer.precision=bf16-mixed: this cpu has no bf16 products; fp32 is taken"):
         fell = fit.fit(narrow)
     assert fell.epochs[0].train_loss == fit.fit(wide).epochs[0].train_loss
-    assert fit.machine(narrow.trainer)["device"]["precision"] == "32"
-    assert "precision" not in fit.machine(wide.trainer)["device"]
+    assert devices.machine(narrow.trainer)["device"]["precision"] == "32"
+    assert "precision" not in devices.machine(wide.trainer)["device"]
 
 
 @pytest.mark.parametrize(("lengths", "groups"), [((9, 9, 8, 7), 1), ((9, 2), 2), ((9,), 1), ((9, 9, 2), 2), ((9, 2, 9, 9, 9), 1)])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import equal, make_encoder, material_of, stopped_at
+from conftest import equal, material_of, stopped_at
 from synthweight import compose, fit, parallel, run
 from synthweight.checkpoints import Checkpoints
 from synthweight.errors import UserError
@@ -24,11 +24,6 @@ MORE = [
     "sungen loss.outer_steps=3 loss.proxy=encoder",
     "ce trainer.packing=true", "hu loss.exact=false trainer.packing=true",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return make_encoder(tmp_path_factory.mktemp("plain"), dropout=0.0, seed=3)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import equal, make_encoder, material_of
+from conftest import equal, material_of
 from synthweight import execute, fit, identity, packing, published, run, sweep, together
 from synthweight.errors import UserError
 from synthweight.stack import Stack, clip
@@ -16,11 +16,6 @@ from test_packing import batch, classifier
 from test_sweep import run_cli
 
 LINES = ["ce", "focal", "imp", "dimp weighting.self_normalise=true", "quality_only weighting.clip=0.7", "filter"]
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return make_encoder(tmp_path_factory.mktemp("plain"), dropout=0.0)
 
 
 def networks(family: str, count: int = 3) -> list[torch.nn.Module]:

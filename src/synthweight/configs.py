@@ -129,6 +129,7 @@ class Trainer:
     precision: str
     score_precision: str
     packing: bool
+    compile: bool
     accelerator: str
     threads: int | None
     devices: int

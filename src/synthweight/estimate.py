@@ -62,7 +62,7 @@ def size_key(config: dict[str, Any]) -> tuple[Any, ...]:
 
 def speed(config: dict[str, Any]) -> tuple[Any, ...]:
     """What of the trainer's settings changes a step's seconds; rows of before there was packing do not name it."""
-    return config["trainer"]["precision"], config["trainer"].get("packing", False)
+    return config["trainer"]["precision"], config["trainer"].get("packing", False), config["trainer"].get("compile", False)
 
 
 def trained_on(config: dict[str, Any]) -> list[str]:

@@ -19,10 +19,12 @@ from torch import nn
 
 from . import memory, model, packing, parallel
 from .checkpoints import Checkpoints, EveryEpoch
+from .compiling import failed
 from .data.batching import evaluation_batches, training_batches
 from .data.tokens import Tokens
+from .devices import device, precision
 from .epochs import Epoch
-from .errors import UserError, first_line
+from .errors import first_line
 from .losses import Texts
 from .module import Classifier
 from .parallel import Peers
@@ -117,11 +119,12 @@ def one(
         known = texts(t.train), None if t.dev is None else texts(t.dev)
         classifier = Classifier(network, t, known, report, say, peers)
         train(t, classifier, loggers, root, checkpoints, resume)
+        eager = failed(network)
     network.eval()
     gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
     model.release_memory()
     ledger = classifier.ledger
-    return Fitted(network, ledger.epochs, ledger.selected, int(ledger.hits), ledger.seconds)
+    return Fitted(network, ledger.epochs, ledger.selected, int(ledger.hits), ledger.seconds, eager)
 
 
 def train(
@@ -198,36 +201,6 @@ def texts(split: tuple[Tokens, np.ndarray]) -> Texts:
     return Texts(tokens.batch, tokens.lengths, targets)
 
 
-def require_device(accelerator: str, devices: int = 1) -> None:
-    """Raises UserError where the machine lacks what is asked for."""
-    there = {"gpu": torch.cuda.is_available() or torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
-    there["mps"] = torch.backends.mps.is_available()
-    if not there.get(accelerator, True):
-        raise UserError(f"trainer.accelerator={accelerator}: this machine has none; use auto or cpu")
-    if device(accelerator).type == "cuda" and devices > torch.cuda.device_count():
-        raise UserError(f"trainer.devices={devices}: this machine has {torch.cuda.device_count()} GPUs")
-
-
-def device(accelerator: str) -> torch.device:
-    """The device that Lightning would take for this setting."""
-    return torch.device("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
-
-
-def precision(trainer: "Trainer", scoring: bool = False) -> str:
-    """What this machine trains or scores in: fp32 where bf16 is asked for and the device has no products of it."""
-    asked = trainer.score_precision if scoring else trainer.precision
-    if asked != "bf16-mixed":
-        return asked
-    cuda = device(trainer.accelerator).type == "cuda"
-    has = torch.cuda.is_bf16_supported(False) if cuda else bf16_products()
-    return asked if has else "32"
-
-
-def bf16_products() -> bool:
-    """Whether this CPU's library (oneDNN) multiplies bf16 itself; without its own units, by AVX-512, it is slower than fp32."""
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Trainer") -> np.ndarray:
     """log p(y|x) of all classes, eval mode, fp32, [n, classes]; the network's products as `trainer.score_precision` says."""
     place = device(trainer.accelerator)
@@ -236,15 +209,3 @@ def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Traine
     laid = packing.packed(network) if trainer.packing else contextlib.nullcontext()
     with laid, torch.autocast(place.type, torch.bfloat16, enabled=narrow):
         return model.log_probs(network, evaluation_batches(tokens), len(tokens), classes)
-
-
-def machine(trainer: "Trainer", stacked: "Sequence[int]" = ()) -> dict[str, Any]:
-    """What a row says of the machine: device and threads; the precisions if they are not those set; the stack's seeds."""
-    kind = device(trainer.accelerator).type
-    name = torch.cuda.get_device_name() if kind == "cuda" else "cpu"
-    taken = precision(trainer)
-    other: dict[str, Any] = {} if taken == trainer.precision else {"precision": taken}
-    scored = precision(trainer, scoring=True)
-    other |= {} if scored == trainer.score_precision else {"score_precision": scored}
-    other |= {"stacked": list(stacked)} if stacked else {}
-    return {"device": {"kind": kind, "name": name} | other, "threads": torch.get_num_threads()}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from . import checkers, configs, encoders, fit, identity, loggers, provenance
+from . import checkers, configs, devices, encoders, fit, identity, loggers, provenance
 from .configs import Run
 from .data import sources
 from .data.files import beside
@@ -130,7 +130,7 @@ def finish(
         "guard_hits": fitted.guard_hits,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
         "provenance": provenance.code()
-        | fit.machine(run.trainer, stacked)
+        | devices.machine(run.trainer, stacked, fitted.eager)
         | {"argv": provenance.command(), "started": ready.started, "finished": provenance.now()},
     }
     store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from . import checkers, encoders, fit, identity, loggers, provenance, together
+from . import checkers, devices, encoders, fit, identity, loggers, provenance, together
 from .checkpoints import Checkpoints
 from .configs import Run
 from .data.records import Example
@@ -45,7 +45,7 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
         return Outcome(who.id, "done")
     if encoders.fetch([run.model, *(checker.run.model for checker in who.checkers.values())]):
         return train(run, progress, wait)  # by the hash of what came
-    fit.require_device(run.trainer.accelerator, run.trainer.devices)
+    devices.require_device(run.trainer.accelerator, run.trainer.devices)
     loggers.require(run.logger.name)
     store.prepare()
     try:
@@ -133,7 +133,7 @@ def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
     """
     whos = [identity.of(run) for run in runs]
     store = Store(runs[0].paths.outputs)
-    fit.require_device(runs[0].trainer.accelerator, runs[0].trainer.devices)
+    devices.require_device(runs[0].trainer.accelerator, runs[0].trainer.devices)
     loggers.require(runs[0].logger.name)
     store.prepare()
     outcomes = {who.id: Outcome(who.id, "done") for who in whos}

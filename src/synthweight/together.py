@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor, nn
 
-from . import fit, losses, memory, model, packing
+from . import devices, fit, losses, memory, model, packing
 from .data.batching import evaluation_batches, training_batches
 from .epochs import Epoch
 from .errors import UserError, first_line
@@ -95,6 +95,8 @@ def refused(strategy: losses.Strategy, trainer: "Trainer") -> str | None:
         return f"loss={strategy.name} learns or picks beside the network"
     if not trainer.packing:
         return "trainer.packing=false"
+    if trainer.compile:
+        return "trainer.compile=true"
     if trainer.devices > 1:
         return f"trainer.devices={trainer.devices}"
     return None
@@ -122,7 +124,7 @@ def fit_together(seats: Sequence[Seat], root: Path = Path(".")) -> list[Fitted]:
         said = first_line(error)
     gc.collect()  # what failed hangs in a cycle with Lightning's trainer
     model.release_memory()
-    place = f"the memory of this {fit.device(first.trainer.accelerator).type}"
+    place = f"the memory of this {devices.device(first.trainer.accelerator).type}"
     raise UserError(f"{len(seats)} seeds together do not fit into {place} ({said}): train them without --stack-seeds")
 
 

@@ -1,7 +1,7 @@
 """What a training is made of, what it begins with, and what comes of it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from . import model, packing
+from .compiling import compiled
 from .data.tokens import Tokens
 from .epochs import Epoch, Seconds
 from .losses import Strategy, Weighting
@@ -68,19 +69,22 @@ class Fitted:
     selected: int
     guard_hits: int
     seconds: Seconds
+    eager: bool = False  # it was to be compiled, and that failed
 
 
 @contextmanager
 def begun(t: Training, splits: list[Tokens] | None = None) -> Iterator[tuple[nn.Module, Training]]:
     """The network that a training begins with, in training mode, and the training by the words that the network knows.
 
-    Packed, where `trainer.packing` asks for it, until the end. splits: whose words these are, if not the training's own alone.
+    Packed and compiled, where `trainer.packing` and `trainer.compile` ask for it, until the end. splits: whose words these
+    are, if not the training's own alone.
     """
     network = model.build(t.folder, t.labels).train()  # transformers hands it over in eval mode: without dropout
     if t.trainer.precision == "64-true":
         network.double()  # before Lightning does: it loads a checkpoint first, and would round it
-    if not t.trainer.packing:
+    with ExitStack() as within:
+        if t.trainer.packing:
+            t = t.by(within.enter_context(packing.compact(network, splits or t.splits)))
+        if t.trainer.compile:
+            within.enter_context(compiled(network))
         yield network, t
-        return
-    with packing.compact(network, splits or t.splits) as narrow:
-        yield network, t.by(narrow)

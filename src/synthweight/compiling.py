@@ -1,0 +1,62 @@
+"""A training's passes compiled; eager where that fails."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import first_line
+from .packing import Packed
+
+
+class Compiled:
+    """A forward pass, compiled for training, for batches of any shape. In evaluation, which learned weights see too, as it is.
+
+    The backward pass is compiled with it, so that what fails does so here. A failure is said once; from then on it is eager.
+    """
+
+    def __init__(self, network: nn.Module, plain: Callable[..., Any]) -> None:
+        self.network, self.plain = network, plain
+        self.fast: Callable[..., Any] | None = torch.compile(plain, dynamic=True)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fast is None or not self.network.training:
+            return self.plain(*args, **kwargs)
+        try:
+            with torch._functorch.config.patch(force_non_lazy_backward_lowering=True):
+                return self.fast(*args, **kwargs)
+        except RuntimeError as error:
+            if not isinstance(error, torch._dynamo.exc.TorchDynamoException):  # here: importing it takes seconds
+                raise
+            self.fast = None
+            warnings.warn(f"trainer.compile: it fails for this encoder ({first_line(error)}); it runs eager", stacklevel=2)
+            return self.plain(*args, **kwargs)
+
+
+def place(network: nn.Module) -> tuple[Any, str]:
+    """Where the pass lies: of a packed network all but the layout, whose shapes are data."""
+    return (network.forward, "logits") if isinstance(network.forward, Packed) else (network, "forward")
+
+
+def failed(network: nn.Module) -> bool:
+    """Whether its passes were to be compiled, and are not."""
+    holder, name = place(network)
+    held = getattr(holder, name)
+    return isinstance(held, Compiled) and held.fast is None
+
+
+@contextmanager
+def compiled(network: nn.Module) -> Iterator[None]:
+    """Within it the network's passes in training are compiled."""
+    holder, name = place(network)
+    before = vars(holder).get(name)
+    setattr(holder, name, Compiled(network, getattr(holder, name)))
+    try:
+        yield
+    finally:
+        delattr(holder, name)
+        if before is not None:
+            setattr(holder, name, before)
