@@ -21,7 +21,7 @@ EXAMPLES = (Example("train:0", "a", None, "x"), Example("train:1", "b", None, "y
 
 def table(weights=(1.0, 2.0)) -> pa.Table:
     log_probs = np.log(np.array([[0.9, 0.1], [0.8, 0.2]], dtype=np.float32))
-    return store.lines("train", EXAMPLES, ("x", "y"), 3, log_probs, np.array(weights))
+    return store.Lines("train", EXAMPLES, ("x", "y")).at(3, log_probs, np.array(weights))
 
 
 def row(run_id="ab") -> dict:
@@ -37,7 +37,7 @@ def test_lines_are_what_the_schema_says():
         "split": "train", "id": "train:1", "text_sha256": text_hash(EXAMPLES[1]), "label": "y", "kind": "swapped",
         "origin": "train:9", "epoch": 3, "prediction": "x", "weight": 2.0,
     }  # fmt: skip
-    bare = store.lines("test", EXAMPLES, ("x", "y"), 1, None, None).to_pylist()[0]
+    bare = store.Lines("test", EXAMPLES, ("x", "y")).at(1, None, None).to_pylist()[0]
     assert (bare["prediction"], bare["log_probs"], bare["weight"]) == (None, None, None)
 
 

@@ -9,13 +9,13 @@ from synthweight import compare, formats, identity, tables
 from synthweight.data.records import Example
 from synthweight.errors import UserError
 from synthweight.gather import Wanted, gather
-from synthweight.store import Store, lines
+from synthweight.store import Lines, Store
 
 
 def parquet():
     """Two test examples, the first right and the second wrong."""
     examples = (Example("test:0", "a", None, "x"), Example("test:1", "b", None, "y"))
-    return lines("test", examples, ("x", "y"), 2, np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), None)
+    return Lines("test", examples, ("x", "y")).at(2, np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), None)
 
 
 def found(store, runs, partial=False, mixed=False):
@@ -141,7 +141,7 @@ def test_mixed_rows_of_another_test_set_are_shown_but_not_tested(made):
     store, runs = made
     store.json_path("ce0").unlink()
     others = (Example("test:0", "a", None, "y"), Example("test:1", "b", None, "y"))
-    table = lines("test", others, ("x", "y"), 2, np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), None)
+    table = Lines("test", others, ("x", "y")).at(2, np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), None)
     store.place(row("other", 0.5, settings="settings of ce0", sha="another"), table)
     text = render(store, runs, mixed=True)
     assert "51.0 ± 1.0‡ (n = 3)" in text

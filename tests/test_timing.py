@@ -12,7 +12,7 @@ from synthweight import drawing, figures, formats, run, separation, timing
 from synthweight.data.records import Example
 from synthweight.errors import UserError
 from synthweight.gather import Wanted, gather
-from synthweight.store import Store, lines
+from synthweight.store import Lines, Store
 
 WEIGHT = {"ce": 1.0, "imp": 0.5, "dimp": 0.25}
 TRAIN = {"ce": 10.0, "imp": 11.0, "dimp": 12.0}
@@ -24,8 +24,8 @@ def parquet(loss, seed):
     scores = np.log(np.array([[0.9, 0.1], [0.8, 0.2]]))
     first = np.array([WEIGHT[loss], WEIGHT[loss] / (1 if loss == "ce" else 10)])
     return pa.concat_tables(
-        [lines("test", examples, ("x", "y"), 2, scores, None)]
-        + [lines("train", examples, ("x", "y"), e + 1, None, first * (2**e if loss == "dimp" else 1)) for e in (0, 1)]
+        [Lines("test", examples, ("x", "y")).at(2, scores, None)]
+        + [Lines("train", examples, ("x", "y")).at(e + 1, None, first * (2**e if loss == "dimp" else 1)) for e in (0, 1)]
     )
 
 

@@ -16,7 +16,7 @@ from .data.records import Example, data_hash, text_hash
 from .data.sources import Material, build
 from .data.tokens import tokenize
 from .errors import UserError
-from .store import SCHEMA, Store, lines
+from .store import Lines, Store
 
 if TYPE_CHECKING:
     from .configs import Run
@@ -111,5 +111,5 @@ def _compute(
     log_probs = fit.log_probs(model.build(folder, labels), tokens, len(labels), checker.trainer)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = beside(file)
-    pq.write_table(lines("scored", examples, labels, 0, log_probs, None).cast(SCHEMA), part, compression="zstd")
+    pq.write_table(Lines("scored", examples, labels).at(0, log_probs, None), part, compression="zstd")
     part.replace(file)

@@ -19,7 +19,7 @@ from .data.records import Example
 from .data.tokens import Tokens, tokenize
 from .epochs import Epoch
 from .identity import Identity
-from .store import FORMAT, Store, lines
+from .store import FORMAT, Lines, Store
 
 
 class Stopwatch:
@@ -147,10 +147,10 @@ def public(run: Run) -> dict[str, Any]:
 def table(material: sources.Material, fitted: fit.Fitted, own: np.ndarray | None) -> pa.Table:
     """The row's Parquet: test at the selected epoch, then the training set at every epoch."""
     chosen = fitted.epochs[fitted.selected]
-    parts = [lines("test", material.test, material.labels, fitted.selected + 1, chosen.log_probs["test"], None)]
+    parts = [Lines("test", material.test, material.labels).at(fitted.selected + 1, chosen.log_probs["test"], None)]
+    train = Lines("train", material.train, material.labels)
     for i, epoch in enumerate(fitted.epochs):
-        scored = own if i == fitted.selected else None
-        parts.append(lines("train", material.train, material.labels, i + 1, scored, epoch.weights))
+        parts.append(train.at(i + 1, own if i == fitted.selected else None, epoch.weights))
     return pa.concat_tables(parts)
 
 

@@ -18,7 +18,7 @@ from .llm import parsing, shots
 from .llm.asking import Asker
 from .llm.journal import Journal, Reply
 from .llm.prompts import Wording
-from .store import FORMAT, Store, lines
+from .store import FORMAT, Lines, Store
 
 if TYPE_CHECKING:
     from .llm.settings import Prompt
@@ -169,7 +169,7 @@ def table(examples: tuple[Example, ...], answers: list[Answer], labels: tuple[st
     """The row's Parquet: test, with null where there is no prediction or no log-probability."""
     import pyarrow as pa
 
-    out = lines("test", examples, labels, 1, None, None)
+    out = Lines("test", examples, labels).at(1, None, None)
     said = pa.array([labels[a.prediction] if a.prediction >= 0 else None for a in answers], pa.string())
     scored = pa.array([a.log_probs for a in answers], pa.list_(pa.float32()))
     out = out.set_column(out.schema.get_field_index("prediction"), "prediction", said)

@@ -200,27 +200,30 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def lines(
-    split: str,
-    examples: tuple[Example, ...],
-    labels: tuple[str, ...],
-    epoch: int,
-    log_probs: np.ndarray | None,
-    weights: np.ndarray | None,
-) -> pa.Table:
-    """One line an example: a split at one epoch. Absent log-probabilities and weights are null."""
-    n = len(examples)
-    predictions = [labels[i] for i in log_probs.argmax(axis=1)] if log_probs is not None else [None] * n
-    columns = {
-        "split": [split] * n,
-        "id": [e.id for e in examples],
-        "text_sha256": [text_hash(e) for e in examples],
-        "label": [e.label for e in examples],
-        "kind": [e.kind for e in examples],
-        "origin": [e.origin for e in examples],
-        "epoch": [epoch] * n,
-        "prediction": predictions,
-        "log_probs": list(log_probs.astype(np.float32)) if log_probs is not None else [None] * n,
-        "weight": weights.astype(np.float32) if weights is not None else [None] * n,
-    }
-    return pa.table(columns, schema=SCHEMA)
+class Lines:
+    """The lines of a split, one an example: what is the same at every epoch is made once, and shared by all their tables."""
+
+    def __init__(self, split: str, examples: tuple[Example, ...], labels: tuple[str, ...]) -> None:
+        self.n, self.labels = len(examples), labels
+        self.fixed = {
+            "split": pa.repeat(split, self.n),
+            "id": pa.array((e.id for e in examples), pa.string(), size=self.n),
+            "text_sha256": pa.array((text_hash(e) for e in examples), pa.string(), size=self.n),
+            "label": pa.array((e.label for e in examples), pa.string(), size=self.n),
+            "kind": pa.array((e.kind for e in examples), pa.string(), size=self.n),
+            "origin": pa.array((e.origin for e in examples), pa.string(), size=self.n),
+        }
+
+    def at(self, epoch: int, log_probs: np.ndarray | None, weights: np.ndarray | None) -> pa.Table:
+        """At one epoch. Absent log-probabilities and weights are null."""
+        columns = self.fixed | {"epoch": pa.repeat(pa.scalar(epoch, pa.int32()), self.n)}
+        for key in ("prediction", "log_probs", "weight"):
+            columns[key] = pa.nulls(self.n, SCHEMA.field(key).type)
+        if log_probs is not None:
+            width = log_probs.shape[1]
+            ends = pa.array(np.arange(0, self.n * width + 1, width, dtype=np.int32))
+            columns["log_probs"] = pa.ListArray.from_arrays(ends, pa.array(log_probs.astype(np.float32).ravel()))
+            columns["prediction"] = pa.array(self.labels, pa.string()).take(pa.array(log_probs.argmax(axis=1)))
+        if weights is not None:
+            columns["weight"] = pa.array(weights.astype(np.float32))
+        return pa.table(columns, schema=SCHEMA)

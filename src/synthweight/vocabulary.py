@@ -18,13 +18,16 @@ class Vocabulary:
 
     def __init__(self, splits: list[Tokens], padding: int | None) -> None:
         """padding: the id that the encoder knows padding by; it and those below keep their places."""
-        first = np.arange((padding if padding is not None else -1) + 1)
-        self.ids = np.unique(np.concatenate([first, [split.pad for split in splits], *(split.ids for split in splits)]))
+        met = np.zeros(1 + max(padding or 0, *(max(split.pad, int(split.ids.max())) for split in splits)), bool)
+        met[: (padding if padding is not None else -1) + 1] = True
+        for split in splits:
+            met[split.ids] = met[split.pad] = True
+        self.ids = np.flatnonzero(met)
+        self.numbers = np.cumsum(met) - 1
 
     def tokens(self, split: Tokens) -> Tokens:
         """The same texts by their words' numbers."""
-        numbers = np.searchsorted(self.ids, split.ids).astype(split.ids.dtype)
-        return replace(split, ids=numbers, pad=int(np.searchsorted(self.ids, split.pad)))
+        return replace(split, ids=self.numbers.astype(split.ids.dtype)[split.ids], pad=int(self.numbers[split.pad]))
 
     @contextmanager
     def narrowed(self, network: nn.Module) -> Iterator[None]:

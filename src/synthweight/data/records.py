@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from ..errors import UserError
 from .files import beside
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One labelled text or pair. `kind`: original, swapped, duplicated, unrelated; `origin`: the id it came from."""
 
@@ -65,22 +66,23 @@ def read_jsonl(path: Path, split: str, labels: Sequence[str] | None) -> tuple[Ex
         UserError: naming file and line: bytes that are not UTF-8, broken JSON, a missing or mistyped field, an empty
             text, an unknown label, a duplicate id, text_pair in some rows only; or a file without any example.
     """
-    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     examples: list[Example] = []
     seen: dict[str, int] = {}
     pair_line: dict[bool, int] = {}
-    for number, line in enumerate(raw.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        example = _parse(line, where, f"{split}:{number - 1}", labels)
-        if example.id in seen:
-            raise UserError(f"{where}: id {example.id!r} is already that of line {seen[example.id]}: ids must be unique")
-        seen[example.id] = number
-        pair_line.setdefault(example.text_pair is not None, number)
-        if len(pair_line) == 2:
-            raise UserError(f"{where}: text_pair in some rows only (line {pair_line[True]} has one, {pair_line[False]} none)")
-        examples.append(example)
+    with path.open("rb") as file:  # line by line: of a large file nothing but its examples is ever held
+        for number, line in enumerate(file, start=1):
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            example = _parse(line, where, f"{split}:{number - 1}", labels)
+            if example.id in seen:
+                raise UserError(f"{where}: id {example.id!r} is already that of line {seen[example.id]}: ids must be unique")
+            seen[example.id] = number
+            pair_line.setdefault(example.text_pair is not None, number)
+            if len(pair_line) == 2:
+                raise UserError(f"{where}: text_pair in some rows only (line {pair_line[True]} has one, {pair_line[False]} none)")
+            examples.append(example)
     if not examples:
         raise UserError(f"{path}: holds no example: one JSON object a line is expected")
     return tuple(examples)
@@ -113,7 +115,7 @@ def _parse(line: bytes, where: str, default_id: str, labels: Sequence[str] | Non
         "".join([str(identity), text, pair or "", label]).encode()
     except UnicodeEncodeError as error:
         raise UserError(f"{where}: half a surrogate pair ({error.object[error.start]!r}) is no text") from error
-    return Example(str(identity), text, pair, label)
+    return Example(str(identity), text, pair, sys.intern(label))
 
 
 def _text(row: dict[str, Any], field: str, where: str) -> str:

@@ -118,14 +118,13 @@ def build(run: "Run") -> Material:
     for name in splits_read(run.source.name)[:-2]:
         split = splits[name]
         small_keys = {overlap_key(e) for e in small.examples}
-        keys = [overlap_key(e) for e in split.examples]
+        known = [(key in test_keys) + 2 * (key in small_keys) for key in map(overlap_key, split.examples)]
         drop = run.dataset.drop_overlap or name in ("synthetic", "file")
-        clean = [e for e, k in zip(split.examples, keys, strict=True) if k not in test_keys and k not in small_keys]
-        train = tuple(clean) if drop else split.examples
+        train = tuple(e for e, of in zip(split.examples, known, strict=True) if not of) if drop else split.examples
         record[name] = {
             "sha256": split.sha256,
             "n": len(split.examples),
-            "overlap": {"test": sum(k in test_keys for k in keys), "small_real": sum(k in small_keys for k in keys)},
+            "overlap": {"test": sum(of & 1 for of in known), "small_real": sum(of >> 1 for of in known)},
             "dropped": len(split.examples) - len(train),
         }
         train = subset(train, run.source.n, split.sha256, run.seed)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError, first_line
@@ -70,7 +71,7 @@ def tokenize(folder: Path, encoder: str, examples: tuple[Example, ...], max_leng
     file = cache / "tokens" / f"{digest.hexdigest()[:32]}.safetensors"
     if not file.is_file():
         _write(file, _encode(folder, examples, max_length))
-    arrays = load_file(file)
+    arrays = {key: value.numpy() for key, value in load_file(file).items()}  # mapped from the file, not read
     return Tokens(arrays["ids"], arrays["types"], arrays["offsets"], int(arrays["pad"][0]))
 
 
