@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from conftest import equal, material_of
-from synthweight import devices, estimate, fit, identity
+from synthweight import compiling, devices, estimate, fit, identity, model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:dynamo_pgo force disabled")
 
@@ -31,6 +32,21 @@ def training(bound, plain):
     return make
 
 
+@pytest.mark.parametrize("packing", ["true", "false"])
+def test_a_step_is_compiled_whole(bound, tiny, packing):
+    """With dropout, as people train: one frame, and no break in it."""
+    made = material_of(bound(f"model.path={tiny}", "optim.epochs=1", "source.n=40", f"trainer.packing={packing}"))
+    torch._dynamo.reset()
+    with fit.begun(compiled_of(made)) as (network, t):
+        batch = t.train[0].batch([0, 1, 2])
+        counters.clear()
+        place, name = compiling.place(network)
+        getattr(place, name).fast = torch.compile(getattr(place, name).plain, dynamic=True, backend="aot_eager")
+        network(**model.inputs(batch)).logits.sum().backward()
+    assert not counters["graph_break"]
+    assert counters["frames"] == {"total": 1, "ok": 1}
+
+
 def compiled_of(made):
     return dataclasses.replace(made, trainer=dataclasses.replace(made.trainer, compile=True))
 
@@ -52,7 +68,10 @@ def test_where_compiling_fails_it_runs_eager_and_says_so_once(training, packing)
     made = training("loss=ce", f"trainer.packing={packing}")
     torch._dynamo.reset()  # what is compiled serves every training of the process
     broken = torch._inductor.config.patch({"force_disable_caches": True, "cpp.cxx": ("no-such-compiler",)})
-    with broken, pytest.warns(UserWarning, match="trainer.compile: it fails for this encoder .*; it runs eager") as caught:
+    with (
+        broken,
+        pytest.warns(UserWarning, match="trainer.compile: compiling this encoder fails here .*; it runs eager") as caught,
+    ):
         fell = fit.fit(compiled_of(made))
     assert sum("trainer.compile" in str(w.message) for w in caught) == 1
     assert fell.eager

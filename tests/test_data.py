@@ -58,6 +58,13 @@ def test_a_line_separator_inside_a_text_is_no_line_end(tmp_path):
     assert len(read_jsonl(path, "test", None)) == 1
 
 
+def test_a_line_that_was_cut_off_is_told_by_its_column(tmp_path):
+    path = tmp_path / "f.jsonl"
+    path.write_bytes(b'{"text": "a", "label": "x"\n' + json.dumps(ROWS[0]).encode() + b"\n")
+    with pytest.raises(UserError, match=r"f.jsonl:1: broken JSON \(Expecting ',' delimiter at column 27\)"):
+        read_jsonl(path, "test", None)
+
+
 BAD_LINES = {
     b'{"text": "a", "label": "x"': "broken JSON",
     b'["a", "x"]': "JSON object",

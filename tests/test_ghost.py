@@ -17,10 +17,9 @@ def losses_of(network, inputs, targets):
     return lambda params: F.cross_entropy(functional_call(network, params, (), inputs).logits, targets, reduction="none")
 
 
-def traced(network, losses, weights):
+def traced(network, inputs, losses, weights):
     leaves = bilevel.leaf({name: p.detach() for name, p in network.named_parameters()})
-    trace = Trace(leaves)
-    with trace:
+    with Trace(leaves, network.forward.texts(inputs["attention_mask"])) as trace:
         value = (weights * losses(leaves)).sum()
     return trace, trace.gradient(value), leaves
 
@@ -36,9 +35,9 @@ def test_a_third_way_to_the_alignment(family, types, lengths):
     n = len(lengths)
     losses = losses_of(network, inputs, torch.randint(3, (n,), generator=rng))
     weights = torch.rand(n, generator=rng, dtype=torch.float64) + 0.1
-    trace, gradient, leaves = traced(network, losses, weights)
+    trace, gradient, leaves = traced(network, inputs, losses, weights)
     v = {name: torch.randn(p.shape, generator=rng, dtype=p.dtype) for name, p in leaves.items()}
-    got = trace.alignment(v, network.forward.texts(inputs["attention_mask"]), n)
+    got = trace.alignment(v, n)
     explicit = bilevel.alignment_explicit(losses, leaves, v)
     assert explicit.abs().min() > 1e-3
     torch.testing.assert_close(got, weights * explicit, rtol=1e-9, atol=1e-9)
@@ -46,15 +45,31 @@ def test_a_third_way_to_the_alignment(family, types, lengths):
     torch.testing.assert_close(gradient, bilevel.gradient((weights * losses(leaves)).sum(), leaves), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("used", ["shared", "squared"])
-def test_a_parameter_in_an_operator_not_known_is_refused(used):
-    """MPNet's bias by distance belongs to no one text; a weight whose square is used is not linear."""
-    if used == "shared":
-        network, inputs = classifier("mpnet").eval(), batch(types=False)
-        network.forward = Packed(network)
-        with pytest.raises(NotImplementedError, match=r"embedding of a parameter, \[12, 12, 4\]"):
-            traced(network, losses_of(network, inputs, torch.zeros(4, dtype=torch.long)), torch.ones(4))
-    else:
-        p = torch.ones(3, 3, requires_grad=True)
-        with pytest.raises(NotImplementedError, match="square of a parameter"), Trace({"p": p}):
-            F.linear(torch.ones(2, 3), p.square())
+def test_mpnet_has_a_bias_by_distance_that_belongs_to_no_one_text():
+    network, inputs = classifier("mpnet").eval(), batch(types=False)
+    network.forward = Packed(network)
+    with pytest.raises(NotImplementedError, match="embedding of a parameter"):
+        traced(network, inputs, losses_of(network, inputs, torch.zeros(4, dtype=torch.long)), torch.ones(4))
+
+
+X = torch.ones(4, 3, dtype=torch.float64)
+REFUSED = {
+    "squared": lambda p, q: F.linear(X, p.square()),
+    "a part of it": lambda p, q: F.linear(X, p.chunk(3)[0]),
+    "stacked": lambda p, q: torch.stack([p, q]).sum(),
+    "beside an input": lambda p, q: torch.cat([X, p]),
+    "side by side": lambda p, q: torch.cat([p, q], 1),
+    "in a list": lambda p, q: torch.einsum("ij,kj->ik", [X, p]),
+    "as an input": lambda p, q: F.linear(p, q),
+    "changed in place": lambda p, q: F.linear(X, p).mul_(2),
+    "shared by all rows": lambda p, q: F.embedding(torch.tensor([0, 1]), p),
+    "added whole": lambda p, q: X[:3] + p,
+}
+
+
+@pytest.mark.parametrize("use", REFUSED)
+def test_a_parameter_used_in_ways_not_known_is_refused(use):
+    """Rather than left out of the products in silence."""
+    leaves = {name: torch.ones(3, 3, dtype=torch.float64, requires_grad=True) for name in "pq"}
+    with pytest.raises(NotImplementedError), Trace(leaves, {4: torch.arange(4), 3: torch.arange(3)}):
+        REFUSED[use](leaves["p"], leaves["q"])

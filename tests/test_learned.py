@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from conftest import WORDS, sentence, write
-from synthweight import bilevel, compose, configs, encoders, epochs, fit, model, run
+from synthweight import bilevel, compose, configs, encoders, epochs, fit, model, packing, run
 from synthweight.bilevel import Lookahead
 from synthweight.data import sources
 from synthweight.data.tokens import tokenize
@@ -393,6 +393,21 @@ def test_ghost_products_without_packing_fall_back_and_say_so_once(bound, plain):
         first, _ = learner.weights(batch), learner.weights(batch)
     assert len(caught) == 1
     torch.testing.assert_close(first, other.weights(batch))
+
+
+def test_ghost_products_of_an_example_without_weight(bound, plain):
+    """They are those of forward mode, though its share in the look-ahead's backward pass is nothing."""
+    made, batch = task(bound("loss=hu", f"model.path={plain}"))
+    settings = hu(bound("loss=hu"), exact=False, alignment="ghost", dev_batch=None)
+    found = []
+    with packing.packed(made.network):
+        for alignment in ("ghost", "jvp"):
+            learner = HuLearner(dataclasses.replace(settings, alignment=alignment), made)
+            learner.raw[batch["index"][0]] = 0.0
+            look = Lookahead.of(made.optimizer(), learner.network.named, adam=True)
+            with learner.network.quiet():
+                found.append(learner.response(look, batch))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-9)
 
 
 def test_weights_that_all_fall_to_the_floor_are_said_and_uniform(bound, plain):

@@ -32,7 +32,9 @@ class Compiled:
             if not isinstance(error, torch._dynamo.exc.TorchDynamoException):  # here: importing it takes seconds
                 raise
             self.fast = None
-            warnings.warn(f"trainer.compile: it fails for this encoder ({first_line(error)}); it runs eager", stacklevel=2)
+            warnings.warn(
+                f"trainer.compile: compiling this encoder fails here ({first_line(error)}); it runs eager", stacklevel=2
+            )
             return self.plain(*args, **kwargs)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 Embed = Callable[[Tensor, Tensor | None, Tensor], Tensor]
@@ -63,15 +62,15 @@ def like_mpnet(of: Mixed) -> Layer:
     return layer(of, inner.q, inner.k, inner.v, inner.o, of.attention.LayerNorm)
 
 
-def typed(at: Mixed, ids: Tensor, types: Tensor | None) -> Tensor:
-    return at.token_type_embeddings(torch.zeros_like(ids) if types is None else types)
+def typed(at: Mixed, types: Tensor | None) -> Tensor:
+    return at.token_type_embeddings.weight[0] if types is None else at.token_type_embeddings(types)
 
 
 def bert(network: Mixed) -> Encoder:
     base, at = network.bert, network.bert.embeddings
 
     def embed(ids: Tensor, types: Tensor | None, positions: Tensor) -> Tensor:
-        return at.LayerNorm(at.word_embeddings(ids) + typed(at, ids, types) + at.position_embeddings(positions))
+        return at.LayerNorm(at.word_embeddings(ids) + typed(at, types) + at.position_embeddings(positions))
 
     def head(first: Tensor) -> Tensor:
         pooled = base.pooler.activation(base.pooler.dense(first))
@@ -85,7 +84,7 @@ def roberta(network: Mixed) -> Encoder:
 
     def embed(ids: Tensor, types: Tensor | None, positions: Tensor) -> Tensor:
         places = at.position_embeddings(positions + at.padding_idx + 1)
-        return at.LayerNorm(at.word_embeddings(ids) + typed(at, ids, types) + places)
+        return at.LayerNorm(at.word_embeddings(ids) + typed(at, types) + places)
 
     return encoder(network, embed, [like_bert(of) for of in base.encoder.layer], lambda _: None, of_first(network))
 

@@ -168,7 +168,7 @@ class Packed:
         """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws are a sixth of a step."""
         if not self.network.training or p == 0:
             return values
-        if self.stacked or values.device.type != "cpu":
+        if self.stacked or values.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(values, p)
         dropped = round(p * 2**16)
         bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)

@@ -18,7 +18,7 @@ class Vocabulary:
 
     def __init__(self, splits: list[Tokens], padding: int | None) -> None:
         """padding: the id that the encoder knows padding by; it and those below keep their places."""
-        met = np.zeros(1 + max(padding or 0, *(max(split.pad, int(split.ids.max())) for split in splits)), bool)
+        met = np.zeros(1 + max(padding or 0, *(max(split.pad, int(split.ids.max(initial=0))) for split in splits)), bool)
         met[: (padding if padding is not None else -1) + 1] = True
         for split in splits:
             met[split.ids] = met[split.pad] = True

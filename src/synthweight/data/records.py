@@ -71,7 +71,7 @@ def read_jsonl(path: Path, split: str, labels: Sequence[str] | None) -> tuple[Ex
     pair_line: dict[bool, int] = {}
     with path.open("rb") as file:  # line by line: of a large file nothing but its examples is ever held
         for number, line in enumerate(file, start=1):
-            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            line = line.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf" if number == 1 else b"")
             if not line.strip():
                 continue
             where = f"{path}:{number}"

@@ -14,6 +14,7 @@ from ..errors import UserError, require
 from .base import Learned, Task
 from .passes import INPUTS, DevSet, Network
 
+SMALLEST = 1e-12  # of a batch's weight: an example's ghost product is divided by its share
 Aligned = Callable[[Params], Tensor]  # ⟨v, ∇ℓ_i(θ)⟩ of a batch by v, [n]
 
 
@@ -153,13 +154,13 @@ class Online:
             values = self.network.losses(leaves, batch, self.targets[index])
             return (share.to(values.dtype) * values).sum()
 
-        trace, aligned = ghost.Trace(leaves), partial(self.aligned, batch)
+        aligned = partial(self.aligned, batch)
         if self.ghost:
             try:
-                rows = self.network.texts(batch)
-                with trace:
+                share = share.clamp_min(SMALLEST)
+                with ghost.Trace(leaves, self.network.texts(batch)) as trace:
                     value = weighted()
-                return lookahead.frozen(params, trace.gradient(value), total), lambda u: trace.alignment(u, rows, n) / share
+                return lookahead.frozen(params, trace.gradient(value), total), lambda u: trace.alignment(u, n) / share
             except NotImplementedError as error:
                 self.ghost = False
                 self.tell(f"loss.alignment=ghost: {error}; forward mode is taken instead")
