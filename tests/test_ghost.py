@@ -2,23 +2,19 @@
 
 import pytest
 import torch
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from synthweight import bilevel, packing
 from synthweight.ghost import Trace
 from synthweight.packing import Packed
+from test_bilevel import losses_of, named, random_direction
 from test_packing import batch, classifier
 
 KNOWN = [family for family in packing.FAMILIES if family != "mpnet"]  # whose bias by distance all texts share
 
 
-def losses_of(network, inputs, targets):
-    return lambda params: F.cross_entropy(functional_call(network, params, (), inputs).logits, targets, reduction="none")
-
-
 def traced(network, inputs, losses, weights):
-    leaves = bilevel.leaf({name: p.detach() for name, p in network.named_parameters()})
+    leaves = bilevel.leaf(named(network))
     with Trace(leaves, network.forward.texts(inputs["attention_mask"])) as trace:
         value = (weights * losses(leaves)).sum()
     return trace, trace.gradient(value), leaves
@@ -36,7 +32,7 @@ def test_a_third_way_to_the_alignment(family, types, lengths):
     losses = losses_of(network, inputs, torch.randint(3, (n,), generator=rng))
     weights = torch.rand(n, generator=rng, dtype=torch.float64) + 0.1
     trace, gradient, leaves = traced(network, inputs, losses, weights)
-    v = {name: torch.randn(p.shape, generator=rng, dtype=p.dtype) for name, p in leaves.items()}
+    v = random_direction(leaves)
     got = trace.alignment(v, n)
     explicit = bilevel.alignment_explicit(losses, leaves, v)
     assert explicit.abs().min() > 1e-3

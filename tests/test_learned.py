@@ -374,22 +374,21 @@ class Opaque(torch.autograd.Function):
         return g
 
 
-def test_an_encoder_without_forward_mode_falls_back_and_says_so_once(bound, plain):
+@pytest.mark.parametrize(
+    ("asked", "taken", "said"),
+    [
+        ("jvp", "difference", "no forward mode; central differences"),
+        ("ghost", "jvp", "needs trainer.packing=true.*forward mode is taken instead"),
+    ],
+)
+def test_an_alignment_that_the_network_does_not_have_falls_back_and_says_so_once(bound, plain, asked, taken, said):
+    """An encoder without forward mode; a padded one, which has no ghost products."""
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
-    made.network.dropout.register_forward_hook(lambda _m, _i, out: Opaque.apply(out))
-    settings = hu(bound("loss=hu"), exact=False, alignment="jvp")
-    learner, other = HuLearner(settings, made), HuLearner(dataclasses.replace(settings, alignment="difference"), made)
-    with pytest.warns(UserWarning, match="no forward mode; central differences") as caught:
-        first, _ = learner.weights(batch), learner.weights(batch)
-    assert len(caught) == 1
-    torch.testing.assert_close(first, other.weights(batch))
-
-
-def test_ghost_products_without_packing_fall_back_and_say_so_once(bound, plain):
-    made, batch = task(bound("loss=hu", f"model.path={plain}"))
-    settings = hu(bound("loss=hu"), exact=False, alignment="ghost")
-    learner, other = HuLearner(settings, made), HuLearner(dataclasses.replace(settings, alignment="jvp"), made)
-    with pytest.warns(UserWarning, match="needs trainer.packing=true.*forward mode is taken instead") as caught:
+    if asked == "jvp":
+        made.network.dropout.register_forward_hook(lambda _m, _i, out: Opaque.apply(out))
+    settings = hu(bound("loss=hu"), exact=False, alignment=asked)
+    learner, other = HuLearner(settings, made), HuLearner(dataclasses.replace(settings, alignment=taken), made)
+    with pytest.warns(UserWarning, match=said) as caught:
         first, _ = learner.weights(batch), learner.weights(batch)
     assert len(caught) == 1
     torch.testing.assert_close(first, other.weights(batch))

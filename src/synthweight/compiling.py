@@ -54,11 +54,8 @@ def failed(network: nn.Module) -> bool:
 def compiled(network: nn.Module) -> Iterator[None]:
     """Within it the network's passes in training are compiled."""
     holder, name = place(network)
-    before = vars(holder).get(name)
     setattr(holder, name, Compiled(network, getattr(holder, name)))
     try:
         yield
     finally:
         delattr(holder, name)
-        if before is not None:
-            setattr(holder, name, before)

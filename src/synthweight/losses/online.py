@@ -144,9 +144,10 @@ class Online:
         n = len(index)
         scaled = old * min(self.settings.sub_batch / n, 1.0)
         total = float(scaled.sum())
+        aligned = partial(self.aligned, batch)
         if total == 0 and self.settings.lookahead == "sgd" and not self.ghost:
             zero = {name: torch.zeros_like(p) for name, p in params.items()}
-            return lookahead.frozen(params, zero, 0.0), partial(self.aligned, batch)
+            return lookahead.frozen(params, zero, 0.0), aligned
         leaves = bilevel.leaf(params)
         share = scaled / total if total else torch.full_like(scaled, 1 / n)
 
@@ -154,7 +155,6 @@ class Online:
             values = self.network.losses(leaves, batch, self.targets[index])
             return (share.to(values.dtype) * values).sum()
 
-        aligned = partial(self.aligned, batch)
         if self.ghost:
             try:
                 share = share.clamp_min(SMALLEST)
