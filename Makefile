@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/synthweight tables demo paths.outputs=$(DEMO)
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 check: $(VENV)/.installed
 	@$(BIN)/ruff check .
