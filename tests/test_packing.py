@@ -135,11 +135,15 @@ def test_words_not_met_shrink_by_the_decay_alone():
     vocabulary = Vocabulary([tokens], padding=0)
     with vocabulary.narrowed(narrow):
         assert narrow.get_input_embeddings().weight.shape[0] == len([0, 1, 3, 7, 9]) + 1
-        ids = torch.from_numpy(vocabulary.tokens(tokens).ids).long().view(2, 2)
-        assert vocabulary.tokens(tokens).pad == 1
-        trained(narrow, ids)
+        trained(narrow, vocabulary.tokens(tokens).batch([0, 1])["input_ids"])
     torch.testing.assert_close(narrow.state_dict(), whole.state_dict(), rtol=1e-9, atol=1e-9)
     assert not torch.equal(whole.get_input_embeddings().weight[20], classifier("bert").get_input_embeddings().weight[20])
+
+
+def test_a_batch_holds_the_words_numbers_and_that_of_its_padding():
+    tokens = Tokens(np.array([7, 9, 3], np.int32), np.zeros(0, np.uint8), np.array([0, 2, 3]), 1)
+    batch = Vocabulary([tokens], padding=0).tokens(tokens).batch([0, 1])  # the words 0, 1, 3, 7, 9
+    assert batch["input_ids"].tolist() == [[3, 4], [2, 1]]
 
 
 # a training -----------------------------------------------------------------------------------------------------------

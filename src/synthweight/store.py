@@ -22,6 +22,7 @@ from .errors import UserError
 from .leases import Claim, hold
 
 FORMAT = 1
+GROUP = 100_000  # lines of a Parquet file that are written at a time
 SCHEMA = pa.schema(
     [
         ("split", pa.string()),
@@ -118,7 +119,7 @@ class Store:
         parquet = beside(self.parquet_path(run_id))
         text = beside(self.json_path(run_id))
         try:
-            pq.write_table(table, parquet, compression="zstd")
+            pq.write_table(table, parquet, compression="zstd", row_group_size=GROUP)
             row = {**row, "parquet_sha256": file_hash(parquet)}
             text.write_text(json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
             flush(parquet)

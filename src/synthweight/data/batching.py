@@ -10,7 +10,7 @@ from .tokens import Tokens
 WINDOW = 8  # batches: lengths are sorted within so many only, so that a batch's company is drawn anew every epoch
 
 
-class EpochOrder(Sampler[int]):
+class EpochOrder:
     """A permutation of n examples for each epoch (Lightning calls `set_epoch`)."""
 
     def __init__(self, n: int, seed: int) -> None:
@@ -19,14 +19,8 @@ class EpochOrder(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def rng(self) -> np.random.Generator:
-        return np.random.default_rng([self.seed, 2, self.epoch])
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.rng().permutation(self.n).tolist())
-
-    def __len__(self) -> int:
-        return self.n
+    def permutation(self) -> np.ndarray:
+        return np.random.default_rng([self.seed, 2, self.epoch]).permutation(self.n)
 
 
 class LengthGrouped(Sampler[list[int]]):
@@ -39,15 +33,15 @@ class LengthGrouped(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Looks at the epoch when its first batch is asked for: after a resume Lightning makes the iterator before it says
         which epoch it is."""
-        order = np.fromiter(self.sampler, dtype=np.int64, count=len(self.sampler))
+        order = self.sampler.permutation()
         window = WINDOW * self.batch_size
-        batches: list[list[int]] = []
+        batches: list[np.ndarray] = []
         for start in range(0, len(order), window):
             part = order[start : start + window]
             part = part[np.argsort(self.lengths[part], kind="stable")]
-            batches += [part[i : i + self.batch_size].tolist() for i in range(0, len(part), self.batch_size)]
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
         shuffle = np.random.default_rng([self.sampler.seed, 3, self.sampler.epoch]).permutation(len(batches))
-        yield from (batches[i] for i in shuffle)
+        yield from (batches[i].tolist() for i in shuffle)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.lengths), WINDOW * self.batch_size)

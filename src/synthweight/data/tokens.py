@@ -27,6 +27,7 @@ class Tokens:
     types: np.ndarray  # uint8, [total]; empty where the encoder knows no segments
     offsets: np.ndarray  # int64, [n + 1]
     pad: int
+    numbers: np.ndarray | None = None  # what an encoder of fewer words knows each id by; None: by itself
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -48,6 +49,8 @@ class Tokens:
             mask[row, : end - start] = 1
             if len(self.types):
                 types[row, : end - start] = self.types[start:end]
+        if self.numbers is not None:
+            ids = self.numbers[ids]
         out = {
             "index": torch.tensor(index),
             "input_ids": torch.from_numpy(ids),
