@@ -58,7 +58,7 @@ def compiled_of(made):
 def test_a_compiled_training_is_the_eager_one(training, loss):
     made = training(*f"loss={loss}".split())
     compiled = fit.fit(compiled_of(made))
-    assert not compiled.eager
+    assert compiled.taken == {}
     equal(fit.fit(made), compiled)
 
 
@@ -74,10 +74,24 @@ def test_where_compiling_fails_it_runs_eager_and_says_so_once(training, packing)
     ):
         fell = fit.fit(compiled_of(made))
     assert sum("trainer.compile" in str(w.message) for w in caught) == 1
-    assert fell.eager
-    assert devices.machine(made.trainer, eager=fell.eager)["device"]["compile"] is False
+    assert fell.taken == {"compile": False}
+    assert devices.machine(made.trainer, instead=fell.taken)["device"]["compile"] is False
     assert "compile" not in devices.machine(made.trainer)["device"]
     equal(fit.fit(made), fell)
+
+
+def test_past_the_limit_of_recompilations_it_runs_eager_and_says_so(bound, plain):
+    made = material_of(bound(f"model.path={plain}", "trainer.packing=true"))
+    torch._dynamo.reset()
+    with fit.begun(compiled_of(made)) as (network, t), torch._dynamo.config.patch(recompile_limit=1):
+        pass_ = network.forward.logits
+        pass_.fast = torch.compile(pass_.plain, dynamic=True, backend="eager")
+        inputs = model.inputs(t.train[0].batch([0, 1, 2]))
+        first = network(**inputs).logits
+        assert not compiling.failed(network)
+        with pytest.warns(UserWarning, match="compiled again too often.*; it runs eager"), torch.no_grad():
+            torch.testing.assert_close(network(**inputs).logits, first)
+        assert compiling.failed(network)
 
 
 def test_compiling_is_part_of_the_identity(bound):

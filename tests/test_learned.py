@@ -392,6 +392,7 @@ def test_an_alignment_that_the_network_does_not_have_falls_back_and_says_so_once
         first, _ = learner.weights(batch), learner.weights(batch)
     assert len(caught) == 1
     torch.testing.assert_close(first, other.weights(batch))
+    assert (learner.taken(), other.taken()) == ({"alignment": taken}, {})
 
 
 def test_ghost_products_of_an_example_without_weight(bound, plain):

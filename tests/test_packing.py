@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -111,6 +112,16 @@ def test_another_family_stays_as_it_is_and_says_so():
             narrow = stack.enter_context(packing.compact(network, [tokens]))
         assert narrow(tokens) is tokens
         assert network.get_input_embeddings().weight.shape[0] == 50
+
+
+def test_a_training_of_another_family_is_padded_and_says_so(bound, tiny, tmp_path):
+    folder = copytree(tiny, tmp_path / "electra")
+    sizes = {"vocab_size": len((tiny / "vocab.txt").read_text().split()), "embedding_size": 16, "hidden_size": 16}
+    config = transformers.ElectraConfig(**sizes, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    transformers.ElectraModel(config).save_pretrained(folder)
+    with pytest.warns(UserWarning, match="electra encoders are padded"):
+        fitted = fit.fit(material_of(bound(f"model.path={folder}", "trainer.packing=true", "optim.epochs=1")))
+    assert fitted.taken == {"packing": False}
 
 
 # the words ------------------------------------------------------------------------------------------------------------

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from .errors import first_line
-from .packing import Packed
+from .packing import is_packed
 
 
 class Compiled:
     """A forward pass, compiled for training, for batches of any shape. In evaluation, which learned weights see too, as it is.
 
     The backward pass is compiled with it, so that what fails does so here. A failure is said once; from then on it is eager.
+    So it is past dynamo's limit of recompilations, which dynamo itself would pass over in silence.
     """
 
     def __init__(self, network: nn.Module, plain: Callable[..., Any]) -> None:
@@ -26,21 +27,25 @@ class Compiled:
         if self.fast is None or not self.network.training:
             return self.plain(*args, **kwargs)
         try:
-            with torch._functorch.config.patch(force_non_lazy_backward_lowering=True):
+            with (
+                torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
+                torch._dynamo.config.patch(fail_on_recompile_limit_hit=True),
+            ):
                 return self.fast(*args, **kwargs)
-        except RuntimeError as error:
-            if not isinstance(error, torch._dynamo.exc.TorchDynamoException):  # here: importing it takes seconds
+        except Exception as error:
+            known = torch._dynamo.exc  # here: importing it takes seconds
+            if not isinstance(error, (known.TorchDynamoException, known.FailOnRecompileLimitHit)):
                 raise
+            limit = isinstance(error, known.FailOnRecompileLimitHit)
+            reason = "it would have to be compiled again too often" if limit else first_line(error)
             self.fast = None
-            warnings.warn(
-                f"trainer.compile: compiling this encoder fails here ({first_line(error)}); it runs eager", stacklevel=2
-            )
+            warnings.warn(f"trainer.compile: compiling this encoder fails here ({reason}); it runs eager", stacklevel=2)
             return self.plain(*args, **kwargs)
 
 
 def place(network: nn.Module) -> tuple[Any, str]:
     """Where the pass lies: of a packed network all but the layout, whose shapes are data."""
-    return (network.forward, "logits") if isinstance(network.forward, Packed) else (network, "forward")
+    return (network.forward, "logits") if is_packed(network) else (network, "forward")
 
 
 def failed(network: nn.Module) -> bool:

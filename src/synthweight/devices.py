@@ -41,14 +41,17 @@ def bf16_products() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def machine(trainer: "Trainer", stacked: Sequence[int] = (), eager: bool = False) -> dict[str, Any]:
-    """What a row says of the machine: device and threads; what was not taken as it was set; the stack's seeds."""
+def machine(trainer: "Trainer", stacked: Sequence[int] = (), instead: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a row says of the machine: device and threads; what was taken where a setting could not be; the stack's seeds.
+
+    instead: what the training itself found.
+    """
     kind = device(trainer.accelerator).type
     name = torch.cuda.get_device_name() if kind == "cuda" else "cpu"
     taken = precision(trainer)
     other: dict[str, Any] = {} if taken == trainer.precision else {"precision": taken}
     scored = precision(trainer, scoring=True)
     other |= {} if scored == trainer.score_precision else {"score_precision": scored}
-    other |= {"compile": False} if eager else {}
+    other |= instead or {}
     other |= {"stacked": list(stacked)} if stacked else {}
     return {"device": {"kind": kind, "name": name} | other, "threads": torch.get_num_threads()}

@@ -119,12 +119,14 @@ def one(
         known = texts(t.train), None if t.dev is None else texts(t.dev)
         classifier = Classifier(network, t, known, report, say, peers)
         train(t, classifier, loggers, root, checkpoints, resume)
-        eager = failed(network)
+        taken = {} if classifier.learner is None else classifier.learner.taken()
+        taken |= {"packing": False} if t.trainer.packing and not packing.is_packed(network) else {}
+        taken |= {"compile": False} if failed(network) else {}
     network.eval()
     gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
     model.release_memory()
     ledger = classifier.ledger
-    return Fitted(network, ledger.epochs, ledger.selected, int(ledger.hits), ledger.seconds, eager)
+    return Fitted(network, ledger.epochs, ledger.selected, int(ledger.hits), ledger.seconds, taken)
 
 
 def train(

@@ -191,6 +191,10 @@ def packs(network: nn.Module) -> bool:
     return False
 
 
+def is_packed(network: nn.Module) -> bool:
+    return isinstance(network.forward, Packed)
+
+
 @contextmanager
 def packed(network: nn.Module) -> Iterator[None]:
     """Within it the network's forward pass is the packed one; its own where its family is not known here."""

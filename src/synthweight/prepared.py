@@ -130,7 +130,7 @@ def finish(
         "guard_hits": fitted.guard_hits,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
         "provenance": provenance.code()
-        | devices.machine(run.trainer, stacked, fitted.eager)
+        | devices.machine(run.trainer, stacked, fitted.taken)
         | {"argv": provenance.command(), "started": ready.started, "finished": provenance.now()},
     }
     store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -69,7 +69,7 @@ class Fitted:
     selected: int
     guard_hits: int
     seconds: Seconds
-    eager: bool = False  # it was to be compiled, and that failed
+    taken: dict[str, Any] = field(default_factory=dict)  # what was taken where a setting could not be
 
 
 @contextmanager

@@ -89,6 +89,10 @@ class Learner(Protocol):
         """What an epoch's end has to say to the user, each once."""
         ...
 
+    def taken(self) -> dict[str, Any]:
+        """What was taken where a setting could not be."""
+        ...
+
     def state_dict(self) -> dict[str, Tensor]:
         """All that a stopped training needs to go on alike."""
         ...

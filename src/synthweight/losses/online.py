@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -201,6 +202,10 @@ class Online:
         if not floored:
             return []
         return [f"all weights fell to the floor in {floored} batches: those were trained with uniform weights"]
+
+    def taken(self) -> dict[str, Any]:
+        taken = "ghost" if self.ghost else "difference" if self.aligned == self.difference else "jvp"
+        return {} if taken == self.settings.alignment else {"alignment": taken}
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"raw": self.raw.cpu(), "step": self.step}

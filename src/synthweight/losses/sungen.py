@@ -1,5 +1,6 @@
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -178,6 +179,9 @@ class SungenLearner:
 
     def notes(self) -> list[str]:
         return []
+
+    def taken(self) -> dict[str, Any]:
+        return {}
 
     def state_dict(self) -> dict[str, Tensor]:
         state = self.adam.state.get(self.u, {})
