@@ -80,7 +80,7 @@ def test_where_compiling_fails_it_runs_eager_and_says_so_once(training, packing)
     equal(fit.fit(made), fell)
 
 
-def test_past_the_limit_of_recompilations_it_runs_eager_and_says_so(bound, plain):
+def test_past_the_limit_of_recompilations_it_begins_anew_once_then_runs_eager_and_says_so(bound, plain):
     made = material_of(bound(f"model.path={plain}", "trainer.packing=true"))
     torch._dynamo.reset()
     with fit.begun(compiled_of(made)) as (network, t), torch._dynamo.config.patch(recompile_limit=1):
@@ -88,8 +88,11 @@ def test_past_the_limit_of_recompilations_it_runs_eager_and_says_so(bound, plain
         pass_.fast = torch.compile(pass_.plain, dynamic=True, backend="eager")
         inputs = model.inputs(t.train[0].batch([0, 1, 2]))
         first = network(**inputs).logits
+        with torch.no_grad():
+            torch.testing.assert_close(network(**inputs).logits, first)
+        assert pass_.forgot
         assert not compiling.failed(network)
-        with pytest.warns(UserWarning, match="compiled again too often.*; it runs eager"), torch.no_grad():
+        with pytest.warns(UserWarning, match="compiled again too often.*; it runs eager"):
             torch.testing.assert_close(network(**inputs).logits, first)
         assert compiling.failed(network)
 

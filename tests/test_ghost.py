@@ -1,5 +1,7 @@
 """Alignments out of the backward pass of the look-ahead, against forward mode and one backward pass for each example."""
 
+import operator
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -58,6 +60,7 @@ REFUSED = {
     "in a list": lambda p, q: torch.einsum("ij,kj->ik", [X, p]),
     "as an input": lambda p, q: F.linear(p, q),
     "changed in place": lambda p, q: F.linear(X, p).mul_(2),
+    "changed in place by an operator": lambda p, q: operator.imul(F.linear(X, p), 2),
     "shared by all rows": lambda p, q: F.embedding(torch.tensor([0, 1]), p),
     "added whole": lambda p, q: X[:3] + p,
 }

@@ -13,6 +13,7 @@ import torch
 from conftest import material_of
 from synthweight import memory, model
 from synthweight.data.tokens import Tokens
+from synthweight.errors import memory_full
 
 BATCH = Tokens.batch
 
@@ -66,25 +67,34 @@ def test_a_batch_that_does_not_fit_names_one_that_does(bound, tmp_path, packing)
 def test_what_is_taken_for_it():
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**48)
-    assert memory.exhausted(error.value)
-    assert memory.exhausted(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not memory.exhausted(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert memory_full(error.value)
+    assert memory_full(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not memory_full(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-@pytest.mark.parametrize("packing", ["false", "true"])
-def test_the_largest_half_that_fits_is_named(bound, monkeypatch, packing):
-    """The steps are real; where they find no memory is said by a network that asks for more than there is."""
+@pytest.mark.parametrize(("packing", "evaluated"), [("false", 64), ("true", 64), ("true", 50)])
+def test_the_largest_half_that_fits_is_named(bound, monkeypatch, packing, evaluated):
+    """The steps are real, and the evaluation's batches of 64, which no batch size makes smaller; where they find no memory is
+    said by a network that asks for more than there is."""
     made = material_of(bound("loss=ce", "optim.batch_size=40", f"trainer.packing={packing}"))
     build = model.build
 
     def greedy(*arguments):
         network = build(*arguments)
-        network.get_input_embeddings().register_forward_hook(lambda *_: torch.empty(2**48 if sizes[-1] > 12 else 1) and None)
+        limit = {True: 12, False: evaluated}
+        network.get_input_embeddings().register_forward_hook(
+            lambda *_: torch.empty(2**48 if sizes[-1] > limit[network.training] else 1) and None
+        )
         return network
 
     sizes = []
     monkeypatch.setattr(model, "build", greedy)
     monkeypatch.setattr(Tokens, "batch", lambda self, index: sizes.append(len(index)) or BATCH(self, index))
     said = str(memory.too_large(made, torch.device("cpu"), "32", "no memory"))
-    assert said == "optim.batch_size=40 does not fit into the memory of this cpu; optim.batch_size=10 does"
-    assert sizes == [25, 12]
+    begun = "optim.batch_size=40 does not fit into the memory of this cpu"
+    if evaluated == 64:
+        assert said == f"{begun}; optim.batch_size=10 does"
+        assert sizes == [25, 12, 45, 60]
+    else:
+        assert said.startswith(f"{begun}, and no smaller one does (no memory): take a smaller encoder")
+        assert sizes == [25, 12, 45, 60, 6, 45, 60, 2, 45, 60, 1, 45, 60]

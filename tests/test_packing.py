@@ -12,10 +12,11 @@ import transformers
 from torch import nn
 
 from conftest import equal, material_of
-from synthweight import devices, encoders, fit, identity, model, packing
+from synthweight import devices, encoders, fit, identity, model, packing, run
 from synthweight.data.tokens import Tokens
 from synthweight.losses import LOSSES
 from synthweight.packing import Layout, Packed
+from synthweight.store import Store
 from synthweight.vocabulary import Vocabulary
 
 LINES = [
@@ -114,14 +115,14 @@ def test_another_family_stays_as_it_is_and_says_so():
         assert network.get_input_embeddings().weight.shape[0] == 50
 
 
-def test_a_training_of_another_family_is_padded_and_says_so(bound, tiny, tmp_path):
+def test_a_training_of_another_family_is_padded_and_its_row_says_so(bound, tiny, tmp_path):
     folder = copytree(tiny, tmp_path / "electra")
     sizes = {"vocab_size": len((tiny / "vocab.txt").read_text().split()), "embedding_size": 16, "hidden_size": 16}
     config = transformers.ElectraConfig(**sizes, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     transformers.ElectraModel(config).save_pretrained(folder)
     with pytest.warns(UserWarning, match="electra encoders are padded"):
-        fitted = fit.fit(material_of(bound(f"model.path={folder}", "trainer.packing=true", "optim.epochs=1")))
-    assert fitted.taken == {"packing": False}
+        done = run.train(bound(f"model.path={folder}", "trainer.packing=true", "optim.epochs=1"))
+    assert Store(tmp_path / "outputs").row(done.id)["provenance"]["device"]["packing"] is False
 
 
 # the words ------------------------------------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def test_a_sweep_of_stacks_places_the_rows_of_single_runs(small, plain, tmp_path
         stores.append(Store(str(tmp_path / place)))
     said = capfd.readouterr().out
     apart, stacked = map(rows_of, stores)
-    assert list(apart) == list(stacked)
+    assert apart.keys() == stacked.keys()
     assert len(apart) == 10
     for run_id, (row, table) in apart.items():
         other, weights = stacked[run_id]

@@ -60,6 +60,15 @@ def test_cached_by_content(tiny, tmp_path, monkeypatch):
         raise RuntimeError(f"{changed[0]}, {changed[2]}: taken from another content's cache")
 
 
+def test_a_damaged_cache_is_made_again(tiny, tmp_path):
+    whole = tokenize(tiny, "f", examples(), 16, tmp_path)
+    (file,) = (tmp_path / "tokens").iterdir()
+    for left in (b"", file.read_bytes()[:-40]):
+        file.unlink()  # another file: what is mapped of the first stays
+        file.write_bytes(left)
+        np.testing.assert_array_equal(tokenize(tiny, "f", examples(), 16, tmp_path).ids, whole.ids)
+
+
 def test_every_example_once_an_epoch_in_an_order_of_seed_and_epoch():
     lengths = np.arange(301) % 17 + 1
     sampler = LengthGrouped(lengths, 8, seed=0)

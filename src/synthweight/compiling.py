@@ -16,12 +16,14 @@ class Compiled:
     """A forward pass, compiled for training, for batches of any shape. In evaluation, which learned weights see too, as it is.
 
     The backward pass is compiled with it, so that what fails does so here. A failure is said once; from then on it is eager.
-    So it is past dynamo's limit of recompilations, which dynamo itself would pass over in silence.
+    In one process dynamo compiles a pass so often and no oftener, and would then run it eager in silence; every training whose
+    texts have words of their own takes one. There it is made to forget what it has compiled, once a training.
     """
 
     def __init__(self, network: nn.Module, plain: Callable[..., Any]) -> None:
         self.network, self.plain = network, plain
         self.fast: Callable[..., Any] | None = torch.compile(plain, dynamic=True)
+        self.forgot = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.fast is None or not self.network.training:
@@ -37,10 +39,14 @@ class Compiled:
             if not isinstance(error, (known.TorchDynamoException, known.FailOnRecompileLimitHit)):
                 raise
             limit = isinstance(error, known.FailOnRecompileLimitHit)
-            reason = "it would have to be compiled again too often" if limit else first_line(error)
-            self.fast = None
-            warnings.warn(f"trainer.compile: compiling this encoder fails here ({reason}); it runs eager", stacklevel=2)
-            return self.plain(*args, **kwargs)
+            if not limit or self.forgot:
+                reason = "it would have to be compiled again too often" if limit else first_line(error)
+                self.fast = None
+                warnings.warn(f"trainer.compile: compiling this encoder fails here ({reason}); it runs eager", stacklevel=2)
+        if self.fast is not None:
+            self.forgot = True
+            torch._dynamo.reset()
+        return self(*args, **kwargs)
 
 
 def place(network: nn.Module) -> tuple[Any, str]:

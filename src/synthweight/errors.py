@@ -48,3 +48,9 @@ def require(ok: bool, key: str, rule: str, value: object) -> None:
     """Raises UserError where a setting is out of its range."""
     if not ok:
         raise UserError(f"{key} must be {rule}, is {value!r}")
+
+
+def memory_full(error: BaseException) -> bool:
+    """Whether it is a device, or this machine, that has no memory left; or oneDNN, which seldom says so in clear words."""
+    said = ("can't allocate memory", "could not create a primitive")
+    return type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in said)  # torch's: not imported here

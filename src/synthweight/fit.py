@@ -25,7 +25,7 @@ from .data.batching import evaluation_batches, training_batches
 from .data.tokens import Tokens
 from .devices import device, precision
 from .epochs import Epoch
-from .errors import first_line
+from .errors import first_line, memory_full
 from .losses import Texts
 from .module import Classifier
 from .parallel import Peers
@@ -92,7 +92,7 @@ def fit(
         try:
             return one(training, Peers(), report, say, loggers, root, checkpoints, resume)
         except RuntimeError as error:
-            if not memory.exhausted(error):
+            if not memory_full(error):
                 raise
             said = first_line(error)
         # here the failed training's tensors are gone, with the error that held its frames

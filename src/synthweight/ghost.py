@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from .bilevel import Params
 
+IN_PLACE = ("__iadd__", "__isub__", "__imul__", "__itruediv__")  # besides those whose names end in one underscore
 LINEAR = (F.linear, F.layer_norm, F.embedding)  # linear in their parameters; rows in, rows out
 Along = Callable[[Params], Tensor]  # by a direction: what stands in a parameter's place, what an operator gives with it
 
@@ -47,7 +48,8 @@ class Trace(TorchFunctionMode):
         out = func(*args, **kwargs)
         given = list(tensors([*args, *kwargs.values()]))
         name = getattr(func, "__name__", str(func))
-        if name.endswith("_") and not name.endswith("__") and any(one is given[0] for one in self.outputs):
+        in_place = name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+        if in_place and any(one is given[0] for one in self.outputs):
             raise NotImplementedError(f"{name} in place of a layer's output")
         of_parameters = any(map(self.ours, given)) and any(value.requires_grad for value in tensors([out]))
         if of_parameters and not self.keep(func, args, kwargs, out):

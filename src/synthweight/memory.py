@@ -4,17 +4,13 @@ import gc
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from . import model
+from .data.batching import evaluation_batches
 from .errors import UserError
 from .losses.base import Learned
 from .training import Training, begun
-
-
-def exhausted(error: RuntimeError) -> bool:
-    """Whether it is a device, or this machine, that has no memory left; or oneDNN, which seldom says so in clear words."""
-    said = ("can't allocate memory", "could not create a primitive")
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
 
 
 def too_large(t: Training, device: torch.device, precision: str, error: str) -> UserError:
@@ -32,23 +28,30 @@ def too_large(t: Training, device: torch.device, precision: str, error: str) -> 
 
 
 def fits(t: Training, size: int, device: torch.device, precision: str) -> bool:
-    """Whether steps do with a quarter more of the longest texts: a training holds more than its step.
+    """Whether steps do with a quarter more of the longest texts, since a training holds more than its step; and evaluation.
 
-    Two steps, since the optimizer's state comes with the first.
+    Two steps: the optimizer's state comes with the first.
     """
     tokens, targets = t.train
     longest = np.argsort(-tokens.lengths, kind="stable")[: size + size // 4].tolist()
     try:
         with begun(t) as (network, narrow):
             network.to(device)
+
+            def logits(batch: dict[str, Tensor]) -> Tensor:
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+                    return network(**{key: value.to(device) for key, value in model.inputs(batch).items()}).logits
+
             adam, _ = model.optimizer(network, t.optim, 2, device)
-            batch = {key: value.to(device) for key, value in narrow.train[0].batch(longest).items()}
+            batch = narrow.train[0].batch(longest)
             for _ in range(2):
                 adam.zero_grad()
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                    logits = network(**model.inputs(batch)).logits
-                torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets[longest]).to(device)).backward()
+                torch.nn.functional.cross_entropy(logits(batch), torch.from_numpy(targets[longest]).to(device)).backward()
                 adam.step()
+            network.eval()
+            with torch.inference_mode():
+                for series, _ in narrow.series.values():  # in batches of a size of their own, the longest texts first
+                    logits(next(iter(evaluation_batches(series))))
     except (RuntimeError, MemoryError):  # whatever it is, this size does not do
         return False
     return True

@@ -121,10 +121,14 @@ def without_loss(label: Label) -> Label:
 
 
 def machines(found: Gathered) -> list[str]:
-    """What the trained runs had: device and threads."""
-    where = [found.rows[w.id]["provenance"] for w, _ in found.trained if w.id in found.rows]
-    at_once = [f", {len(p['device']['stacked'])} seeds at once" if "stacked" in p["device"] else "" for p in where]
-    return sorted({f"{p['device']['name']}, {p['threads']} threads{more}" for p, more in zip(where, at_once, strict=True)})
+    """What the trained runs had: device and threads; and what was taken where a setting could not be."""
+    out = set()
+    for where in (found.rows[w.id]["provenance"] for w, _ in found.trained if w.id in found.rows):
+        device = where["device"]
+        other = [f"{key} {value}" for key, value in device.items() if key not in ("kind", "name", "stacked")]
+        other += [f"{len(device['stacked'])} seeds at once"] if "stacked" in device else []
+        out.add(", ".join([device["name"], f"{where['threads']} threads", *other]))
+    return sorted(out)
 
 
 def cell(values: Sequence[float], asked: int, digits: int, marks: str) -> Number:

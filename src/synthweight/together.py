@@ -15,10 +15,10 @@ import torch
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor, nn
 
-from . import devices, fit, losses, memory, model, packing
+from . import devices, fit, losses, model, packing
 from .data.batching import evaluation_batches, training_batches
 from .epochs import Epoch
-from .errors import UserError, first_line
+from .errors import UserError, first_line, memory_full
 from .ledger import Ledger
 from .losses.base import Learned
 from .stack import Stack, clip
@@ -119,7 +119,7 @@ def fit_together(seats: Sequence[Seat], root: Path = Path(".")) -> list[Fitted]:
     try:
         return stacked(seats, root)
     except RuntimeError as error:
-        if not memory.exhausted(error):
+        if not memory_full(error):
             raise
         said = first_line(error)
     gc.collect()  # what failed hangs in a cycle with Lightning's trainer

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import Tensor
@@ -72,8 +73,14 @@ def tokenize(folder: Path, encoder: str, examples: tuple[Example, ...], max_leng
     for example in examples:
         digest.update(text_hash(example).encode())
     file = cache / "tokens" / f"{digest.hexdigest()[:32]}.safetensors"
-    if not file.is_file():
+    try:
+        return _read(file)
+    except (OSError, SafetensorError):  # not there, or halved by a power cut
         _write(file, _encode(folder, examples, max_length))
+        return _read(file)
+
+
+def _read(file: Path) -> Tokens:
     arrays = {key: value.numpy() for key, value in load_file(file).items()}  # mapped from the file, not read
     return Tokens(arrays["ids"], arrays["types"], arrays["offsets"], int(arrays["pad"][0]))
 

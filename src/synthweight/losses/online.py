@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import bilevel, ghost
 from ..bilevel import Frozen, Lookahead, Params
-from ..errors import UserError, require
+from ..errors import UserError, first_line, memory_full, require
 from .base import Learned, Task
 from .passes import INPUTS, DevSet, Network
 
@@ -180,9 +180,9 @@ class Online:
         try:
             return bilevel.alignment_forward(self.at(batch), self.network.now(), direction)
         except (NotImplementedError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if memory_full(error):
                 raise
-            self.tell("loss.alignment=jvp: this encoder has no forward mode; central differences are taken instead")
+            self.tell(f"loss.alignment=jvp: no forward mode here ({first_line(error)}); central differences are taken instead")
             self.aligned = self.difference
             return self.difference(batch, direction)
 
