@@ -12,14 +12,12 @@
 Each training is a process of its own; the systems take turns within a seed. Imports and what lies before the data are not
 counted; tokenisation (nothing is cached), the encoder's loading and the evaluations are: test and D_P' after every epoch, in
 batches of 64, in all of them. "steady" is training alone. Peak memory is the process's own. Nothing else may run on the
-machine. The others keep as many of oneDNN's kernels as it keeps by itself, ours as many as it keeps (`model.py`). Each
-training is a line of --journal; started again, only what is missing is run. The table of docs/performance.md is written from
-docs/throughput.jsonl.
+machine. Each training is a line of --journal; started again, only what is missing is run. The table of docs/performance.md
+is written from docs/throughput.jsonl.
 """
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -39,7 +37,6 @@ SYSTEMS = ("ours", "trainer", "tuned", "authors")
 ROOT = Path(__file__).parents[1]
 JOURNAL, PAGE = ROOT / "docs" / "throughput.jsonl", ROOT / "docs" / "performance.md"
 JUDGED = ("accuracy", "macro_f1")
-KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 STEPS = 100  # of the authors' recipe, where its speed alone is asked for
 Found = dict[str, Any]
 
@@ -197,8 +194,7 @@ def measured(options: argparse.Namespace, key: Found) -> Found:
     steps = key["steps"]
     wanted = [f"dataset={key['dataset']}", f"seed={key['seed']}", *options.overrides]
     call = [sys.executable, __file__, "--one", key["system"], *(["--steps", str(steps)] if steps else []), *wanted]
-    own = {} if key["system"] == "ours" else {KERNELS: "1024"}  # oneDNN's own; importing our encoder's builder would lower it
-    done = subprocess.run(call, capture_output=True, text=True, check=False, env=own | os.environ)
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{key}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}")
     found = {name: round(value, 4) for name, value in json.loads(done.stdout.strip().splitlines()[-1]).items()}

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # encoders this small are slower on two threads than on one
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "1024")  # and make kernels again more often than they multiply
 os.environ["HF_HUB_OFFLINE"] = "1"  # tests never ask a hub
 os.environ["WANDB_MODE"] = "offline"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

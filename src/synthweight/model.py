@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,6 @@ from .errors import UserError, first_line
 
 if TYPE_CHECKING:
     from .configs import Optim
-
-# oneDNN keeps a kernel for every shape that it met, a thousand of them: a quarter of a small encoder's peak memory, where the
-# shapes are as many as a batch has tokens. Fewer are made again now and then. Read once, at the first product.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 def build(folder: Path, labels: tuple[str, ...]) -> nn.Module:
