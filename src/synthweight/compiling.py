@@ -39,13 +39,13 @@ class Compiled:
             if not isinstance(error, (known.TorchDynamoException, known.FailOnRecompileLimitHit)):
                 raise
             limit = isinstance(error, known.FailOnRecompileLimitHit)
-            if not limit or self.forgot:
+            if limit and not self.forgot:
+                self.forgot = True
+                torch._dynamo.reset()
+            else:
                 reason = "it would have to be compiled again too often" if limit else first_line(error)
                 self.fast = None
                 warnings.warn(f"trainer.compile: compiling this encoder fails here ({reason}); it runs eager", stacklevel=2)
-        if self.fast is not None:
-            self.forgot = True
-            torch._dynamo.reset()
         return self(*args, **kwargs)
 
 
