@@ -400,7 +400,7 @@ def test_ghost_products_of_an_example_without_weight(bound, plain):
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
     settings = hu(bound("loss=hu"), exact=False, alignment="ghost", dev_batch=None)
     found = []
-    with packing.packed(made.network):
+    with packing.packed(made.network, "coarse"):
         for alignment in ("ghost", "jvp"):
             learner = HuLearner(dataclasses.replace(settings, alignment=alignment), made)
             learner.raw[batch["index"][0]] = 0.0

@@ -14,8 +14,9 @@ from torch import nn
 from conftest import equal, material_of
 from synthweight import devices, encoders, fit, identity, model, packing, run
 from synthweight.data.tokens import Tokens
+from synthweight.layout import SHAPES, Layout, Shapes
 from synthweight.losses import LOSSES
-from synthweight.packing import Layout, Packed
+from synthweight.packing import Packed
 from synthweight.store import Store
 from synthweight.vocabulary import Vocabulary
 
@@ -47,23 +48,42 @@ def batch(lengths=(7, 1, 12, 3), types=True):
     return found | ({"token_type_ids": (torch.arange(mask.shape[1]) > 2).long() * mask} if types else {})
 
 
+@pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     ("family", "types"), [*((f, False) for f in packing.FAMILIES), *((f, True) for f in packing.FAMILIES if f != "mpnet")]
 )  # MPNet knows no segments
-def test_the_packed_pass_is_the_padded_one(family, types, training):
+def test_the_packed_pass_is_the_padded_one(family, types, training, shapes):
     """Logits and every gradient, to 1e-9 in fp64; out of training with long and short texts apart."""
     network = classifier(family).train(training)
     inputs = batch(types=types)
-    assert len(Layout.of(inputs["attention_mask"], apart=not training).groups) == 2 - training
+    rounding = SHAPES[shapes][not training]
+    layout = Layout.of(inputs["attention_mask"], rounding, apart=not training)
+    assert len(layout.groups) == 2 - training
+    widths = {"fine": [12] if training else [12, 3], "coarse": [12] if training else [16, 8]}
+    assert [group.shape[1] for group in layout.groups] == widths[shapes]
+    assert len(layout.places) == rounding.tokens
     out = []
-    for forward in (network.forward, Packed(network)):
+    for forward in (network.forward, Packed(network, shapes)):
         network.zero_grad()
         logits = forward(**inputs).logits
         (logits * torch.arange(1, 13, dtype=torch.float64).view(4, 3)).sum().backward()
         out.append((logits.detach(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}))
     torch.testing.assert_close(out[1], out[0], rtol=1e-9, atol=1e-9)
     assert out[0][0].std() > 0.01
+
+
+def test_shapes_are_few_and_near():
+    """Of any length: no more than 17 from a number to its double, none more than a sixteenth or a multiple above."""
+    shapes = Shapes(64, 4, octave=16)
+    for n in range(1, 5000):
+        up = n + shapes.more(n, shapes.tokens)
+        assert up % 64 == 0
+        assert 0 <= up - n < max(64, n / 16)
+    for low in (40, 700, 4000):
+        assert len({n + shapes.more(n, shapes.width) for n in range(low, 2 * low)}) <= 17
+    assert [n + Shapes(32, 1).more(n, 32) for n in (1, 32, 33, 4001)] == [32, 32, 64, 4032]
+    assert Shapes(32, 1).more(77, 1) == 0
 
 
 def test_padding_does_not_enter():
@@ -105,12 +125,12 @@ def test_another_family_stays_as_it_is_and_says_so():
     config = transformers.DistilBertConfig(vocab_size=50, dim=24, n_layers=1, n_heads=4, hidden_dim=40)
     network = transformers.AutoModelForSequenceClassification.from_config(config)
     said = "trainer.packing: distilbert encoders are padded; those packed are bert, roberta, xlm-roberta, mpnet"
-    with pytest.warns(UserWarning, match=said), packing.packed(network):
+    with pytest.warns(UserWarning, match=said), packing.packed(network, "coarse"):
         assert "forward" not in vars(network)
     tokens = Tokens(np.array([7, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2]), 0)
     with contextlib.ExitStack() as stack:
         with pytest.warns(UserWarning, match=said):
-            narrow = stack.enter_context(packing.compact(network, [tokens]))
+            narrow = stack.enter_context(packing.compact(network, [tokens], "coarse"))
         assert narrow(tokens) is tokens
         assert network.get_input_embeddings().weight.shape[0] == 50
 
@@ -209,7 +229,7 @@ def test_a_failed_training_leaves_the_network_whole(training):
     made = packed_of(training("loss=ce"))
     network = model.build(made.folder, made.labels)
     before = copy.deepcopy(network.state_dict())
-    with pytest.raises(RuntimeError, match="stop"), packing.compact(network, made.splits):
+    with pytest.raises(RuntimeError, match="stop"), packing.compact(network, made.splits, "coarse"):
         assert "forward" in vars(network)
         raise RuntimeError("stop")
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
@@ -233,6 +253,29 @@ def test_packing_is_part_of_the_identity(bound):
     assert encoders.fingerprint(plain.run.model) == encoders.fingerprint(packed.run.model)
 
 
+def test_shapes_are_part_of_a_packed_run_alone(bound):
+    """Packed rows of before there was a choice, with the fine ones, keep their names."""
+    padded, packed = (
+        [identity.of(bound(f"trainer.packing={p}", f"trainer.shapes={s}")) for s in SHAPES] for p in ("false", "true")
+    )
+    assert padded[0].id == padded[1].id
+    assert packed[0].id != packed[1].id
+    assert "shapes" not in packed[0].settings
+    assert packed[1].settings["shapes"] == "coarse"
+
+
+def test_a_training_takes_the_shapes_asked_for(training, monkeypatch):
+    """In the steps and in evaluation, those of `trainer.shapes`."""
+    seen = set()
+    of = Layout.of
+    monkeypatch.setattr(Layout, "of", lambda mask, shapes, apart=False: seen.add(shapes) or of(mask, shapes, apart))
+    for shapes in SHAPES:
+        made = packed_of(training("loss=ce", "optim.epochs=1", f"trainer.shapes={shapes}"))
+        fit.fit(made)
+        assert seen == set(SHAPES[shapes])
+        seen.clear()
+
+
 # precision ------------------------------------------------------------------------------------------------------------
 
 
@@ -250,7 +293,7 @@ def test_without_bf16_units_fp32_is_taken_and_said(bound, tiny, monkeypatch):
 
 @pytest.mark.parametrize(("lengths", "groups"), [((9, 9, 8, 7), 1), ((9, 2), 2), ((9,), 1), ((9, 9, 2), 2), ((9, 2, 9, 9, 9), 1)])
 def test_only_unlike_lengths_are_taken_apart(lengths, groups):
-    layout = Layout.of(batch(lengths)["attention_mask"], apart=True)
+    layout = Layout.of(batch(lengths)["attention_mask"], SHAPES["fine"][0], apart=True)
     assert len(layout.groups) == groups
     assert sum(len(group.first) for group in layout.groups) == len(lengths)
     assert len(layout.groups[0].first) >= len(layout.groups[-1].first)

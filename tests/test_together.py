@@ -43,7 +43,7 @@ def test_a_stack_is_its_networks(family, training):
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         want.append((logits.detach(), [p.grad for p in network.parameters()]))
     before = [[p.detach().clone() for p in network.parameters()] for network in alone]
-    with Stack.of(alone) as stack:
+    with Stack.of(alone, "coarse") as stack:
         stack.train(training)
         logits = stack(batches)
         sum((one**2).sum() for one in logits).backward()

@@ -18,7 +18,7 @@ ALLOWED = {
 # lower first: a room imports rooms before it alone
 ORDER = [
     "errors", "bilevel", "ghost", "losses", "data", "configs", "llm", "schema", "encoders", "metrics", "stats", "leases",
-    "store", "provenance", "model", "vocabulary", "families", "packing", "compiling", "parallel", "devices", "epochs",
+    "store", "provenance", "model", "vocabulary", "families", "layout", "packing", "compiling", "parallel", "devices", "epochs",
     "training", "ledger", "checkpoints", "stack", "memory", "module", "fit", "together", "wandb_cards", "wandb_runs",
     "loggers", "calibration", "checkers", "identity", "generate", "prompt", "prepared", "run", "overrides", "binding",
     "compose", "blocks", "sweep", "execute", "workers", "estimate", "status", "compare", "formats", "gather", "tables",

@@ -219,6 +219,6 @@ def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Traine
     place = device(trainer.accelerator)
     network.to(place)
     narrow = precision(trainer, scoring=True) == "bf16-mixed"
-    laid = packing.packed(network) if trainer.packing else contextlib.nullcontext()
+    laid = packing.packed(network, trainer.shapes) if trainer.packing else contextlib.nullcontext()
     with laid, torch.autocast(place.type, torch.bfloat16, enabled=narrow):
         return model.log_probs(network, evaluation_batches(tokens), len(tokens), classes)

@@ -138,6 +138,7 @@ def settings(run: "Run") -> dict[str, Any]:
         "selection": selection,
         "precision": run.trainer.precision,
         "packing": run.trainer.packing,
+        "shapes": run.trainer.shapes if run.trainer.packing else "fine",
         "compile": run.trainer.compile,
         "score_precision": run.trainer.score_precision if run.loss.needs or run.loss.name == "ce" else "32",  # who scores
         "seed": run.seed,

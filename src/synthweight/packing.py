@@ -8,7 +8,6 @@ network that transformers built, so that what is saved, copied or differentiated
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,90 +17,38 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .data.tokens import Tokens
 from .families import FAMILIES, Layer, Mixed
+from .layout import SHAPES, Group, Layout, Shapes
 from .vocabulary import Vocabulary
-
-ROUND = 32  # tokens: products of few shapes, since each new one costs a CPU's library a kernel of its own, a tenth of a step
-
-
-@dataclass(frozen=True)
-class Group:
-    """Texts whose attention is computed together, in the slots of [texts, width]."""
-
-    tokens: Tensor  # [texts · width]: the token in each slot; 0 where there is none, which `mask` hides
-    mask: Tensor  # [texts, 1, 1, width], boolean: False hides a slot from attention
-    first: Tensor  # [texts]: the first token of each text
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, numbers: Tensor, there: Tensor) -> "Group":
-        """Of the tokens' numbers and of where there are any, both [texts, width]."""
-        return cls(numbers.flatten(), there[:, None, None, :], numbers[:, 0], (numbers.shape[0], numbers.shape[1]))
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the tokens of a batch lie: end to end, in the order of its texts, and in the slots of groups of texts."""
-
-    places: Tensor  # [tokens]: of each in the batch's [batch · width]; at the end the first one's again, to a multiple of `ROUND`
-    slots: Tensor  # [tokens]: of each in the groups' slots, one group after the other
-    positions: Tensor  # [tokens]: of each in its text
-    groups: list[Group]
-    order: Tensor | None  # [batch]: where each text lies in the groups; None: where it lies in the batch
-
-    @classmethod
-    def of(cls, attention_mask: Tensor, apart: bool = False) -> "Layout":
-        """Of a mask that is 1 at tokens and 0 at the padding behind them, [batch, width].
-
-        apart: long and short texts in groups of their own, where that saves much of the attention's work.
-        """
-        there = attention_mask.bool()
-        places = there.flatten().nonzero().flatten()
-        numbers = torch.zeros_like(there, dtype=torch.long)
-        numbers.view(-1)[places] = torch.arange(len(places), device=there.device)
-        more = places[:1].expand(-len(places) % ROUND)
-        places = torch.cat([places, more])
-        rows, positions = places // there.shape[1], places % there.shape[1]
-        parts = halves(there.sum(1)) if apart else []
-        if not parts:
-            return cls(places, places, positions, [Group.of(numbers, there)], None)
-        groups, filled = [], 0
-        start = torch.zeros(len(there), dtype=torch.long, device=there.device)  # of each text's slots
-        for texts, width in parts:
-            groups.append(Group.of(numbers[texts, :width], there[texts, :width]))
-            start[texts] = filled + width * torch.arange(len(texts), device=there.device)
-            filled += len(texts) * width
-        return cls(places, start[rows] + positions, positions, groups, torch.cat([texts for texts, _ in parts]).argsort())
-
-
-def halves(lengths: Tensor) -> list[tuple[Tensor, int]]:
-    """The longer and the shorter half of the texts, each with its width; none where they are alike.
-
-    That is where it saves less than a quarter of attention's scores: many small products have a price of their own.
-    """
-    order = lengths.argsort(descending=True, stable=True)
-    parts = [(texts, int(lengths[texts[0]])) for texts in order.tensor_split(2) if len(texts)]
-    return parts if parts[-1][1] ** 2 <= parts[0][1] ** 2 / 2 else []
 
 
 class Packed:
     """The forward pass of a sequence classifier of one of `FAMILIES`; takes and gives what the network's own does."""
 
-    def __init__(self, network: nn.Module, stacked: bool = False) -> None:
-        """stacked: to be called under `vmap`, which knows torch's own draws alone."""
+    def __init__(self, network: nn.Module, shapes: str = "coarse", stacked: bool = False) -> None:
+        """shapes: of `SHAPES`. stacked: to be called under `vmap`, which knows torch's own draws alone."""
         self.network, self.stacked = network, stacked
+        self.shapes = SHAPES[shapes]
         config: Mixed = network.config
         self.encoder = FAMILIES[config.model_type](network)
 
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> SequenceClassifierOutput:
-        layout = Layout.of(attention_mask, apart=not self.network.training)
+        layout = self.layout(attention_mask)
         types = None if token_type_ids is None else token_type_ids.flatten()[layout.places]
         return SequenceClassifierOutput(logits=self.logits(input_ids.flatten()[layout.places], types, layout))
 
+    @property
+    def rounding(self) -> Shapes:
+        training, otherwise = self.shapes
+        return training if self.network.training else otherwise
+
+    def layout(self, attention_mask: Tensor) -> Layout:
+        return Layout.of(attention_mask, self.rounding, apart=not self.network.training)
+
     def texts(self, attention_mask: Tensor) -> dict[int, Tensor]:
         """Of the rows of a pass, which are a batch's tokens or its texts: the text of each, by how many rows there are."""
-        layout = Layout.of(attention_mask, apart=not self.network.training)
+        layout = self.layout(attention_mask)
         of_tokens = layout.places // attention_mask.shape[1]
         every = torch.arange(len(attention_mask), device=attention_mask.device)
         return {len(of_tokens): of_tokens, len(every): every if layout.order is None else layout.order.argsort()}
@@ -196,12 +143,12 @@ def is_packed(network: nn.Module) -> bool:
 
 
 @contextmanager
-def packed(network: nn.Module) -> Iterator[None]:
-    """Within it the network's forward pass is the packed one; its own where its family is not known here."""
+def packed(network: nn.Module, shapes: str) -> Iterator[None]:
+    """Within it the network's forward pass is the packed one, in one of `SHAPES`; its own where its family is not known here."""
     if not packs(network):
         yield
         return
-    network.forward = Packed(network)
+    network.forward = Packed(network, shapes)
     try:
         yield
     finally:
@@ -209,7 +156,7 @@ def packed(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def compact(network: nn.Module, splits: list[Tokens]) -> Iterator[Callable[[Tokens], Tokens]]:
+def compact(network: nn.Module, splits: list[Tokens], shapes: str) -> Iterator[Callable[[Tokens], Tokens]]:
     """Within it the network is packed and knows the words of these splits alone; gives what turns a split's ids into theirs.
 
     An encoder of another family stays as it is: it may look for an id, of a last token say, in ways not known here.
@@ -219,5 +166,5 @@ def compact(network: nn.Module, splits: list[Tokens]) -> Iterator[Callable[[Toke
         return
     words: Any = network.get_input_embeddings()  # type: ignore[operator]
     vocabulary = Vocabulary(splits, words.padding_idx)
-    with vocabulary.narrowed(network), packed(network):
+    with vocabulary.narrowed(network), packed(network, shapes):
         yield vocabulary.tokens

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .packing import Group, Layout, Packed
+from .layout import Group, Layout
+from .packing import Packed
 
 
 class Stack(nn.Module):
@@ -22,19 +23,19 @@ class Stack(nn.Module):
     knows of the others.
     """
 
-    def __init__(self, networks: list[nn.Module]) -> None:
+    def __init__(self, networks: list[nn.Module], shapes: str) -> None:
         super().__init__()
         parts = [dict(network.named_parameters()) for network in networks]
         self.names = list(parts[0])
         self.stacked = nn.ParameterList(nn.Parameter(torch.stack([p[name].detach() for p in parts])) for name in self.names)
         self.skeleton = [networks[0]]  # in a list: its own parameters are none of ours
-        self.packed = Packed(networks[0], stacked=True)
+        self.packed = Packed(networks[0], shapes, stacked=True)
 
     @classmethod
     @contextmanager
-    def of(cls, networks: list[nn.Module]) -> "Iterator[Stack]":
+    def of(cls, networks: list[nn.Module], shapes: str) -> "Iterator[Stack]":
         """Within it the networks' parameters are here; afterwards they have what was learned."""
-        stack = cls(networks)
+        stack = cls(networks, shapes)
         (skeleton,) = stack.skeleton
         before = vars(skeleton).get("forward")
         skeleton.forward = stack.packed.logits
@@ -63,7 +64,7 @@ class Stack(nn.Module):
         fields = {key: torch.stack([filled(one[key], most) if key in PER_TOKEN else one[key] for one in laid]) for key in laid[0]}
 
         def logits(params: tuple[Tensor, ...], of: dict[str, Tensor]) -> Any:
-            group = Group(of["tokens"], of["mask"], of["first"], shape)
+            group = Group(of["tokens"], of["mask"], of["first"], (shape[0], of["mask"].shape[-1]))
             layout = Layout(of["places"], of["slots"], of["positions"], [group], None)
             given = dict(zip(self.names, params, strict=True))
             return functional_call(self.skeleton[0], given, (of["ids"], of.get("types"), layout))
@@ -71,12 +72,11 @@ class Stack(nn.Module):
         found = torch.vmap(logits, randomness="different")(tuple(self.stacked), fields)
         return [found[s, : len(batch["input_ids"])] for s, batch in enumerate(batches)]
 
-    @staticmethod
-    def laid(batch: dict[str, Tensor], shape: tuple[int, int]) -> dict[str, Tensor]:
+    def laid(self, batch: dict[str, Tensor], shape: tuple[int, int]) -> dict[str, Tensor]:
         """A batch's tokens and layout, in the shape that all batches share; texts that it lacks have one token each."""
         mask = padded(batch["attention_mask"], shape)
         mask[len(batch["input_ids"]) :, 0] = 1
-        layout = Layout.of(mask)
+        layout = Layout.of(mask, self.packed.rounding)
         (group,) = layout.groups
         out = {"ids": padded(batch["input_ids"], shape).flatten()[layout.places], "places": layout.places}
         if "token_type_ids" in batch:

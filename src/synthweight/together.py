@@ -158,7 +158,7 @@ def stacked(seats: Sequence[Seat], root: Path) -> list[Fitted]:
             networks.append(network)
             narrowed.append(replace(seat, training=training))
         pl.seed_everything(first.seed, verbose=False)  # dropout's draws are the stack's own
-        with Stack.of(networks) as stack:
+        with Stack.of(networks, first.trainer.shapes) as stack:
             module = Together(stack, narrowed)
             run(module, narrowed, root)
         for ledger, network in zip(module.ledgers, networks, strict=True):

@@ -84,7 +84,7 @@ def begun(t: Training, splits: list[Tokens] | None = None) -> Iterator[tuple[nn.
         network.double()  # before Lightning does: it loads a checkpoint first, and would round it
     with ExitStack() as within:
         if t.trainer.packing:
-            t = t.by(within.enter_context(packing.compact(network, splits or t.splits)))
+            t = t.by(within.enter_context(packing.compact(network, splits or t.splits, t.trainer.shapes)))
         if t.trainer.compile:
             within.enter_context(compiled(network))
         yield network, t

@@ -1,0 +1,95 @@
+"""Where the tokens of a batch without padding lie: end to end for what is done row by row, in slots for the attention."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What token counts and attention's widths are rounded up to.
+
+    A CPU's library compiles a kernel for each product of a new shape, which takes a tenth of a step and half a MiB.
+    """
+
+    tokens: int  # multiples of so many
+    width: int
+    octave: int | None = None  # at most so many shapes between a number and its double; None: as many as there are
+
+    def more(self, n: int, multiple: int) -> int:
+        """What n lacks to the next shape."""
+        coarse = 2 ** (n.bit_length() - 1) // self.octave if self.octave else 0
+        return -n % max(multiple, coarse)
+
+
+SHAPES = {  # by `trainer.shapes`: in training, and where no gradient is asked for, in batches twice as large
+    "fine": (Shapes(32, 1), Shapes(32, 1)),  # what there was first; rows were made with it
+    "coarse": (Shapes(64, 4, octave=16), Shapes(128, 8, octave=16)),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Texts whose attention is computed together, in the slots of [texts, width]."""
+
+    tokens: Tensor  # [texts · width]: the token in each slot; 0 where there is none, which `mask` hides
+    mask: Tensor  # [texts, 1, 1, width], boolean: False hides a slot from attention
+    first: Tensor  # [texts]: the first token of each text
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, numbers: Tensor, there: Tensor, shapes: Shapes) -> "Group":
+        """Of the tokens' numbers and of where there are any, both [texts, width]; its own width is one of the shapes."""
+        more = shapes.more(there.shape[1], shapes.width)
+        if more:
+            numbers, there = F.pad(numbers, (0, more)), F.pad(there, (0, more))
+        return cls(numbers.flatten(), there[:, None, None, :], numbers[:, 0], (numbers.shape[0], numbers.shape[1]))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a batch lie: end to end, in the order of its texts, and in the slots of groups of texts."""
+
+    places: Tensor  # [tokens]: of each in the batch's [batch · width]; at the end the first one's again, to one of the shapes
+    slots: Tensor  # [tokens]: of each in the groups' slots, one group after the other
+    positions: Tensor  # [tokens]: of each in its text
+    groups: list[Group]
+    order: Tensor | None  # [batch]: where each text lies in the groups; None: where it lies in the batch
+
+    @classmethod
+    def of(cls, attention_mask: Tensor, shapes: Shapes, apart: bool = False) -> "Layout":
+        """Of a mask that is 1 at tokens and 0 at the padding behind them, [batch, width].
+
+        apart: long and short texts in groups of their own, where that saves much of the attention's work.
+        """
+        there = attention_mask.bool()
+        places = there.flatten().nonzero().flatten()
+        numbers = torch.zeros_like(there, dtype=torch.long)
+        numbers.view(-1)[places] = torch.arange(len(places), device=there.device)
+        more = places[:1].expand(shapes.more(len(places), shapes.tokens))
+        places = torch.cat([places, more])
+        rows, positions = places // there.shape[1], places % there.shape[1]
+        parts = halves(there.sum(1)) if apart else []
+        if not parts:
+            group = Group.of(numbers, there, shapes)
+            return cls(places, rows * group.shape[1] + positions, positions, [group], None)
+        groups, filled = [], 0
+        start = torch.zeros(len(there), dtype=torch.long, device=there.device)  # of each text's slots
+        for texts, width in parts:
+            group = Group.of(numbers[texts, :width], there[texts, :width], shapes)
+            groups.append(group)
+            start[texts] = filled + group.shape[1] * torch.arange(len(texts), device=there.device)
+            filled += len(texts) * group.shape[1]
+        return cls(places, start[rows] + positions, positions, groups, torch.cat([texts for texts, _ in parts]).argsort())
+
+
+def halves(lengths: Tensor) -> list[tuple[Tensor, int]]:
+    """The longer and the shorter half of the texts, each with its width; none where they are alike.
+
+    That is where it saves less than a quarter of attention's scores: many small products have a price of their own.
+    """
+    order = lengths.argsort(descending=True, stable=True)
+    parts = [(texts, int(lengths[texts[0]])) for texts in order.tensor_split(2) if len(texts)]
+    return parts if parts[-1][1] ** 2 <= parts[0][1] ** 2 / 2 else []
