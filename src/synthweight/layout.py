@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+LANES = 32  # of bf16 in a CPU's vector: a softmax over rows that fill them badly is twice as slow as one in fp32
+
 
 @dataclass(frozen=True)
 class Shapes:
@@ -38,6 +40,7 @@ class Group:
     mask: Tensor  # [texts, 1, 1, width], boolean: False hides a slot from attention
     first: Tensor  # [texts]: the first token of each text
     shape: tuple[int, int]
+    wide: bool = False  # softmax in fp32 even where the scores are in bf16
 
     @classmethod
     def of(cls, numbers: Tensor, there: Tensor, shapes: Shapes) -> "Group":
@@ -45,7 +48,9 @@ class Group:
         more = shapes.more(there.shape[1], shapes.width)
         if more:
             numbers, there = F.pad(numbers, (0, more)), F.pad(there, (0, more))
-        return cls(numbers.flatten(), there[:, None, None, :], numbers[:, 0], (numbers.shape[0], numbers.shape[1]))
+        texts, width = numbers.shape
+        wide = shapes.octave is not None and there.device.type == "cpu" and (width < LANES or width % LANES > LANES // 4)
+        return cls(numbers.flatten(), there[:, None, None, :], numbers[:, 0], (texts, width), wide)
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,11 @@ class Packed:
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             if bias is not None:
                 scores = scores + bias[..., : scores.shape[-2], : scores.shape[-1]].to(scores.dtype)
+            scores = scores.float() if group.wide and scores.dtype == torch.bfloat16 else scores
             hidden = torch.where(group.mask, 0.0, -torch.inf).to(scores.dtype)
             scores += hidden  # whose backward pass is none: that of masked_fill is one more over all scores
-            return (self.drop(scores.softmax(-1), self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
+            shares = scores.softmax(-1).to(value.dtype)
+            return (self.drop(shares, self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
 
     def drop(self, values: Tensor, p: float) -> Tensor:
         """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws are a sixth of a step."""
@@ -118,9 +120,15 @@ class Packed:
         if self.stacked or values.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(values, p)
         dropped = round(p * 2**16)
+        if dropped == 0:
+            return values
+        least = dropped - 2**15
         bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        kept = bits[: values.numel()].view(values.shape) >= dropped - 2**15
-        return values * kept.to(values.dtype).mul_(2**16 / (2**16 - dropped))
+        kept = bits[: values.numel()].view(values.shape).clamp_(least - 1, least).sub_(least - 1)  # 0 or 1; faster than >=
+        scale = torch.tensor(2**16 / (2**16 - dropped), dtype=values.dtype)
+        if values.dtype == torch.bfloat16:
+            return values * kept.mul_(int(scale.view(torch.int16))).view(torch.bfloat16)  # its bits, or none: faster than a cast
+        return values * kept.to(values.dtype).mul_(scale)
 
 
 def joined(parts: list[Tensor]) -> Tensor:
