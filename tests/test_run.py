@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from synthweight import identity, metrics, run
@@ -229,7 +230,7 @@ def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
     seen = {}
 
     def keep(self, row, table):
-        seen.update(row=row, table=table)
+        seen.update(row=row, table=pa.concat_tables(table))
         return True
 
     monkeypatch.setattr(Store, "place", keep)

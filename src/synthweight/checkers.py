@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from . import calibration, encoders, fit, model
 from .data.files import beside
-from .data.records import Example, data_hash, text_hash
+from .data.records import Examples, data_hash, text_hash
 from .data.sources import Material, build
 from .data.tokens import tokenize
 from .errors import UserError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .identity import Identity
 
 
-Ask = Callable[["Identity", tuple[Example, ...]], np.ndarray]  # log p of all classes by one finished checker, [n, classes]
+Ask = Callable[["Identity", Examples], np.ndarray]  # log p of all classes by one finished checker, [n, classes]
 Known = dict[str, tuple[str, np.ndarray]]  # example id → text hash, log-probabilities of all classes
 
 
@@ -50,9 +50,7 @@ def scores(who: "Identity", role: str, material: Material, ask: Ask) -> tuple[np
     return every[np.arange(len(every)), material.targets(material.train)], t
 
 
-def log_probs(
-    store: Store, checker: "Run", run_id: str, examples: tuple[Example, ...], rebuild: Callable[[], None]
-) -> np.ndarray:
+def log_probs(store: Store, checker: "Run", run_id: str, examples: Examples, rebuild: Callable[[], None]) -> np.ndarray:
     """log p(y|x_i) of all classes by a finished checker, [n, classes], fp32.
 
     From the checker's own row if it trained on these examples, else from its scores file, else by its model; where all
@@ -71,7 +69,7 @@ def log_probs(
     return join(known, examples, run_id)
 
 
-def join(known: Known, examples: tuple[Example, ...], checker: str) -> np.ndarray:
+def join(known: Known, examples: Examples, checker: str) -> np.ndarray:
     """Log-probabilities by example id, text hash checked, [n, classes]; whose label counts is the training side's affair."""
     for e in examples:
         if known[e.id][0] != text_hash(e):
@@ -97,7 +95,7 @@ def _compute(
     store: Store,
     checker: "Run",
     run_id: str,
-    examples: tuple[Example, ...],
+    examples: Examples,
     labels: tuple[str, ...],
     file: Path,
     rebuild: Callable[[], None],

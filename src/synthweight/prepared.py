@@ -1,7 +1,7 @@
 """What a run begins with and ends with: its data, tokens and scores; its model and its row."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,11 @@ from . import checkers, configs, devices, encoders, fit, identity, loggers, prov
 from .configs import Run
 from .data import sources
 from .data.files import beside
-from .data.records import Example
+from .data.records import Examples
 from .data.tokens import Tokens, tokenize
 from .epochs import Epoch
 from .identity import Identity
-from .store import FORMAT, Lines, Store
+from .store import FORMAT, GROUP, Lines, Store
 
 
 class Stopwatch:
@@ -58,7 +58,7 @@ def prepare(who: Identity, name: str, ask: checkers.Ask) -> Prepared:
     material = sources.build(run)
     folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
 
-    def tokens(examples: tuple[Example, ...]) -> Tokens:
+    def tokens(examples: Examples) -> Tokens:
         return tokenize(folder, encoder, examples, run.optim.max_length, Path(run.paths.cache))
 
     series = {"selection": material.selection} if material.selection else {}
@@ -133,7 +133,7 @@ def finish(
         | devices.machine(run.trainer, stacked, fitted.taken)
         | {"argv": provenance.command(), "started": ready.started, "finished": provenance.now()},
     }
-    store.place(record, table(material, fitted, own if run.loss.name == "ce" else None))
+    store.place(record, tables(material, fitted, own if run.loss.name == "ce" else None))
     watch.done(partial(store.row, who.id))
     test = fitted.epochs[fitted.selected].metrics["test"]
     print(f"{ready.name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
@@ -144,14 +144,17 @@ def public(run: Run) -> dict[str, Any]:
     return {key: value for key, value in configs.as_dict(run).items() if key not in ("paths", "logger")}
 
 
-def table(material: sources.Material, fitted: fit.Fitted, own: np.ndarray | None) -> pa.Table:
-    """The row's Parquet: test at the selected epoch, then the training set at every epoch."""
+def tables(material: sources.Material, fitted: fit.Fitted, own: np.ndarray | None) -> Iterator[pa.Table]:
+    """The row's Parquet: test at the selected epoch, then the training set at every epoch, in parts of `GROUP` examples."""
     chosen = fitted.epochs[fitted.selected]
-    parts = [Lines("test", material.test, material.labels).at(fitted.selected + 1, chosen.log_probs["test"], None)]
-    train = Lines("train", material.train, material.labels)
+    yield Lines("test", material.test, material.labels).at(fitted.selected + 1, chosen.log_probs["test"], None)
+    n, lines = len(material.train), None
     for i, epoch in enumerate(fitted.epochs):
-        parts.append(train.at(i + 1, own if i == fitted.selected else None, epoch.weights))
-    return pa.concat_tables(parts)
+        for start in range(0, n, GROUP):
+            part = slice(start, start + GROUP)
+            if lines is None or n > GROUP:  # one part alone serves every epoch
+                lines = Lines("train", material.train[part], material.labels)
+            yield lines.at(i + 1, own[part] if own is not None and i == fitted.selected else None, epoch.weights[part])
 
 
 def save_model(network: Any, encoder: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import identity, metrics, provenance
 from .data import sources
-from .data.records import Example
+from .data.records import Examples
 from .errors import UserError, disk_full
 from .generate import asked_of, template_hash
 from .identity import Identity
@@ -89,7 +89,7 @@ def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
     return who.id
 
 
-def chosen(settings: "Prompt", pool: "Pool") -> tuple[Example, ...]:
+def chosen(settings: "Prompt", pool: "Pool") -> Examples:
     """The test examples to classify: all, or a stratified and nested subset that is the same for every seed."""
     test = pool.test.examples
     if settings.n is not None and settings.n > len(test):
@@ -99,7 +99,7 @@ def chosen(settings: "Prompt", pool: "Pool") -> tuple[Example, ...]:
 
 def work(
     settings: "Prompt", who: "Identity[Prompt]", store: Store, name: str, pool: "Pool", wording: Wording,
-    examples: tuple[Example, ...], asker: Asker,
+    examples: Examples, asker: Asker,
 ) -> None:  # fmt: skip
     """The asking itself, and the row."""
     started, clock = provenance.now(), time.perf_counter()
@@ -165,7 +165,7 @@ def measure(answers: list[Answer], targets: np.ndarray, labels: tuple[str, ...])
     return metrics.judged(np.array([a.prediction for a in answers], dtype=np.int64), targets, labels)
 
 
-def table(examples: tuple[Example, ...], answers: list[Answer], labels: tuple[str, ...]) -> Any:
+def table(examples: Examples, answers: list[Answer], labels: tuple[str, ...]) -> Any:
     """The row's Parquet: test, with null where there is no prediction or no log-probability."""
     import pyarrow as pa
 

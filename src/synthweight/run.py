@@ -12,7 +12,7 @@ import numpy as np
 from . import checkers, devices, encoders, fit, identity, loggers, provenance, together
 from .checkpoints import Checkpoints
 from .configs import Run
-from .data.records import Example
+from .data.records import Examples
 from .errors import CheckerFailed, LeaseLost, Taken, disk_full
 from .identity import Identity, describe
 from .prepared import finish, prepare, public, reporter
@@ -113,7 +113,7 @@ def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
     return Checkpoints(store.run_folder(who.id), identity, lambda: store.guard(who.id))
 
 
-def ask(store: Store, checker: Identity, examples: tuple[Example, ...]) -> np.ndarray:
+def ask(store: Store, checker: Identity, examples: Examples) -> np.ndarray:
     """log p of all classes by a checker whose row stands; trains it again where its model is gone."""
 
     def rebuild() -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .data.files import beside
-from .data.records import Example, text_hash
+from .data.records import Examples, text_hash
 from .errors import UserError
 from .leases import Claim, hold
 
 FORMAT = 1
-GROUP = 100_000  # lines of a Parquet file that are written at a time
+GROUP = 20_000  # lines of a Parquet file that are written at a time
 SCHEMA = pa.schema(
     [
         ("split", pa.string()),
@@ -104,8 +104,10 @@ class Store:
             raise UserError(f"{path}: absent or not what its row says: restore it, or delete {run_id}.json and run again")
         return pq.read_table(path)
 
-    def place(self, row: dict[str, Any], table: pa.Table) -> bool:
+    def place(self, row: dict[str, Any], table: pa.Table | Iterable[pa.Table]) -> bool:
         """Writes a row: the Parquet first, the JSON last by a hard link, which fails where a row is already.
+
+        table: its lines, whole or in parts, of which a row group and a part are held, no more.
 
         Returns:
             False where another process had placed the row meanwhile; theirs stands.
@@ -119,7 +121,9 @@ class Store:
         parquet = beside(self.parquet_path(run_id))
         text = beside(self.json_path(run_id))
         try:
-            pq.write_table(table, parquet, compression="zstd", row_group_size=GROUP)
+            with pq.ParquetWriter(parquet, SCHEMA, compression="zstd") as writer:
+                for group in grouped([table] if isinstance(table, pa.Table) else table):
+                    writer.write_table(group, row_group_size=GROUP)
             row = {**row, "parquet_sha256": file_hash(parquet)}
             text.write_text(json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
             flush(parquet)
@@ -201,10 +205,23 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same lines in tables of `GROUP`, the last one of what is left."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        while sum(part.num_rows for part in held) >= GROUP:
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, GROUP)
+            held = [whole.slice(GROUP)]
+    if rest := pa.concat_tables(held) if held else None:
+        yield rest
+
+
 class Lines:
     """The lines of a split, one an example: what is the same at every epoch is made once, and shared by all their tables."""
 
-    def __init__(self, split: str, examples: tuple[Example, ...], labels: tuple[str, ...]) -> None:
+    def __init__(self, split: str, examples: Examples, labels: tuple[str, ...]) -> None:
         self.n, self.labels = len(examples), labels
         self.fixed = {
             "split": pa.repeat(split, self.n),

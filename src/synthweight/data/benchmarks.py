@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from . import hub, product_reviews
-from .records import Split, data_hash, read_jsonl
+from .records import Split, data_hash, each
+from .shelf import shelve
 
 if TYPE_CHECKING:
     from .settings import Dataset
@@ -76,7 +77,7 @@ def read(path: Path, split: str, labels: tuple[str, ...] | None) -> Split:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, split: str, labels: tuple[str, ...] | None, _mtime: int, _size: int) -> Split:
-    examples = read_jsonl(path, split, labels)
+    examples = shelve(each(path, split, labels))
     return Split(split, examples, data_hash(examples), str(path))
 
 
@@ -91,6 +92,6 @@ def _from_hub(dataset: "Dataset", split: str) -> Split:
     key = (dataset.name, split, source.path, source.name, source.data_dir, source.revision)
     if key not in _hub_splits:
         rows = hub.load(dataset.name, split, source.path, source.name, source.data_dir, source.revision)
-        examples = hub.examples(split, rows)
+        examples = shelve(hub.examples(split, rows))
         _hub_splits[key] = Split(split, examples, data_hash(examples), source.path)
     return _hub_splits[key]

@@ -5,19 +5,20 @@ import dataclasses
 import numpy as np
 
 from ..errors import UserError
-from .records import Example
+from .records import Example, Examples
+from .shelf import shelve
 
 
 def corrupt(
-    examples: tuple[Example, ...],
+    examples: Examples,
     labels: tuple[str, ...],
     seed: int,
     swapped: float,
     duplicated: float,
     unrelated: float,
     other_name: str,
-    other: tuple[Example, ...],
-) -> tuple[Example, ...]:
+    other: Examples,
+) -> Examples:
     """The examples with shares of them harmed; each keeps its `kind` and, where it came from another, its `origin`.
 
     One permutation by `numpy.random.default_rng([seed, 1])`: its first round(swapped·N) examples get another label,
@@ -53,4 +54,4 @@ def corrupt(
                 origin=f"{other_name}/{first.id}",
             )
         )
-    return tuple(out)
+    return shelve(iter(out))

@@ -4,7 +4,7 @@ Each rule turns the hub's splits into ours; texts are stripped, labels become th
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import UserError, first_line
@@ -75,6 +75,6 @@ SPLIT_RULES: dict[str, Callable[[str, Callable[[str], Any]], Rows]] = {
 }
 
 
-def examples(split: str, rows: Rows) -> tuple[Example, ...]:
+def examples(split: str, rows: Rows) -> Iterator[Example]:
     """Ids are the split's name and the position."""
-    return tuple(Example(f"{split}:{i}", text, pair, label) for i, (text, pair, label) in enumerate(rows))
+    return (Example(f"{split}:{i}", text, pair, label) for i, (text, pair, label) in enumerate(rows))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,15 @@ class Example:
     origin: str | None = None
 
 
+Examples = Sequence[Example]  # a tuple, or where they are many a shelf (`shelf.py`)
+
+
 @dataclass(frozen=True)
 class Split:
     """A benchmark's split as it was read: `sha256` is its data hash, `where` a word for messages."""
 
     name: str
-    examples: tuple[Example, ...]
+    examples: Examples
     sha256: str
     where: str
 
@@ -60,13 +63,17 @@ def _fold(text: str) -> str:
 
 
 def read_jsonl(path: Path, split: str, labels: Sequence[str] | None) -> tuple[Example, ...]:
+    """The examples of one file, in file order; raises what `each` does."""
+    return tuple(each(path, split, labels))
+
+
+def each(path: Path, split: str, labels: Sequence[str] | None) -> Iterator[Example]:
     """The examples of one file, in file order. `labels` None accepts any label. A BOM and CRLF are accepted.
 
     Raises:
         UserError: naming file and line: bytes that are not UTF-8, broken JSON, a missing or mistyped field, an empty
             text, an unknown label, a duplicate id, text_pair in some rows only; or a file without any example.
     """
-    examples: list[Example] = []
     seen: dict[str, int] = {}
     pair_line: dict[bool, int] = {}
     with path.open("rb") as file:  # line by line: of a large file nothing but its examples is ever held
@@ -82,10 +89,9 @@ def read_jsonl(path: Path, split: str, labels: Sequence[str] | None) -> tuple[Ex
             pair_line.setdefault(example.text_pair is not None, number)
             if len(pair_line) == 2:
                 raise UserError(f"{where}: text_pair in some rows only (line {pair_line[True]} has one, {pair_line[False]} none)")
-            examples.append(example)
-    if not examples:
+            yield example
+    if not seen:
         raise UserError(f"{path}: holds no example: one JSON object a line is expected")
-    return tuple(examples)
 
 
 def _parse(line: bytes, where: str, default_id: str, labels: Sequence[str] | None) -> Example:

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -9,7 +11,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from ..errors import UserError
 from . import benchmarks, corruption
-from .records import Example, Split, data_hash, overlap_key, text_hash
+from .records import Examples, Split, data_hash, overlap_key, text_hash
+from .shelf import shelve
 
 if TYPE_CHECKING:
     from ..configs import Paths, Run
@@ -35,17 +38,17 @@ class Material:
     """
 
     labels: tuple[str, ...]
-    train: tuple[Example, ...]
-    selection: tuple[Example, ...]
-    test: tuple[Example, ...]
+    train: Examples
+    selection: Examples
+    test: Examples
     record: dict[str, dict[str, Any]]  # the row's `data`: split → sha256, n, overlap, dropped
-    left: tuple[Example, ...] = ()
-    dev: tuple[Example, ...] = ()  # D_P' less what is held out: for losses that learn by it
+    left: Examples = ()
+    dev: Examples = ()  # D_P' less what is held out: for losses that learn by it
 
-    def targets(self, examples: tuple[Example, ...]) -> np.ndarray:
+    def targets(self, examples: Examples) -> np.ndarray:
         """Positions of the examples' labels among the sorted names."""
         position = {label: i for i, label in enumerate(self.labels)}
-        return np.array([position[e.label] for e in examples], dtype=np.int64)
+        return np.fromiter((position[e.label] for e in examples), np.int64, len(examples))
 
 
 def splits_read(source: str) -> list[str]:
@@ -90,9 +93,7 @@ def load_splits(run: Reads) -> dict[str, Split]:
     return out
 
 
-def _existing(path: str) -> Any:
-    from pathlib import Path
-
+def _existing(path: str) -> Path:
     if not Path(path).is_file():
         raise UserError(f"source.path={path}: no such file")
     return Path(path)
@@ -114,13 +115,14 @@ def build(run: "Run") -> Material:
         "test": {"sha256": test.sha256, "n": len(test.examples), "overlap": {}, "dropped": 0},
     }
     kept, held = hold_out(small, run.selection.kept_out)
-    train: tuple[Example, ...] = ()
+    train: Examples = ()
     for name in splits_read(run.source.name)[:-2]:
         split = splits[name]
         small_keys = {overlap_key(e) for e in small.examples}
         known = [(key in test_keys) + 2 * (key in small_keys) for key in map(overlap_key, split.examples)]
         drop = run.dataset.drop_overlap or name in ("synthetic", "file")
-        train = tuple(e for e, of in zip(split.examples, known, strict=True) if not of) if drop else split.examples
+        others = (e for e, of in zip(split.examples, known, strict=True) if not of)
+        train = shelve(others) if drop and any(known) else split.examples
         record[name] = {
             "sha256": split.sha256,
             "n": len(split.examples),
@@ -131,8 +133,9 @@ def build(run: "Run") -> Material:
     if run.source.name == "small_real":
         train = subset(kept, run.source.n, small.sha256, run.seed)
     if run.source.name == "mixed":
-        train = train + kept
-        twice = sorted({e.id for e in kept} & {e.id for e in train[: -len(kept)]})
+        own = {e.id for e in kept}
+        twice = sorted({e.id for e in train if e.id in own})
+        train = shelve(chain(train, kept))
         if twice:
             raise UserError(f"source=mixed: id {twice[0]!r} is in D_Q and in D_P': ids must be unique over both")
     if not train:
@@ -142,7 +145,7 @@ def build(run: "Run") -> Material:
         record["other"] = {"sha256": other.sha256, "n": len(other.examples), "overlap": {}, "dropped": 0}
         shares = c.swapped, c.duplicated, c.unrelated
         train = corruption.corrupt(train, labels, run.seed, *shares, other_of(run), other.examples)
-    left: tuple[Example, ...] = ()
+    left: Examples = ()
     if run.source.fold is not None:
         train, left = leave_out(train, run.source.folds, run.source.fold)
     selection = small.examples if run.selection.split == "dprime" else held
@@ -163,7 +166,7 @@ def unrelated(run: "Run") -> Split:
     return benchmarks.read(path, "synthetic", None)
 
 
-def _permuted_by_class(examples: tuple[Example, ...], entropy: list[int]) -> list[int]:
+def _permuted_by_class(examples: Examples, entropy: list[int]) -> list[int]:
     """A stratified permutation: every prefix has each class in proportion, so that subsets are nested.
 
     Within a class the order is drawn; across classes the j-th of n_c examples has the place (j + u) / n_c, with one u
@@ -171,8 +174,9 @@ def _permuted_by_class(examples: tuple[Example, ...], entropy: list[int]) -> lis
     """
     rng = np.random.default_rng(entropy)
     places: list[tuple[float, str, int]] = []
-    for label in sorted({e.label for e in examples}):
-        members = [i for i, e in enumerate(examples) if e.label == label]
+    labels = [e.label for e in examples]
+    for label in sorted(set(labels)):
+        members = [i for i, own in enumerate(labels) if own == label]
         offset = rng.uniform()
         places += [((j + offset) / len(members), label, int(i)) for j, i in enumerate(rng.permutation(members))]
     return [i for _, _, i in sorted(places)]
@@ -182,7 +186,7 @@ def _entropy(sha256: str) -> int:
     return int(sha256[:16], 16)
 
 
-def subset(examples: tuple[Example, ...], n: int | None, sha256: str, seed: int) -> tuple[Example, ...]:
+def subset(examples: Examples, n: int | None, sha256: str, seed: int) -> Examples:
     """The first n of one stratified permutation by data hash and seed, in the order of the source.
 
     Raises:
@@ -193,10 +197,10 @@ def subset(examples: tuple[Example, ...], n: int | None, sha256: str, seed: int)
     if n > len(examples):
         raise UserError(f"source.n={n}: there are {len(examples)} examples")
     chosen = _permuted_by_class(examples, [_entropy(sha256), seed])[:n]
-    return tuple(examples[i] for i in sorted(chosen))
+    return shelve(examples[i] for i in sorted(chosen))
 
 
-def hold_out(small: Split, share: float) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+def hold_out(small: Split, share: float) -> tuple[Examples, Examples]:
     """D_P' in two, stratified and drawn from the data hash alone: (kept for training, held out).
 
     Raises:
@@ -215,7 +219,7 @@ def hold_out(small: Split, share: float) -> tuple[tuple[Example, ...], tuple[Exa
     return parts[0], parts[1]
 
 
-def leave_out(examples: tuple[Example, ...], k: int, fold: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+def leave_out(examples: Examples, k: int, fold: int) -> tuple[Examples, Examples]:
     """A training set in two: (all but one fold of k, that fold), drawn from the data hash of the set itself.
 
     Raises:
@@ -228,17 +232,18 @@ def leave_out(examples: tuple[Example, ...], k: int, fold: int) -> tuple[tuple[E
             f"source.folds={k}: class {rarest!r} has {different[rarest]} different texts to train on: every fold needs one"
         )
     inside, outside = folds(examples, k, _entropy(data_hash(examples)) % 2**32)[fold]
-    return tuple(examples[i] for i in inside), tuple(examples[i] for i in outside)
+    return shelve(examples[i] for i in inside), shelve(examples[i] for i in outside)
 
 
-def folds(examples: tuple[Example, ...], k: int, seed: int) -> list[tuple[list[int], list[int]]]:
+def folds(examples: Examples, k: int, seed: int) -> list[tuple[list[int], list[int]]]:
     """k stratified folds as (train, held-out) positions; equal texts stay together by following their first twin."""
     first: dict[str, int] = {}
+    labels = [e.label for e in examples]
     owner = [first.setdefault(text_hash(e), i) for i, e in enumerate(examples)]
     heads = sorted(set(owner))
     splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
     out = []
-    for _, held_heads in splitter.split(heads, [examples[i].label for i in heads]):
+    for _, held_heads in splitter.split(heads, [labels[i] for i in heads]):
         held = {heads[j] for j in held_heads}
         inside = [i for i in range(len(examples)) if owner[i] in held]
         out.append(([i for i in range(len(examples)) if owner[i] not in held], inside))

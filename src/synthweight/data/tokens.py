@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import UserError, first_line
 from .files import beside
-from .records import Example, text_hash
+from .records import Examples, text_hash
 
 CHUNK = 10_000  # texts at a time: the tokenizer's own records of a text are a hundred times its ids
 
@@ -62,7 +62,7 @@ class Tokens:
         return out
 
 
-def tokenize(folder: Path, encoder: str, examples: tuple[Example, ...], max_length: int, cache: Path) -> Tokens:
+def tokenize(folder: Path, encoder: str, examples: Examples, max_length: int, cache: Path) -> Tokens:
     """Token ids of the examples, from the cache where the same texts met the same tokenizer before.
 
     Args:
@@ -85,7 +85,7 @@ def _read(file: Path) -> Tokens:
     return Tokens(arrays["ids"], arrays["types"], arrays["offsets"], int(arrays["pad"][0]))
 
 
-def _encode(folder: Path, examples: tuple[Example, ...], max_length: int) -> dict[str, np.ndarray]:
+def _encode(folder: Path, examples: Examples, max_length: int) -> dict[str, np.ndarray]:
     from transformers import AutoTokenizer
 
     try:
