@@ -146,7 +146,7 @@ def test_a_full_disk_is_one_line_and_no_row(settings, capfd, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x.parquet")
 
-    monkeypatch.setattr(store.pq, "write_table", full)
+    monkeypatch.setattr(store.pq.ParquetWriter, "write_table", full)
     assert run_cli("train", *settings) == 1
     assert "No space left on device: make room" in capfd.readouterr().err
     assert Store(outputs(settings)).ids() == set()

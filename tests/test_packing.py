@@ -109,6 +109,41 @@ def test_dropout_keeps_the_share_and_the_mean(dtype):
     torch.testing.assert_close(packed.drop(torch.ones(5), 0.5), torch.ones(5))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_compares_16_bits_an_element(dtype):
+    """The digits that published rows were made with."""
+    packed = Packed(classifier("bert").train())
+    values = torch.randn(37, 11, dtype=dtype)
+    for p in (0.1, 0.5, 1e-4):
+        torch.manual_seed(3)
+        out = packed.drop(values, p)
+        torch.manual_seed(3)
+        bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        kept = bits[: values.numel()].view(values.shape) >= round(p * 2**16) - 2**15
+        assert torch.equal(out, values * kept.to(dtype).mul_(2**16 / (2**16 - round(p * 2**16))))
+
+
+@pytest.mark.parametrize(("width", "wide"), [(7, True), (12, True), (32, False), (40, False), (44, True), (64, False)])
+def test_softmax_in_fp32_only_rounds_otherwise(width, wide):
+    """Where bf16 scores fill a vector badly; never with the fine shapes."""
+    mask = batch((width, 3))["attention_mask"]
+    (fine,), (coarse,) = (Layout.of(mask, SHAPES[shapes][0]).groups for shapes in SHAPES)
+    assert (fine.wide, coarse.wide) == (False, wide)
+    rng = torch.Generator().manual_seed(0)
+    packed = Packed(classifier("bert").eval())
+    found = []
+    for group in (coarse, dataclasses.replace(coarse, wide=not wide)):
+        inputs = [
+            torch.randn(2, 4, group.shape[1], 6, generator=rng.manual_seed(i)).bfloat16().requires_grad_() for i in range(3)
+        ]
+        out = packed.mixed(*inputs, group, None)
+        assert out.dtype == torch.bfloat16
+        out.float().square().sum().backward()
+        found.append([out.detach(), *(x.grad for x in inputs)])
+    torch.testing.assert_close(found[0], found[1], rtol=0.05, atol=0.05)
+    assert found[0][0].float().std() > 0.1
+
+
 @pytest.mark.parametrize("family", packing.FAMILIES)
 def test_dropout_is_where_the_encoder_has_it(family, monkeypatch):
     """With every dropout a factor of two, in theirs and in ours, the logits are the same."""
