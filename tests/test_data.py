@@ -10,7 +10,8 @@ import pytest
 
 from conftest import write
 from synthweight.data import benchmarks, hub, product_reviews, sources
-from synthweight.data.records import Example, data_hash, overlap_key, read_jsonl, text_hash
+from synthweight.data.records import Example, data_hash, overlap_key, text_hash
+from synthweight.data.shelf import read_jsonl
 from synthweight.errors import UserError
 
 ROWS = [{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}]

@@ -17,7 +17,7 @@ import pytest
 from conftest import CLI, write
 from llm_server import KEY, Say, Server, fresh, obliging, serving, wanted
 from synthweight import compose, generate
-from synthweight.data.records import read_jsonl
+from synthweight.data.shelf import read_jsonl
 from synthweight.errors import UserError
 from test_sweep import run_cli
 

@@ -19,6 +19,7 @@ class Shapes:
     tokens: int  # multiples of so many
     width: int
     octave: int | None = None  # at most so many shapes between a number and its double; None: as many as there are
+    wide: bool = False  # softmax in fp32 where a row of bf16 scores fills a CPU's vector badly
 
     def more(self, n: int, multiple: int) -> int:
         """What n lacks to the next shape."""
@@ -28,7 +29,7 @@ class Shapes:
 
 SHAPES = {  # by `trainer.shapes`: in training, and where no gradient is asked for, in batches twice as large
     "fine": (Shapes(32, 1), Shapes(32, 1)),  # what there was first; rows were made with it
-    "coarse": (Shapes(64, 4, octave=16), Shapes(128, 8, octave=16)),
+    "coarse": (Shapes(64, 4, octave=16, wide=True), Shapes(128, 8, octave=16, wide=True)),
 }
 
 
@@ -49,7 +50,7 @@ class Group:
         if more:
             numbers, there = F.pad(numbers, (0, more)), F.pad(there, (0, more))
         texts, width = numbers.shape
-        wide = shapes.octave is not None and there.device.type == "cpu" and (width < LANES or width % LANES > LANES // 4)
+        wide = shapes.wide and there.device.type == "cpu" and (width < LANES or width % LANES > LANES // 4)
         return cls(numbers.flatten(), there[:, None, None, :], numbers[:, 0], (texts, width), wide)
 
 

@@ -123,7 +123,7 @@ class Store:
         try:
             with pq.ParquetWriter(parquet, SCHEMA, compression="zstd") as writer:
                 for group in grouped([table] if isinstance(table, pa.Table) else table):
-                    writer.write_table(group, row_group_size=GROUP)
+                    writer.write_table(group)
             row = {**row, "parquet_sha256": file_hash(parquet)}
             text.write_text(json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
             flush(parquet)
@@ -214,8 +214,8 @@ def grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             whole = pa.concat_tables(held)
             yield whole.slice(0, GROUP)
             held = [whole.slice(GROUP)]
-    if rest := pa.concat_tables(held) if held else None:
-        yield rest
+    if any(part.num_rows for part in held):
+        yield pa.concat_tables(held)
 
 
 class Lines:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from . import hub, product_reviews
-from .records import Split, data_hash, each
-from .shelf import shelve
+from .records import Split, data_hash
+from .shelf import read_jsonl, shelve
 
 if TYPE_CHECKING:
     from .settings import Dataset
@@ -77,7 +77,7 @@ def read(path: Path, split: str, labels: tuple[str, ...] | None) -> Split:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, split: str, labels: tuple[str, ...] | None, _mtime: int, _size: int) -> Split:
-    examples = shelve(each(path, split, labels))
+    examples = read_jsonl(path, split, labels)
     return Split(split, examples, data_hash(examples), str(path))
 
 

@@ -54,4 +54,4 @@ def corrupt(
                 origin=f"{other_name}/{first.id}",
             )
         )
-    return shelve(iter(out))
+    return shelve(out)

@@ -62,11 +62,6 @@ def _fold(text: str) -> str:
     return re.sub(r"[\W_]+", "", text.casefold()) or text.strip()
 
 
-def read_jsonl(path: Path, split: str, labels: Sequence[str] | None) -> tuple[Example, ...]:
-    """The examples of one file, in file order; raises what `each` does."""
-    return tuple(each(path, split, labels))
-
-
 def each(path: Path, split: str, labels: Sequence[str] | None) -> Iterator[Example]:
     """The examples of one file, in file order. `labels` None accepts any label. A BOM and CRLF are accepted.
 

@@ -8,13 +8,14 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain, islice
+from pathlib import Path
 from threading import Lock
 from typing import IO, Any, overload
 
 import numpy as np
 
 from ..errors import UserError
-from .records import Example, Examples
+from .records import Example, Examples, each
 
 MANY = 20_000  # examples; fewer are a tuple, some 10 MB
 BLOCK = 1_000  # examples that are read at once
@@ -66,6 +67,11 @@ class Shelf(Sequence[Example]):
 def read(line: bytes) -> Example:
     name, text, pair, label, kind, origin = json.loads(line)
     return Example(name, text, pair, sys.intern(label), sys.intern(kind), origin)
+
+
+def read_jsonl(path: Path, split: str, labels: Sequence[str] | None) -> Examples:
+    """The examples of one file; raises what `records.each` and `shelve` do."""
+    return shelve(each(path, split, labels))
 
 
 def shelve(examples: Iterable[Example]) -> Examples:
