@@ -69,6 +69,15 @@ def test_no_room_for_a_shelf_is_said(few, monkeypatch):
         shelve(iter(SOME))
 
 
+def test_what_cannot_be_read_is_not_blamed_on_the_shelf(few):
+    def failing():
+        yield from SOME
+        raise OSError(5, "Input/output error", "texts.jsonl")
+
+    with pytest.raises(OSError, match=r"Input/output error: 'texts\.jsonl'"):
+        shelve(failing())
+
+
 @pytest.mark.parametrize(
     "settings",
     [

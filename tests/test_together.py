@@ -60,6 +60,15 @@ def test_a_stack_is_its_networks(family, training):
         assert "forward" not in vars(network)
 
 
+@pytest.mark.parametrize(("shapes", "wide"), [("coarse", True), ("fine", False)])
+def test_a_stacks_softmax_is_as_wide_as_its_networks(shapes, wide, monkeypatch):
+    seen, mixed = [], packing.Packed.mixed
+    monkeypatch.setattr(packing.Packed, "mixed", lambda self, *given: seen.append(given[3].wide) or mixed(self, *given))
+    with Stack.of(networks("bert", 2), shapes) as stack:
+        stack([batch((7, 12)), batch((5, 6))])
+    assert set(seen) == {wide}
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_seeds_together_are_seeds_apart(bound, plain, line):
     """21 steps in fp64 without dropout: curves, weights by example, the chosen epoch and the network, to 1e-9."""

@@ -26,6 +26,10 @@ class Shapes:
         coarse = 2 ** (n.bit_length() - 1) // self.octave if self.octave else 0
         return -n % max(multiple, coarse)
 
+    def widens(self, width: int, device: torch.device) -> bool:
+        """Whether softmax over rows of so many scores is in fp32."""
+        return self.wide and device.type == "cpu" and (width < LANES or width % LANES > LANES // 4)
+
 
 SHAPES = {  # by `trainer.shapes`: in training, and where no gradient is asked for, in batches twice as large
     "fine": (Shapes(32, 1), Shapes(32, 1)),  # what there was first; rows were made with it
@@ -50,7 +54,7 @@ class Group:
         if more:
             numbers, there = F.pad(numbers, (0, more)), F.pad(there, (0, more))
         texts, width = numbers.shape
-        wide = shapes.wide and there.device.type == "cpu" and (width < LANES or width % LANES > LANES // 4)
+        wide = shapes.widens(width, there.device)
         return cls(numbers.flatten(), there[:, None, None, :], numbers[:, 0], (texts, width), wide)
 
 

@@ -62,9 +62,11 @@ class Stack(nn.Module):
         laid = [self.laid(batch, shape) for batch in batches]
         most = max(len(one["places"]) for one in laid)
         fields = {key: torch.stack([filled(one[key], most) if key in PER_TOKEN else one[key] for one in laid]) for key in laid[0]}
+        width = fields["mask"].shape[-1]
+        wide = self.packed.rounding.widens(width, fields["mask"].device)
 
         def logits(params: tuple[Tensor, ...], of: dict[str, Tensor]) -> Any:
-            group = Group(of["tokens"], of["mask"], of["first"], (shape[0], of["mask"].shape[-1]))
+            group = Group(of["tokens"], of["mask"], of["first"], (shape[0], width), wide)
             layout = Layout(of["places"], of["slots"], of["positions"], [group], None)
             given = dict(zip(self.names, params, strict=True))
             return functional_call(self.skeleton[0], given, (of["ids"], of.get("types"), layout))

@@ -6,7 +6,7 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
@@ -87,27 +87,40 @@ def shelve(examples: Iterable[Example]) -> Examples:
     if len(first) < MANY:
         return first
     with ExitStack() as failed:
-        try:
+        with room():
             file = tempfile.TemporaryFile()  # noqa: SIM115, it stays open until its shelf goes
-            failed.callback(closed, file)
-            starts = written(file, chain(first, rest))
-        except OSError as error:
-            where = tempfile.gettempdir()
-            raise UserError(f"{where}: {error.strerror or error}: point TMPDIR to a folder with room for the texts") from error
+        failed.callback(closed, file)
+        starts = written(file, chain(first, rest))
         failed.pop_all()
     return Shelf(file, starts)
 
 
 def written(file: IO[bytes], examples: Iterable[Example]) -> np.ndarray:
     """Writes the examples, a line each; where they begin, and where the last one ends."""
-    starts = array("q", [0])
-    for e in examples:
-        fields = [e.id, e.text, e.text_pair, e.label, e.kind, e.origin]
-        line = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        file.write(line)
-        starts.append(starts[-1] + len(line))
-    file.flush()
+    starts, rest = array("q", [0]), iter(examples)
+    while lines := [line(e) for e in islice(rest, BLOCK)]:  # what reading them raises is said of the file that they come from
+        with room():
+            file.writelines(lines)
+        for one in lines:
+            starts.append(starts[-1] + len(one))
+    with room():
+        file.flush()
     return np.frombuffer(starts, dtype=np.int64)
+
+
+def line(e: Example) -> bytes:
+    fields = [e.id, e.text, e.text_pair, e.label, e.kind, e.origin]
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """Within it an OSError is one of the folder of temporary files."""
+    try:
+        yield
+    except OSError as error:
+        where = tempfile.gettempdir()
+        raise UserError(f"{where}: {error.strerror or error}: point TMPDIR to a folder with room for the texts") from error
 
 
 def closed(file: IO[bytes]) -> None:
