@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import CLI, make_encoder, material_of, stopped_at
-from synthweight import fit, run
+from synthweight import devices, fit, identity, run
 from synthweight.checkpoints import Checkpoints, pack, unpack
 from synthweight.errors import UserError
 from synthweight.store import Store
@@ -80,6 +80,20 @@ def test_one_checkpoint_stands_and_nothing_in_it_is_pickled(training, checkpoint
 def test_off_writes_nothing(training, checkpoints):
     stopped_at(training("trainer.checkpoint=off"), checkpoints, 3)
     assert not checkpoints.folder.exists()
+
+
+def test_what_another_machine_takes_for_bf16_does_not_go_on(bound, tmp_path, monkeypatch):
+    who = identity.of(bound("trainer.precision=bf16-mixed", "optim.epochs=4"))
+    made, said = material_of(who.run), []
+    for has, resumed in ((False, []), (True, ["checkpoint-2 is of another training (precision): not used"])):
+        monkeypatch.setattr(devices, "bf16_products", lambda has=has: has)
+        saved = run.checkpoints_of(Store(tmp_path / "outputs"), who)
+        latest = saved.latest(said.append)
+        assert latest is None
+        assert said == resumed
+        if not has:
+            with pytest.warns(UserWarning, match="fp32 is taken"):
+                stopped_at(made, saved, 3)
 
 
 @pytest.mark.parametrize("harm", ["network.safetensors", "state.safetensors", "state.json", "cut", "other"])

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def require_device(accelerator: str, devices: int = 1) -> None:
     """Raises UserError where the machine lacks what is asked for."""
-    there = {"gpu": torch.cuda.is_available() or torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
-    there["mps"] = torch.backends.mps.is_available()
+    cuda = torch.cuda.is_available()
+    there = {"gpu": cuda, "cuda": cuda, "mps": torch.backends.mps.is_available()}
     if not there.get(accelerator, True):
         raise UserError(f"trainer.accelerator={accelerator}: this machine has none; use auto or cpu")
     if device(accelerator).type == "cuda" and devices > torch.cuda.device_count():
@@ -22,7 +22,9 @@ def require_device(accelerator: str, devices: int = 1) -> None:
 
 
 def device(accelerator: str) -> torch.device:
-    """The device that Lightning would take for this setting."""
+    """The device that a setting means. Apple's, which lacks fp64 and was never tried, is taken where it is asked for by name."""
+    if accelerator == "mps":
+        return torch.device("mps")
     return torch.device("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
 
 
@@ -31,9 +33,9 @@ def precision(trainer: "Trainer", scoring: bool = False) -> str:
     asked = trainer.score_precision if scoring else trainer.precision
     if asked != "bf16-mixed":
         return asked
-    cuda = device(trainer.accelerator).type == "cuda"
-    has = torch.cuda.is_bf16_supported(False) if cuda else bf16_products()
-    return asked if has else "32"
+    kind = device(trainer.accelerator).type
+    has = {"cuda": lambda: torch.cuda.is_bf16_supported(False), "cpu": bf16_products}.get(kind, lambda: False)
+    return asked if has() else "32"
 
 
 def bf16_products() -> bool:
@@ -47,7 +49,7 @@ def machine(trainer: "Trainer", stacked: Sequence[int] = (), instead: dict[str, 
     instead: what the training itself found.
     """
     kind = device(trainer.accelerator).type
-    name = torch.cuda.get_device_name() if kind == "cuda" else "cpu"
+    name = torch.cuda.get_device_name() if kind == "cuda" else kind
     taken = precision(trainer)
     other: dict[str, Any] = {} if taken == trainer.precision else {"precision": taken}
     scored = precision(trainer, scoring=True)

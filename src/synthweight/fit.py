@@ -60,6 +60,7 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # of the same run, killed or trained again
+    warnings.filterwarnings("ignore", "GPU available but not used.*")  # of another kind than those taken, or by the user's wish
     warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
 
 
@@ -174,7 +175,7 @@ def lightning(
         warnings.warn(f"trainer.precision={trainer.precision}: this {kind} has no bf16 products; fp32 is taken", stacklevel=2)
     return pl.Trainer(
         max_epochs=t.epochs,
-        accelerator=trainer.accelerator,
+        accelerator=device(trainer.accelerator).type,  # Lightning's own choice for auto knows more devices
         devices=peers.count,
         strategy="auto" if peers.count == 1 else DDPStrategy(timeout=PATIENCE),
         precision=taken,  # type: ignore[arg-type]

@@ -107,9 +107,12 @@ def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.
 
 
 def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
-    """Where a killed run left off. Other libraries, or another number of devices, give other digits: then it starts anew."""
+    """Where a killed run left off. It starts anew where digits would be others: by libraries, devices, what is taken for bf16."""
     libraries = {key: provenance.code()["versions"][key] for key in ("torch", "transformers", "pytorch-lightning")}
-    identity = {"format": FORMAT, "id": who.id, "devices": who.run.trainer.devices} | libraries
+    trainer = who.run.trainer
+    taken = {"device": devices.device(trainer.accelerator).type, "precision": devices.precision(trainer)}
+    taken |= {"score_precision": devices.precision(trainer, scoring=True)}
+    identity = {"format": FORMAT, "id": who.id, "devices": trainer.devices} | taken | libraries
     return Checkpoints(store.run_folder(who.id), identity, lambda: store.guard(who.id))
 
 

@@ -1,0 +1,30 @@
+"""What a machine is taken to have."""
+
+import pytest
+import torch
+from pytorch_lightning.accelerators import MPSAccelerator
+
+from conftest import material_of
+from synthweight import devices, fit
+from synthweight.errors import UserError
+
+
+@pytest.fixture
+def apples(monkeypatch):
+    """A machine with Apple's GPU and no other."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+
+
+def test_lightning_trains_where_the_row_says(apples, bound, tmp_path):
+    fit.quiet()
+    made = bound("trainer.accelerator=auto")
+    assert devices.machine(made.trainer)["device"] == {"kind": "cpu", "name": "cpu"}
+    assert fit.lightning(material_of(made), tmp_path).strategy.root_device.type == "cpu"
+
+
+def test_a_gpu_by_any_name_is_cudas(apples):
+    with pytest.raises(UserError, match=r"trainer\.accelerator=gpu: this machine has none"):
+        devices.require_device("gpu")
+    devices.require_device("mps")
+    assert devices.device("mps").type == "mps"
