@@ -170,6 +170,13 @@ def test_another_family_stays_as_it_is_and_says_so():
         assert network.get_input_embeddings().weight.shape[0] == 50
 
 
+def test_a_causal_encoder_is_padded():
+    network = classifier("bert")
+    network.config.is_decoder = True
+    with pytest.warns(UserWarning, match="causal bert encoders are padded"), packing.packed(network, "coarse"):
+        assert not packing.is_packed(network)
+
+
 def test_a_training_of_another_family_is_padded_and_its_row_says_so(bound, tiny, tmp_path):
     folder = copytree(tiny, tmp_path / "electra")
     sizes = {"vocab_size": len((tiny / "vocab.txt").read_text().split()), "embedding_size": 16, "hidden_size": 16}

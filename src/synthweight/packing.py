@@ -138,11 +138,11 @@ def joined(parts: list[Tensor]) -> Tensor:
 def packs(network: nn.Module) -> bool:
     """Whether the network's family is one that is known here; says so where it is not."""
     config: Mixed = network.config
-    if config.model_type in FAMILIES:
+    causal = getattr(config, "is_decoder", False)  # of some families a mask that the packed attention has not
+    if config.model_type in FAMILIES and not causal:
         return True
-    warnings.warn(
-        f"trainer.packing: {config.model_type} encoders are padded; those packed are {', '.join(FAMILIES)}", stacklevel=3
-    )
+    kind = f"causal {config.model_type}" if causal else config.model_type
+    warnings.warn(f"trainer.packing: {kind} encoders are padded; those packed are {', '.join(FAMILIES)}", stacklevel=3)
     return False
 
 
