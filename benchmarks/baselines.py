@@ -17,7 +17,7 @@ import trials
 
 from synthweight import compose, encoders, fit
 from synthweight.configs import CONF, ROOT
-from synthweight.data import sources
+from synthweight.data import sources, subsets
 
 JOURNAL, PAGE = ROOT / "docs" / "baselines.jsonl", ROOT / "docs" / "baselines.md"
 FOLDS = 5
@@ -57,11 +57,8 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
         base += [f"loss.alignment={ALIGNMENT[method]}"] if method in ALIGNMENT else []
         run = compose.Composer("config").run([*base, *settings])
     material = sources.build(run)
-    inside, outside = sources.folds(material.dev, FOLDS, seed=0)[fold]
-    train, dev, held = (
-        trials.split(run, material, part)
-        for part in (material.train, tuple(material.dev[i] for i in inside), tuple(material.dev[i] for i in outside))
-    )
+    parts = subsets.apart(material.dev, subsets.folds(material.dev, FOLDS, seed=0), fold)
+    train, dev, held = (trials.split(run, material, part) for part in (material.train, *parts))
     training = fit.Training(
         encoders.locate(run.model), run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels,
         train, {}, {"fold": held}, False, dev=dev,

@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
@@ -49,8 +50,8 @@ class Bench:
         self.run, self.material = run, sources.build(run)
         self.folder = encoders.locate(run.model)
         n = options.texts or (PROPORTION * len(self.material.dev) if options.proportions == "paper" else len(self.material.train))
-        texts = self.material.train * -(-n // len(self.material.train))
-        parts = texts[:n], self.material.dev, self.material.test[:1]
+        texts = tuple(islice(cycle(self.material.train), n))
+        parts = texts, self.material.dev, self.material.test[:1]
         self.train, self.dev, self.one = (trials.split(run, self.material, part) for part in parts)
         rng = np.random.default_rng(0)  # a weight's value costs nothing: any scores will do
         longest = max(len(self.train[0]), len(self.dev[0]))  # the quality checker's epoch reads D_P'

@@ -16,7 +16,7 @@ import trials
 
 from synthweight import compose, encoders, fit, metrics
 from synthweight.configs import ROOT, Run
-from synthweight.data import sources
+from synthweight.data import sources, subsets
 
 JOURNAL, PAGE = ROOT / "docs" / "tuning.jsonl", ROOT / "docs" / "tuning.md"
 LRS, EPOCHS = (1e-4, 2e-4, 3e-4, 5e-4), (3, 5)
@@ -39,8 +39,7 @@ def trial(source: str, lr: float | None, epochs: int | None, unit: int, extra: t
     if source == "synthetic":
         train, held = material.train, small
     else:
-        inside, outside = sources.folds(small, FOLDS, seed=0)[unit]
-        train, held = tuple(small[i] for i in inside), tuple(small[i] for i in outside)
+        train, held = subsets.apart(small, subsets.folds(small, FOLDS, seed=0), unit)
     training_side, selection = (trials.split(run, material, part) for part in (train, held))
     training = fit.Training(
         encoders.locate(run.model), run.loss, run.weighting, optim, run.trainer, epochs or run.epochs, run.seed,

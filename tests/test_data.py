@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from conftest import write
-from synthweight.data import benchmarks, hub, product_reviews, sources
+from synthweight.data import benchmarks, hub, product_reviews, sources, subsets
 from synthweight.data.records import Example, data_hash, overlap_key, text_hash
 from synthweight.data.shelf import read_jsonl
 from synthweight.errors import UserError
@@ -218,10 +218,12 @@ def test_an_id_in_both_parts_of_mixed_is_refused(bound, toy, tmp_path):
 
 def test_folds_keep_equal_texts_together(bound):
     examples = tuple(Example(str(i), f"t{i // 2}", None, "xy"[i // 2 % 2]) for i in range(40))
-    parts = sources.folds(examples, 5, seed=0)
-    assert sorted(i for _, held in parts for i in held) == list(range(40))
+    of = subsets.folds(examples, 5, seed=0)
+    parts = [subsets.apart(examples, of, fold) for fold in range(5)]
+    assert sorted((e for _, held in parts for e in held), key=lambda e: int(e.id)) == list(examples)
     for train, held in parts:
-        assert not {examples[i].text for i in train} & {examples[i].text for i in held}
+        assert len(train) + len(held) == 40
+        assert not {e.text for e in train} & {e.text for e in held}
 
 
 # where the benchmarks come from ---------------------------------------------------------------------------------------

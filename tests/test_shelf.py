@@ -1,5 +1,6 @@
 """Many examples in a file: the same examples, and the same runs."""
 
+import gc
 import tempfile
 import tracemalloc
 
@@ -8,7 +9,7 @@ import pytest
 from synthweight import run, store
 from synthweight.data import benchmarks, shelf, sources
 from synthweight.data.records import Example
-from synthweight.data.shelf import Shelf, shelve
+from synthweight.data.shelf import Shelf, pick, shelve
 from synthweight.errors import UserError
 from synthweight.store import Store
 
@@ -76,6 +77,32 @@ def test_what_cannot_be_read_is_not_blamed_on_the_shelf(few):
 
     with pytest.raises(OSError, match=r"Input/output error: 'texts\.jsonl'"):
         shelve(failing())
+
+
+def test_no_folder_for_a_shelf_is_said(few, monkeypatch):
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    with pytest.raises(UserError, match=r"^No usable temporary directory found in \['/nowhere'\]: point TMPDIR to a folder"):
+        shelve(iter(SOME))
+
+
+def test_a_part_of_a_shelf_is_in_the_same_file(few):
+    whole = shelve(iter(SOME * 2))
+    part = pick(whole, [0, 1, 2, 4, 7, 5])
+    assert isinstance(part, Shelf)
+    assert part.file is whole.file
+    again = pick(part, [5, 1, 2, 3])
+    del whole, part  # the file stays for as long as one of them does
+    gc.collect()
+    assert tuple(again) == tuple(again[i] for i in range(4)) == (SOME[1], SOME[1], SOME[2], SOME[0])
+    assert again[1:3] == SOME[1:3]
+    file = again.file
+    del again
+    gc.collect()
+    assert file.closed
+    assert pick(SOME, [3, 0]) == (SOME[3], SOME[0])
 
 
 @pytest.mark.parametrize(

@@ -152,11 +152,15 @@ def test_what_a_killed_process_left_half_written_goes_with_the_next_lease(tmp_pa
     model = s.run_folder("ab") / ".model.elsewhere-1.part"
     model.mkdir(parents=True)
     (model / "config.json").write_text("{}")
+    scores = s.run_folder("ab") / "scores" / ".0a.parquet.elsewhere-1.part"
+    scores.parent.mkdir()
+    scores.write_bytes(b"PAR1")
     other = s.rows / ".cd.parquet.elsewhere-1.part"
     other.write_bytes(b"PAR1")
     with s.lease("ab"):
         assert not part.exists()
         assert not model.exists()
+        assert not scores.exists()
     assert other.exists()
 
 

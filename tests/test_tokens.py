@@ -9,6 +9,7 @@ import torch
 from transformers import AutoTokenizer
 
 from synthweight import encoders
+from synthweight.data import tokens as tokens_module
 from synthweight.data.batching import WINDOW, EpochOrder, LengthGrouped, evaluation_batches, training_batches
 from synthweight.data.records import Example
 from synthweight.data.tokens import tokenize
@@ -67,6 +68,17 @@ def test_a_damaged_cache_is_made_again(tiny, tmp_path):
         file.unlink()  # another file: what is mapped of the first stays
         file.write_bytes(left)
         np.testing.assert_array_equal(tokenize(tiny, "f", examples(), 16, tmp_path).ids, whole.ids)
+
+
+def test_a_full_disk_keeps_no_half_of_the_cache(tiny, tmp_path, monkeypatch):
+    def full(arrays, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tokens_module, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        tokenize(tiny, "f", examples(6), 7, tmp_path)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
 def test_every_example_once_an_epoch_in_an_order_of_seed_and_epoch():

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from . import calibration, encoders, fit, model
-from .data.files import beside
+from .data.files import placed
 from .data.records import Examples, data_hash, text_hash
 from .data.sources import Material, build
 from .data.tokens import tokenize
@@ -37,15 +38,15 @@ def scores(who: "Identity", role: str, material: Material, ask: Ask) -> tuple[np
     whole = who.checkers.get(role)
     every = ask(whole, material.train) if whole else None
     folds = [(checker, build(checker.run).left) for checker in who.folds(role)]
-    held = tuple(e for _, left in folds for e in left)
-    unseen = np.concatenate([ask(checker, left) for checker, left in folds]) if folds else None
+    found = [ask(checker, left) for checker, left in folds]
     if every is None:
-        assert unseen is not None
-        known = {e.id: (text_hash(e), values) for e, values in zip(held, unseen, strict=True)}
+        told = ((e, p) for (_, left), values in zip(folds, found, strict=True) for e, p in zip(left, values, strict=True))
+        known = {e.id: (text_hash(e), p) for e, p in told}
         every = join(known, material.train, f"{role} in {len(folds)} folds")
     t = None
-    if unseen is not None and who.run.checker.calibrated(role):
-        t = calibration.temperature(unseen, material.targets(held))
+    if folds and who.run.checker.calibrated(role):
+        targets = np.concatenate([material.targets(left) for _, left in folds])
+        t = calibration.temperature(np.concatenate(found), targets)
         every = calibration.rescale(every, t)
     return every[np.arange(len(every)), material.targets(material.train)], t
 
@@ -65,7 +66,7 @@ def log_probs(store: Store, checker: "Run", run_id: str, examples: Examples, reb
         file = store.run_folder(run_id) / "scores" / f"{data_hash(examples)}.parquet"
         if not file.is_file():
             _compute(store, checker, run_id, examples, tuple(store.row(run_id)["labels"]), file, rebuild)
-        known = _read(file)
+        known = _known(file, "scored")
     return join(known, examples, run_id)
 
 
@@ -78,17 +79,15 @@ def join(known: Known, examples: Examples, checker: str) -> np.ndarray:
 
 
 def _own(store: Store, run_id: str) -> Known:
-    table = store.table(run_id)
-    return _known(table, "train")
+    return _known(store.parquet(run_id), "train")
 
 
-def _read(file: Path) -> Known:
-    return _known(pq.read_table(file), "scored")
-
-
-def _known(table, split: str) -> Known:  # type: ignore[no-untyped-def]
-    rows = zip(*(table[c].to_pylist() for c in ("split", "id", "text_sha256", "log_probs")), strict=True)
-    return {i: (sha, np.array(p, dtype=np.float32)) for s, i, sha, p in rows if s == split and p is not None}
+def _known(file: Path, split: str) -> Known:
+    """The lines of a split that have scores: of a row those of one epoch, so that the others' are never made Python's."""
+    scored = (pc.field("split") == split) & pc.field("log_probs").is_valid()
+    table = pq.read_table(file, columns=["id", "text_sha256", "log_probs"], filters=scored)
+    rows = zip(*(table[c].to_pylist() for c in ("id", "text_sha256", "log_probs")), strict=True)
+    return {i: (sha, np.array(p, dtype=np.float32)) for i, sha, p in rows}
 
 
 def _compute(
@@ -107,7 +106,5 @@ def _compute(
     base = encoders.locate(checker.model)
     tokens = tokenize(base, encoders.fingerprint(checker.model), examples, checker.optim.max_length, Path(checker.paths.cache))
     log_probs = fit.log_probs(model.build(folder, labels), tokens, len(labels), checker.trainer)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = beside(file)
-    pq.write_table(Lines("scored", examples, labels).at(0, log_probs, None), part, compression="zstd")
-    part.replace(file)
+    with placed(file) as part:
+        pq.write_table(Lines("scored", examples, labels).at(0, log_probs, None), part, compression="zstd")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import identity, metrics, provenance
-from .data import sources
+from .data import sources, subsets
 from .data.records import Examples
 from .errors import UserError, disk_full
 from .generate import asked_of, template_hash
@@ -94,7 +94,7 @@ def chosen(settings: "Prompt", pool: "Pool") -> Examples:
     test = pool.test.examples
     if settings.n is not None and settings.n > len(test):
         raise UserError(f"n={settings.n}: test has {len(test)} examples")
-    return sources.subset(test, settings.n, pool.test.sha256, seed=0)
+    return subsets.subset(test, settings.n, pool.test.sha256, seed=0)
 
 
 def work(

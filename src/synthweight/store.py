@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .data.files import beside
+from .data.files import beside, placed
 from .data.records import Examples, text_hash
 from .errors import UserError
 from .leases import Claim, hold
@@ -97,12 +97,16 @@ class Store:
         if found is None or int(found[1]) > FORMAT:
             self.row(run_id)  # says what is the matter
 
-    def table(self, run_id: str) -> pa.Table:
+    def parquet(self, run_id: str) -> Path:
         """The row's Parquet file, checked against the hash that its JSON holds. Raises UserError."""
         path = self.parquet_path(run_id)
         if not path.is_file() or file_hash(path) != self.row(run_id)["parquet_sha256"]:
             raise UserError(f"{path}: absent or not what its row says: restore it, or delete {run_id}.json and run again")
-        return pq.read_table(path)
+        return path
+
+    def table(self, run_id: str) -> pa.Table:
+        """What the row's Parquet file holds."""
+        return pq.read_table(self.parquet(run_id))
 
     def place(self, row: dict[str, Any], table: pa.Table | Iterable[pa.Table]) -> bool:
         """Writes a row: the Parquet first, the JSON last by a hard link, which fails where a row is already.
@@ -143,9 +147,7 @@ class Store:
 
     def fail(self, run_id: str, error: BaseException, where: str) -> None:
         """Records a failure beside the run; the row stays absent."""
-        folder = self.run_folder(run_id)
         with contextlib.suppress(OSError):  # a full disk must not hide the error that filled it
-            folder.mkdir(parents=True, exist_ok=True)
             record = {
                 "id": run_id,
                 "exception": f"{type(error).__name__}: {error}",
@@ -153,9 +155,8 @@ class Store:
                 "when": datetime.now(UTC).isoformat(timespec="seconds"),
                 "where": where,
             }
-            path = beside(folder / "failed.json")
-            path.write_text(json.dumps(record, indent=1), encoding="utf-8")
-            os.replace(path, folder / "failed.json")
+            with placed(self.run_folder(run_id) / "failed.json") as part:
+                part.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
     def clear_failure(self, run_id: str) -> None:
         (self.run_folder(run_id) / "failed.json").unlink(missing_ok=True)
@@ -175,7 +176,7 @@ class Store:
         """One process a run, on one machine or several: a second one waits, or gets Taken. A dead process's lease is free."""
         folder = self.run_folder(run_id)
         with hold(folder, wait) as claim:
-            for left in [*folder.glob(".*.part"), *self.rows.glob(f".{run_id}.*.part")]:  # by one that was killed
+            for left in [*folder.rglob(".*.part"), *self.rows.glob(f".{run_id}.*.part")]:  # by one that was killed
                 rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
             self.claims[run_id] = claim
             try:

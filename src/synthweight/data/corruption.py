@@ -1,6 +1,7 @@
 """Harm done on purpose: swapped labels, duplicates, unrelated texts. The rule is docs/format.md's, to the letter."""
 
 import dataclasses
+from itertools import chain
 
 import numpy as np
 
@@ -34,17 +35,19 @@ def corrupt(
         raise UserError(f"corruption: swapped={swapped:g} and duplicated={duplicated:g} together exceed the data")
     rng = np.random.default_rng([seed, 1])
     order = rng.permutation(n)
-    out = list(examples)
-    for i in order[: counts[0]]:
-        others = [label for label in labels if label != out[i].label]
-        out[i] = dataclasses.replace(out[i], label=others[rng.integers(len(others))], kind="swapped", origin=out[i].id)
-    for i in order[counts[0] : counts[0] + counts[1]]:
-        out[i] = dataclasses.replace(out[i], kind="duplicated")
-        out.append(dataclasses.replace(out[i], id=f"{out[i].id}+dup1", origin=out[i].id))
+    changed: dict[int, Example] = {}  # of many examples the others stay where they are
+    added: list[Example] = []
+    for i in order[: counts[0]].tolist():
+        e = examples[i]
+        others = [label for label in labels if label != e.label]
+        changed[i] = dataclasses.replace(e, label=others[rng.integers(len(others))], kind="swapped", origin=e.id)
+    for i in order[counts[0] : counts[0] + counts[1]].tolist():
+        changed[i] = twin = dataclasses.replace(examples[i], kind="duplicated")
+        added.append(dataclasses.replace(twin, id=f"{twin.id}+dup1", origin=twin.id))
     pairs = examples[0].text_pair is not None
     for k in range(counts[2]):
         first, second = (other[j] for j in rng.integers(len(other), size=2))
-        out.append(
+        added.append(
             Example(
                 id=f"{other_name}/{first.id}+other{k}",
                 text=first.text,
@@ -54,4 +57,4 @@ def corrupt(
                 origin=f"{other_name}/{first.id}",
             )
         )
-    return shelve(out)
+    return shelve(chain((changed.get(i, e) for i, e in enumerate(examples)), added))

@@ -6,11 +6,12 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .files import beside
+from .files import placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ class Split:
     examples: Examples
     sha256: str
     where: str
+
+    @cached_property
+    def labels(self) -> frozenset[str]:
+        """Those that there are; of many examples a pass over all of them, once."""
+        return frozenset(e.label for e in self.examples)
 
 
 def text_hash(example: Example) -> str:
@@ -132,9 +138,6 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, str]]) -> None:
     """Writes beside and moves into place, so that a killed process leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = beside(path)
-    with part.open("w", encoding="utf-8", newline="\n") as file:
+    with placed(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    part.replace(path)

@@ -1,6 +1,7 @@
 """Examples that are too many to be held: in a file, and read when they are asked for."""
 
 import json
+import os
 import sys
 import tempfile
 import weakref
@@ -9,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
-from threading import Lock
 from typing import IO, Any, overload
 
 import numpy as np
@@ -22,20 +22,23 @@ BLOCK = 1_000  # examples that are read at once
 
 
 class Shelf(Sequence[Example]):
-    """A sequence of examples of which memory holds where each begins, 8 bytes.
+    """A sequence of examples of which memory holds where each begins and ends, 16 bytes.
 
-    The file has no name and goes with its shelf; it lies where the system's temporary files do (TMPDIR). It is a copy:
+    The file has no name and goes with its last shelf; it lies where the system's temporary files do (TMPDIR). It is a copy:
     what is done to the file that the examples came from does not reach a run that has begun.
     """
 
-    def __init__(self, file: IO[bytes], starts: np.ndarray) -> None:
-        """starts: int64, [n + 1], in bytes. Each example is one line of JSON, its fields in their order."""
-        self.file, self.starts = file, starts
-        self.one = Lock()  # the file has one position, for all threads
-        weakref.finalize(self, closed, file)
+    def __init__(self, file: IO[bytes], begins: np.ndarray, ends: np.ndarray, whole: "Shelf | None" = None) -> None:
+        """begins, ends: int64, [n], in bytes; each example is one line of JSON, its fields in their order.
+
+        whole: the shelf whose file it is; none where it is this one's own.
+        """
+        self.file, self.begins, self.ends, self.whole = file, begins, ends, whole
+        if whole is None:
+            weakref.finalize(self, file.close)
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.begins)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -44,24 +47,27 @@ class Shelf(Sequence[Example]):
     def __getitem__(self, index: Any) -> Any:
         places = range(len(self))[index]
         if isinstance(places, int):
-            return self.between(places, places + 1)[0]
+            return next(self.between(places, places + 1))
         if places.step == 1:
             return tuple(self.between(places.start, places.stop))
         return tuple(self[i] for i in places)
 
     def __iter__(self) -> Iterator[Example]:
-        for start in range(0, len(self), BLOCK):
-            yield from self.between(start, min(start + BLOCK, len(self)))
+        return self.between(0, len(self))
 
-    def between(self, start: int, end: int) -> list[Example]:
-        """The examples from one place to before another."""
-        if end <= start:
-            return []
-        begins = int(self.starts[start])
-        with self.one:
-            self.file.seek(begins)
-            lines = self.file.read(int(self.starts[end]) - begins)
-        return [read(line) for line in lines.split(b"\n")[:-1]]
+    def between(self, start: int, end: int) -> Iterator[Example]:
+        """The examples from one place to before another; those that lie side by side are read at once."""
+        for first in range(start, end, BLOCK):
+            begins, ends = self.begins[first : min(first + BLOCK, end)], self.ends[first : min(first + BLOCK, end)]
+            gaps = np.flatnonzero(ends[:-1] != begins[1:]) + 1
+            for one, last in zip(begins[[0, *gaps]].tolist(), ends[[*(gaps - 1), -1]].tolist(), strict=True):
+                # by place, not by a position of the file's, which all threads would share
+                yield from map(read, os.pread(self.file.fileno(), last - one, one).split(b"\n")[:-1])
+
+    def at(self, places: Sequence[int]) -> "Shelf":
+        """Those at some places, in the same file."""
+        chosen = np.asarray(places, dtype=np.int64)
+        return Shelf(self.file, self.begins[chosen], self.ends[chosen], self.whole or self)
 
 
 def read(line: bytes) -> Example:
@@ -92,7 +98,14 @@ def shelve(examples: Iterable[Example]) -> Examples:
         failed.callback(closed, file)
         starts = written(file, chain(first, rest))
         failed.pop_all()
-    return Shelf(file, starts)
+    return Shelf(file, starts[:-1], starts[1:])
+
+
+def pick(examples: Examples, places: Sequence[int]) -> Examples:
+    """The examples at some places, in that order; of a shelf, where they are many, without a copy."""
+    if isinstance(examples, Shelf) and len(places) >= MANY:
+        return examples.at(places)
+    return shelve(examples[i] for i in places)
 
 
 def written(file: IO[bytes], examples: Iterable[Example]) -> np.ndarray:
@@ -119,8 +132,10 @@ def room() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = tempfile.gettempdir()
-        raise UserError(f"{where}: {error.strerror or error}: point TMPDIR to a folder with room for the texts") from error
+        where = ""
+        with suppress(OSError):  # there may be none at all, which is then what the error says
+            where = f"{tempfile.gettempdir()}: "
+        raise UserError(f"{where}{error.strerror or error}: point TMPDIR to a folder with room for the texts") from error
 
 
 def closed(file: IO[bytes]) -> None:

@@ -1,18 +1,17 @@
 """What a run trains on, chooses its epoch by, and is tested on: read, drop, subset, join, corrupt. In that order."""
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
 
 from ..errors import UserError
 from . import benchmarks, corruption
-from .records import Examples, Split, data_hash, overlap_key, text_hash
-from .shelf import shelve
+from .records import Examples, Split, overlap_key
+from .shelf import pick, shelve
+from .subsets import hold_out, leave_out, subset
 
 if TYPE_CHECKING:
     from ..configs import Paths, Run
@@ -66,7 +65,7 @@ def load_splits(run: Reads) -> dict[str, Split]:
     data, cache = run.paths.data, run.paths.cache
     dataset = run.dataset
     small = benchmarks.load(dataset, "small_real", data, cache)
-    present = {e.label for e in small.examples}
+    present = small.labels
     labels = tuple(sorted(dataset.labels or present))
     absent = [label for label in labels if label not in present]
     if absent:
@@ -83,9 +82,9 @@ def load_splits(run: Reads) -> dict[str, Split]:
             out[name] = benchmarks.read(_existing(run.source.path), "file", labels)
         else:
             out[name] = benchmarks.load(dataset, name, data, cache)
-        for e in out[name].examples:  # hub splits and labels that D_P' alone defines come unchecked
-            if e.label not in present:
-                raise UserError(f"{out[name].where}: {e.id}: unknown label {e.label!r}: D_P' has {', '.join(labels)}")
+        if not out[name].labels <= present:  # hub splits and labels that D_P' alone defines come unchecked
+            e = next(e for e in out[name].examples if e.label not in present)
+            raise UserError(f"{out[name].where}: {e.id}: unknown label {e.label!r}: D_P' has {', '.join(labels)}")
     pairs = {name: split.examples[0].text_pair is not None for name, split in out.items()}
     if len(set(pairs.values())) > 1:
         with_pair, without = (next(n for n, p in pairs.items() if p is want) for want in (True, False))
@@ -103,7 +102,7 @@ def build(run: "Run") -> Material:
     """The material of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join, corrupt, fold."""
     splits = load_splits(run)
     small, test = splits["small_real"], splits["test"]
-    labels = tuple(sorted({e.label for e in small.examples}))
+    labels = tuple(sorted(small.labels))
     test_keys = {overlap_key(e) for e in test.examples}
     record = {
         "small_real": {
@@ -121,8 +120,7 @@ def build(run: "Run") -> Material:
         small_keys = {overlap_key(e) for e in small.examples}
         known = [(key in test_keys) + 2 * (key in small_keys) for key in map(overlap_key, split.examples)]
         drop = run.dataset.drop_overlap or name in ("synthetic", "file")
-        others = (e for e, of in zip(split.examples, known, strict=True) if not of)
-        train = shelve(others) if drop and any(known) else split.examples
+        train = pick(split.examples, [i for i, of in enumerate(known) if not of]) if drop and any(known) else split.examples
         record[name] = {
             "sha256": split.sha256,
             "n": len(split.examples),
@@ -164,87 +162,3 @@ def unrelated(run: "Run") -> Split:
         there = ", ".join(sorted(p.parent.name for p in benchmarks.SHIPPED.glob("*/synthetic.jsonl")))
         raise UserError(f"corruption.other={run.corruption.other}: no committed set of that name; there are {there}")
     return benchmarks.read(path, "synthetic", None)
-
-
-def _permuted_by_class(examples: Examples, entropy: list[int]) -> list[int]:
-    """A stratified permutation: every prefix has each class in proportion, so that subsets are nested.
-
-    Within a class the order is drawn; across classes the j-th of n_c examples has the place (j + u) / n_c, with one u
-    a class, and ties fall to the class name.
-    """
-    rng = np.random.default_rng(entropy)
-    places: list[tuple[float, str, int]] = []
-    labels = [e.label for e in examples]
-    for label in sorted(set(labels)):
-        members = [i for i, own in enumerate(labels) if own == label]
-        offset = rng.uniform()
-        places += [((j + offset) / len(members), label, int(i)) for j, i in enumerate(rng.permutation(members))]
-    return [i for _, _, i in sorted(places)]
-
-
-def _entropy(sha256: str) -> int:
-    return int(sha256[:16], 16)
-
-
-def subset(examples: Examples, n: int | None, sha256: str, seed: int) -> Examples:
-    """The first n of one stratified permutation by data hash and seed, in the order of the source.
-
-    Raises:
-        UserError: there are fewer than n examples.
-    """
-    if n is None:
-        return examples
-    if n > len(examples):
-        raise UserError(f"source.n={n}: there are {len(examples)} examples")
-    chosen = _permuted_by_class(examples, [_entropy(sha256), seed])[:n]
-    return shelve(examples[i] for i in sorted(chosen))
-
-
-def hold_out(small: Split, share: float) -> tuple[Examples, Examples]:
-    """D_P' in two, stratified and drawn from the data hash alone: (kept for training, held out).
-
-    Raises:
-        UserError: one of the two would lack a class.
-    """
-    if share == 0:
-        return small.examples, ()
-    order = _permuted_by_class(small.examples, [_entropy(small.sha256)])
-    held = set(order[: round(share * len(order))])
-    parts = [tuple(e for i, e in enumerate(small.examples) if (i in held) is inside) for inside in (False, True)]
-    classes = {e.label for e in small.examples}
-    for part in parts:
-        lacking = sorted(classes - {e.label for e in part})
-        if lacking:
-            raise UserError(f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}")
-    return parts[0], parts[1]
-
-
-def leave_out(examples: Examples, k: int, fold: int) -> tuple[Examples, Examples]:
-    """A training set in two: (all but one fold of k, that fold), drawn from the data hash of the set itself.
-
-    Raises:
-        UserError: a class has fewer different texts than there are folds.
-    """
-    different = Counter({text_hash(e): e.label for e in reversed(examples)}.values())  # a text counts for its first twin's class
-    rarest = min(sorted({e.label for e in examples}), key=lambda label: different[label])
-    if different[rarest] < k:
-        raise UserError(
-            f"source.folds={k}: class {rarest!r} has {different[rarest]} different texts to train on: every fold needs one"
-        )
-    inside, outside = folds(examples, k, _entropy(data_hash(examples)) % 2**32)[fold]
-    return shelve(examples[i] for i in inside), shelve(examples[i] for i in outside)
-
-
-def folds(examples: Examples, k: int, seed: int) -> list[tuple[list[int], list[int]]]:
-    """k stratified folds as (train, held-out) positions; equal texts stay together by following their first twin."""
-    first: dict[str, int] = {}
-    labels = [e.label for e in examples]
-    owner = [first.setdefault(text_hash(e), i) for i, e in enumerate(examples)]
-    heads = sorted(set(owner))
-    splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
-    out = []
-    for _, held_heads in splitter.split(heads, [labels[i] for i in heads]):
-        held = {heads[j] for j in held_heads}
-        inside = [i for i in range(len(examples)) if owner[i] in held]
-        out.append(([i for i in range(len(examples)) if owner[i] not in held], inside))
-    return out

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError, first_line
-from .files import beside
+from .files import placed
 from .records import Examples, text_hash
 
 CHUNK = 10_000  # texts at a time: the tokenizer's own records of a text are a hundred times its ids
@@ -113,7 +113,5 @@ def _encode(folder: Path, examples: Examples, max_length: int) -> dict[str, np.n
 
 
 def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = beside(file)
-    save_file(arrays, part)
-    part.replace(file)
+    with placed(file) as part:
+        save_file(arrays, part)
