@@ -24,32 +24,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
 import trials
+from hf_trainer import JUDGED, Done, theirs
 
 from synthweight import provenance
 
 SYSTEMS = ("ours", "trainer", "tuned", "authors")
 ROOT = Path(__file__).parents[1]
 JOURNAL, PAGE = ROOT / "docs" / "throughput.jsonl", ROOT / "docs" / "performance.md"
-JUDGED = ("accuracy", "macro_f1")
 STEPS = 100  # of the authors' recipe, where its speed alone is asked for
 Found = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished training: seconds of its steps alone, how many texts and tokens those took, and test at the last epoch."""
-
-    seconds: float
-    texts: int
-    tokens: int
-    network: Any
-    test: dict[str, Any] | None
 
 
 def one(system: str, overrides: list[str], steps: int | None) -> Found:
@@ -79,7 +67,7 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
         "seconds": whole,
     }
     if done.test is not None:
-        out |= {key: 100 * done.test[key] for key in ("accuracy", "macro_f1")}
+        out |= {key: 100 * done.test[key] for key in JUDGED}
         out["majority"] = 100 * metrics.majority(material.targets(material.test), material.labels)["accuracy"]
     return out
 
@@ -103,70 +91,6 @@ def ours() -> Callable[[Any, Any, Path, Path], Done]:
         return Done(fitted.seconds.train, texts, tokens, fitted.network, fitted.epochs[-1].metrics["test"])
 
     return train
-
-
-def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], Done]:
-    """A training by Hugging Face's Trainer."""
-    import torch
-    from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
-
-    from synthweight import metrics, model
-
-    def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
-        set_seed(job.seed)
-        tokenizer, optim = AutoTokenizer.from_pretrained(home), job.optim
-        width, padding = (128, "max_length") if system == "authors" else (optim.max_length, False)
-
-        def encoded(part: Any) -> list[dict[str, Any]]:
-            pairs = [e.text_pair for e in part] if part[0].text_pair is not None else None
-            rows = tokenizer([e.text for e in part], pairs, truncation=True, max_length=width, padding=padding)
-            lengths, targets = [sum(mask) for mask in rows["attention_mask"]], material.targets(part).tolist()
-            return [{key: rows[key][i] for key in rows} | {"labels": targets[i], "length": lengths[i]} for i in range(len(part))]
-
-        def judged(found: Any) -> dict[str, Any]:
-            scores = torch.from_numpy(found.predictions).float().log_softmax(-1).numpy()
-            return {k: v for k, v in metrics.evaluate(scores, found.label_ids, material.labels).items() if k in JUDGED}
-
-        split = {name: encoded(getattr(material, name)) for name in ("train", "selection", "test")}
-        network = model.build(home, material.labels)
-        arguments = TrainingArguments(
-            output_dir=str(folder), num_train_epochs=job.epochs, max_steps=steps or -1, seed=job.seed,
-            per_device_train_batch_size=optim.batch_size, per_device_eval_batch_size=64, learning_rate=optim.lr,
-            weight_decay=optim.weight_decay, lr_scheduler_type=optim.schedule, warmup_steps=optim.warmup,
-            max_grad_norm=optim.clip_norm, eval_strategy="no" if steps else "epoch", save_strategy="no", logging_strategy="no",
-            report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), bf16=system == "tuned",
-            train_sampling_strategy="group_by_length" if system == "tuned" else "random",
-        )  # fmt: skip
-        clock = lap(torch)
-        trainer = Trainer(
-            model=network, args=arguments, train_dataset=split["train"], callbacks=[clock], compute_metrics=judged,
-            data_collator=DataCollatorWithPadding(tokenizer), eval_dataset={name: split[name] for name in ("selection", "test")},
-        )  # fmt: skip
-        trainer.train()
-        last = [{k: row[f"eval_test_{k}"] for k in JUDGED} for row in trainer.state.log_history if "eval_test_accuracy" in row]
-        texts = steps * optim.batch_size if steps else job.epochs * len(material.train)
-        tokens = sum(row["length"] for row in split["train"]) * texts // len(material.train)
-        return Done(clock.seconds, texts, tokens, network, last[-1] if last else None)
-
-    return train
-
-
-def lap(torch: Any) -> Any:
-    """Seconds of the epochs' steps alone."""
-    from transformers import TrainerCallback
-
-    class Lap(TrainerCallback):
-        seconds = 0.0
-
-        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-            self.started = time.perf_counter()
-
-        def on_epoch_end(self, *_: Any, **__: Any) -> None:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            self.seconds += time.perf_counter() - self.started
-
-    return Lap()
 
 
 def inner(network: Any) -> int:
@@ -216,14 +140,15 @@ def table(rows: list[Found]) -> str:
             speed = "steady" if system == "authors" else "whole"
             ratios = [o[speed] / h[speed] for o in beside for h in here if o["seed"] == h["seed"]]
             middle = {k: median(row[k] for row in here) for k in ("steady", "whole", "share", "gib")}
-            scores = " | ".join(spread([row[k] for row in here if k in row]) for k in ("accuracy", "macro_f1"))
+            scores = " | ".join(spread([row[k] for row in here if k in row]) for k in JUDGED)
             ratio = f"{median(ratios):.2f}" if ratios and system != "ours" else ""
             whole = "–" if system == "authors" and "accuracy" not in here[0] else f"{middle['whole']:.0f}"
             lines.append(
                 f"| {dataset} | {system} | {middle['steady']:.0f} | {whole} | {ratio} | {middle['share']:.0%} "
                 f"| {middle['gib']:.2f} | {scores} |"
             )
-    return "\n".join(lines)
+    made = dict.fromkeys(row["commit"][:7] for row in rows)
+    return "\n".join([*lines, "", f"Seeds in brackets; commits {', '.join(made)}."])
 
 
 def spread(values: list[float]) -> str:
@@ -246,17 +171,18 @@ def main() -> None:
     if options.one:
         print(json.dumps(one(options.one, options.overrides, options.steps)))
         return
+    named = [of for of in options.overrides if not of.startswith("paths.")]  # where files lie changes no result
     options.journal.parent.mkdir(parents=True, exist_ok=True)
     for dataset in options.dataset:
         for seed in range(options.seeds):
             for system in options.systems:
                 if system != "authors" or seed == 0:
                     steps = STEPS if system == "authors" and not options.whole else None
-                    key = {"dataset": dataset, "system": system, "seed": seed, "steps": steps, "overrides": options.overrides}
+                    key = {"dataset": dataset, "system": system, "seed": seed, "steps": steps, "overrides": named}
                     trials.ensure(options.journal, key, lambda key=key: measured(options, key))
-    rows = [row for row in trials.done(options.journal) if row["overrides"] == options.overrides]
+    rows = [row for row in trials.done(options.journal) if row["overrides"] == named]
     print(table(rows))
-    if options.journal == JOURNAL and not options.overrides:
+    if options.journal == JOURNAL and not named:
         trials.write_page(PAGE, ["throughput"], lambda _: table(rows))
 
 
