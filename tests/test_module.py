@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from synthweight import run
+from conftest import material_of
+from synthweight import fit, model, run
 from synthweight.module import Classifier
 from synthweight.store import Store
 
@@ -92,3 +94,34 @@ def test_a_bound_that_nothing_reaches_changes_no_digit(trained):
     got, same = trained("loss=dimp", "weighting.clip=1e9")
     assert got["epochs"] == want["epochs"]
     assert same == weights
+
+
+@pytest.mark.parametrize("most", [1.0, 50.0])
+def test_gradients_scaled_within_the_step_are_clipped_gradients(most):
+    """Of a norm of 14 and of a limit above and below it: the same parameters after three steps, but for the last digits."""
+    after = []
+    for within in (False, True):
+        torch.manual_seed(0)
+        shapes = ((40, 7), (7,), (1, 3), (5, 2, 2))
+        given = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes] + [torch.nn.Parameter(torch.randn(2))]
+        adam = torch.optim.AdamW(given, lr=0.1, fused=True)
+        for _ in range(3):
+            for p in given[:-1]:  # the last one has no gradient
+                p.grad = torch.randn_like(p) * 0.8
+            model.clip(adam, most, within)
+            adam.step()
+        after.append(given)
+        norm = torch.cat([p.grad.flatten() for p in given[:-1]]).norm().item()
+        assert norm == pytest.approx(min(most, norm), rel=1e-5)
+        assert norm == pytest.approx(1.0 if most == 1.0 else 14, rel=0.1)
+        assert given[-1].grad is None
+    for one, other in zip(*after, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("of", "within"), [("", False), ("packing=true shapes=fine", False), ("packing=true", True)])
+def test_rows_of_before_keep_their_clipping(bound, of, within, monkeypatch):
+    seen, clip = set(), model.clip
+    monkeypatch.setattr(model, "clip", lambda adam, most, within: seen.add(within) or clip(adam, most, within))
+    fit.fit(material_of(bound("loss=ce", "optim.epochs=1", *[f"trainer.{setting}" for setting in of.split()])))
+    assert seen == {within}

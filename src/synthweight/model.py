@@ -59,6 +59,22 @@ def optimizer(
     return adam, transformers.get_scheduler(kind, adam, num_warmup_steps=warmup, num_training_steps=steps)
 
 
+def clip(adam: torch.optim.Optimizer, most: float, within: bool = False) -> None:
+    """Before a step of `optimizer`: gradients scaled so that the norm of all of them is at most `most`.
+
+    g ← g · min(1, most / (‖g‖ + 1e-6)), as `torch.nn.utils.clip_grad_norm_` has it. That sums a tensor's squares on one core of
+    a CPU and passes once more over all gradients. within: sums by rows, which cores share, and leaves the scaling to the step's
+    own pass, which divides where this multiplies: the last digits differ. For fp32 alone, and elsewhere not so.
+    """
+    gradients = [p.grad for group in adam.param_groups for p in group["params"] if p.grad is not None]
+    if not within or any(g.device.type != "cpu" or g.dtype != torch.float32 for g in gradients):
+        torch.nn.utils.clip_grad_norm_([p for group in adam.param_groups for p in group["params"]], most)
+        return
+    rows = [torch.linalg.vector_norm(g.flatten(1), dim=1) if g.ndim > 1 else g.flatten() for g in gradients]
+    norm = torch.linalg.vector_norm(torch.cat(rows))
+    adam.grad_scale = ((norm + 1e-6) / most).clamp_(min=1.0)  # type: ignore[attr-defined]  # as torch's GradScaler gives it
+
+
 def inputs(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     """What of a batch the encoder takes."""
     return {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in batch}

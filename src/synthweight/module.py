@@ -38,6 +38,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.network, self.strategy, self.optim, self.seed = network, t.strategy, t.optim, t.seed
         self.ledger = Ledger(t, report)
+        self.renewed = t.trainer.packing and t.trainer.shapes != "fine"  # those keep the digits that rows were made with
         self.texts, self.say, self.peers = texts, say, peers
         self.learner: losses.Learner | None = None
         self.resumed: dict[str, Any] | None = None
@@ -81,9 +82,9 @@ class Classifier(pl.LightningModule):
         optimizer, schedule = model.optimizer(self.network, self.optim, int(self.trainer.estimated_stepping_batches), self.device)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """By hand: Lightning refuses to clip for a fused optimizer, though without a gradient scaler nothing is in the way."""
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.optim.clip_norm)
+        model.clip(optimizer, self.optim.clip_norm, within=self.renewed)
 
     def on_train_start(self) -> None:
         seconds = self.ledger.seconds
