@@ -147,7 +147,7 @@ def table(rows: list[Found]) -> str:
                 f"| {dataset} | {system} | {middle['steady']:.0f} | {whole} | {ratio} | {middle['share']:.0%} "
                 f"| {middle['gib']:.2f} | {scores} |"
             )
-    made = dict.fromkeys(row["commit"][:7] for row in rows)
+    made = dict.fromkeys((row["commit"] or "unknown")[:7] for row in rows)
     return "\n".join([*lines, "", f"Seeds in brackets; commits {', '.join(made)}."])
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pytorch_lightning.accelerators import MPSAccelerator
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from conftest import material_of
 from synthweight import devices, fit
@@ -12,6 +12,8 @@ from synthweight.errors import UserError
 @pytest.fixture
 def apples(monkeypatch):
     """A machine with Apple's GPU and no other."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: False))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
 

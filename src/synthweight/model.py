@@ -59,16 +59,16 @@ def optimizer(
     return adam, transformers.get_scheduler(kind, adam, num_warmup_steps=warmup, num_training_steps=steps)
 
 
-def clip(adam: torch.optim.Optimizer, most: float, within: bool = False) -> None:
-    """Before a step of `optimizer`: gradients scaled so that the norm of all of them is at most `most`.
+def clip(network: nn.Module, adam: torch.optim.Optimizer, most: float, within: bool = False) -> None:
+    """Before a step: gradients scaled so that the norm of all of them is at most `most`.
 
     g ← g · min(1, most / (‖g‖ + 1e-6)), as `torch.nn.utils.clip_grad_norm_` has it. That sums a tensor's squares on one core of
     a CPU and passes once more over all gradients. within: sums by rows, which cores share, and leaves the scaling to the step's
     own pass, which divides where this multiplies: the last digits differ. For fp32 alone, and elsewhere not so.
     """
-    gradients = [p.grad for group in adam.param_groups for p in group["params"] if p.grad is not None]
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
     if not within or any(g.device.type != "cpu" or g.dtype != torch.float32 for g in gradients):
-        torch.nn.utils.clip_grad_norm_([p for group in adam.param_groups for p in group["params"]], most)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), most)
         return
     rows = [torch.linalg.vector_norm(g.flatten(1), dim=1) if g.ndim > 1 else g.flatten() for g in gradients]
     norm = torch.linalg.vector_norm(torch.cat(rows))

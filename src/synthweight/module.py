@@ -84,7 +84,7 @@ class Classifier(pl.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """By hand: Lightning refuses to clip for a fused optimizer, though without a gradient scaler nothing is in the way."""
-        model.clip(optimizer, self.optim.clip_norm, within=self.renewed)
+        model.clip(self.network, optimizer, self.optim.clip_norm, within=self.renewed)
 
     def on_train_start(self) -> None:
         seconds = self.ledger.seconds

@@ -111,7 +111,7 @@ def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
     libraries = {key: provenance.code()["versions"][key] for key in ("torch", "transformers", "pytorch-lightning")}
     trainer = who.run.trainer
     taken = {"device": devices.device(trainer.accelerator).type, "precision": devices.precision(trainer)}
-    taken |= {"score_precision": devices.precision(trainer, scoring=True)}
+    taken |= {"score_precision": devices.precision(trainer, scoring=True)} if who.run.loss.needs else {}
     identity = {"format": FORMAT, "id": who.id, "devices": trainer.devices} | taken | libraries
     return Checkpoints(store.run_folder(who.id), identity, lambda: store.guard(who.id))
 

@@ -1,5 +1,6 @@
 """Examples that are too many to be held: in a file, and read when they are asked for."""
 
+import errno
 import json
 import os
 import sys
@@ -62,7 +63,13 @@ class Shelf(Sequence[Example]):
             gaps = np.flatnonzero(ends[:-1] != begins[1:]) + 1
             for one, last in zip(begins[[0, *gaps]].tolist(), ends[[*(gaps - 1), -1]].tolist(), strict=True):
                 # by place, not by a position of the file's, which all threads would share
-                yield from map(read, os.pread(self.file.fileno(), last - one, one).split(b"\n")[:-1])
+                lines = os.pread(self.file.fileno(), last - one, one)
+                while len(lines) < last - one:  # of two GiB and more, or of some file systems, a part comes at a time
+                    more = os.pread(self.file.fileno(), last - one - len(lines), one + len(lines))
+                    if not more:
+                        raise OSError(errno.EIO, "the file of texts became shorter", tempfile.gettempdir())
+                    lines += more
+                yield from map(read, lines.split(b"\n")[:-1])
 
     def at(self, places: Sequence[int]) -> "Shelf":
         """Those at some places, in the same file."""
