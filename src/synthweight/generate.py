@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import numpy as np
 
-from .data.files import beside
+from .data.files import placed
 from .data.records import Example, data_hash, write_jsonl
 from .errors import UserError
 from .llm import card, shots
@@ -188,6 +188,5 @@ def write(out: Path, settings: "Generate", pool: "Pool", kept: list[Example], fa
         "sha256": data_hash(kept),
     }
     for name, text in ((CARD, json.dumps(described, indent=1, ensure_ascii=False) + "\n"), (PAGE, card.page(described))):
-        part = beside(out / name)
-        part.write_text(text, encoding="utf-8")
-        part.replace(out / name)
+        with placed(out / name) as part:
+            part.write_text(text, encoding="utf-8")

@@ -59,7 +59,8 @@ class Shelf(Sequence[Example]):
     def between(self, start: int, end: int) -> Iterator[Example]:
         """The examples from one place to before another; those that lie side by side are read at once."""
         for first in range(start, end, BLOCK):
-            begins, ends = self.begins[first : min(first + BLOCK, end)], self.ends[first : min(first + BLOCK, end)]
+            block = slice(first, min(first + BLOCK, end))
+            begins, ends = self.begins[block], self.ends[block]
             gaps = np.flatnonzero(ends[:-1] != begins[1:]) + 1
             for one, last in zip(begins[[0, *gaps]].tolist(), ends[[*(gaps - 1), -1]].tolist(), strict=True):
                 # by place, not by a position of the file's, which all threads would share
