@@ -74,7 +74,7 @@ def test_what_is_taken_for_it():
 
 @pytest.mark.parametrize(("packing", "evaluated"), [("false", 64), ("true", 64), ("true", 50)])
 def test_the_largest_half_that_fits_is_named(bound, monkeypatch, packing, evaluated):
-    """The steps are real, and the evaluation's batches of 64, which no batch size makes smaller; where they find no memory is
+    """The steps are real, and the evaluation's batches, which no batch size makes smaller; where they find no memory is
     said by a network that asks for more than there is."""
     made = material_of(bound("loss=ce", "optim.batch_size=40", f"trainer.packing={packing}"))
     build = model.build
@@ -98,3 +98,34 @@ def test_the_largest_half_that_fits_is_named(bound, monkeypatch, packing, evalua
     else:
         assert said.startswith(f"{begun}, and no smaller one does (no memory): take a smaller encoder")
         assert sizes == [25, 12, 45, 60, 6, 45, 60, 2, 45, 60, 1, 45, 60]
+
+
+FAULTS = """
+import resource, sys, torch
+from synthweight import model
+if sys.argv[1] == "held":
+    model.hold_memory()
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def resident(): return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // 2**20
+def use(): return [torch.ones(4 * 2**20 // 4) for _ in range(40)]
+kept = use()
+del kept[1:]
+before = faults()
+for _ in range(5):
+    use()
+print(faults() - before, resident())
+model.release_memory()
+print(resident())
+"""
+
+
+@pytest.mark.skipif(model.glibc() is None or sys.platform != "linux", reason="glibc's own")
+def test_what_is_freed_is_held_until_it_is_released():
+    """Five times 160 MiB, of which each page would be asked for anew: some 200,000."""
+    found = {}
+    for way in ("held", "plain"):
+        done = subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True)
+        found[way] = [int(value) for value in done.stdout.split()]
+    faults, resident, released = found["held"]
+    assert faults < 50_000 < 150_000 < found["plain"][0]
+    assert released < resident - 120

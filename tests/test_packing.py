@@ -73,6 +73,26 @@ def test_the_packed_pass_is_the_padded_one(family, types, training, shapes):
     assert out[0][0].std() > 0.01
 
 
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("family", packing.FAMILIES)
+def test_the_evaluated_pass_is_the_padded_one(family, shapes, monkeypatch):
+    """By torch's own attention, but for the fine shapes; long and short texts apart, or beside each other."""
+    network = classifier(family).eval()
+    kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or kernel(*a, **k))
+    for lengths in ((7, 1, 12, 3), (12, 9, 10)):
+        inputs = batch(lengths, types=family != "mpnet")
+        with torch.no_grad():
+            plain, written = network(**inputs).logits, Packed(network, shapes)(**inputs).logits
+        calls.clear()
+        with torch.inference_mode():
+            fused = Packed(network, shapes)(**inputs).logits
+        assert len(calls) == {"fine": 0, "coarse": 3 * (2 if len(lengths) == 4 else 1)}[shapes]
+        torch.testing.assert_close(written, plain, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(fused.clone(), plain, rtol=1e-9, atol=1e-9)
+        assert plain.std() > 0.01
+
+
 def test_shapes_are_few_and_near():
     """Of any length: no more than 17 from a number to its double, none more than a sixteenth or a multiple above."""
     shapes = Shapes(64, 4, octave=16)
@@ -284,7 +304,7 @@ def test_checkers_score_packed(training, passes):
     padded, packed = (fit.log_probs(network, made.train[0], 3, t.trainer) for t in (made, packed_of(made)))
     np.testing.assert_allclose(packed, padded, atol=1e-5)
     assert padded.std() > 1e-3
-    assert passes == [len(network.get_input_embeddings().weight)] * -(-len(made.train[0]) // 64)  # the whole table
+    assert passes == [len(network.get_input_embeddings().weight)]  # the whole table; all texts in one batch
 
 
 def test_packing_is_part_of_the_identity(bound):

@@ -123,6 +123,7 @@ def one(
 ) -> Fitted:
     """The training as one of its processes does it."""
     freeze_imports()
+    model.hold_memory()
     torch.set_num_threads(training.trainer.threads or max(1, THREADS // peers.count))
     pl.seed_everything(training.seed, verbose=False)
     with begun(training) as (network, t):
@@ -153,9 +154,10 @@ def train(
     callbacks = [] if checkpoints is None else [EveryEpoch(checkpoints, classifier.ledger)]
     trainer = lightning(t, root, loggers, classifier.peers, callbacks, checkpoints)
     drawn = round(t.optim.batch_size * t.strategy.candidates)
-    loaders = training_batches(t.train[0], drawn, t.seed), [evaluation_batches(tokens) for tokens, _ in t.series.values()]
+    most = packing.evaluated(t.trainer)
+    series = [evaluation_batches(tokens, most=most) for tokens, _ in t.series.values()]
     with interruptible():
-        trainer.fit(classifier, *loaders, ckpt_path=resume)
+        trainer.fit(classifier, training_batches(t.train[0], drawn, t.seed), series, ckpt_path=resume)
     classifier.ledger.settle(classifier.network)
 
 
@@ -222,4 +224,4 @@ def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Traine
     narrow = precision(trainer, scoring=True) == "bf16-mixed"
     laid = packing.packed(network, trainer.shapes) if trainer.packing else contextlib.nullcontext()
     with laid, torch.autocast(place.type, torch.bfloat16, enabled=narrow):
-        return model.log_probs(network, evaluation_batches(tokens), len(tokens), classes)
+        return model.log_probs(network, evaluation_batches(tokens, most=packing.evaluated(trainer)), len(tokens), classes)

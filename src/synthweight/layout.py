@@ -20,6 +20,8 @@ class Shapes:
     width: int
     octave: int | None = None  # at most so many shapes between a number and its double; None: as many as there are
     wide: bool = False  # softmax in fp32 where a row of bf16 scores fills a CPU's vector badly
+    fused: bool = False  # attention without its scores written down, where nobody asks for a derivative
+    batch: int | None = None  # tokens of a batch of evaluation; None: 64 texts
 
     def more(self, n: int, multiple: int) -> int:
         """What n lacks to the next shape."""
@@ -31,9 +33,9 @@ class Shapes:
         return self.wide and device.type == "cpu" and (width < LANES or width % LANES > LANES // 4)
 
 
-SHAPES = {  # by `trainer.shapes`: in training, and where no gradient is asked for, in batches twice as large
+SHAPES = {  # by `trainer.shapes`: in training, and out of it, in larger batches
     "fine": (Shapes(32, 1), Shapes(32, 1)),  # what there was first; rows were made with it
-    "coarse": (Shapes(64, 4, octave=16, wide=True), Shapes(128, 8, octave=16, wide=True)),
+    "coarse": (Shapes(64, 4, octave=16, wide=True), Shapes(128, 8, octave=16, wide=True, fused=True, batch=4096)),
 }
 
 

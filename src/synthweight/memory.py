@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import model
+from . import model, packing
 from .data.batching import evaluation_batches
 from .errors import UserError
 from .losses.base import Learned
@@ -51,7 +51,7 @@ def fits(t: Training, size: int, device: torch.device, precision: str) -> bool:
             network.eval()
             with torch.inference_mode():
                 for series, _ in narrow.series.values():  # in batches of a size of their own, the longest texts first
-                    logits(next(iter(evaluation_batches(series))))
+                    logits(next(iter(evaluation_batches(series, most=packing.evaluated(t.trainer)))))
     except (RuntimeError, MemoryError):  # whatever it is, this size does not do
         return False
     return True

@@ -127,6 +127,7 @@ class Classifier(pl.LightningModule):
         model.release_memory()
         self.ledger.begin_evaluation()
 
+    @torch.inference_mode()  # while it fits, Lightning asks for no_grad alone
     def validation_step(self, batch: dict[str, Tensor], _: int, dataloader_idx: int = 0) -> None:
         self.ledger.evaluated(dataloader_idx, batch["index"], self.peers.logits(self.network, model.inputs(batch)))
 

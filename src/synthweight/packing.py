@@ -8,7 +8,7 @@ network that transformers built, so that what is saved, copied or differentiated
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from .data.tokens import Tokens
 from .families import FAMILIES, Layer, Mixed
 from .layout import SHAPES, Group, Layout, Shapes
 from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from .configs import Trainer
 
 
 class Packed:
@@ -104,6 +107,8 @@ class Packed:
     def mixed(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
         """Attention of [texts, heads, queries, size], [texts, queries, hidden]."""
         with torch.autocast(query.device.type, enabled=False):  # else softmax, and what follows it, would be in fp32
+            if self.rounding.fused and torch.is_inference_mode_enabled():
+                return self.fused(query, key, value, group, bias)
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             if bias is not None:
                 scores = scores + bias[..., : scores.shape[-2], : scores.shape[-1]].to(scores.dtype)
@@ -112,6 +117,13 @@ class Packed:
             scores += hidden  # whose backward pass is none: that of masked_fill is one more over all scores
             shares = scores.softmax(-1).to(value.dtype)
             return (self.drop(shares, self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
+
+    def fused(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
+        """The same by torch's own kernel, which knows no dropout on a CPU and has no forward mode."""
+        added = torch.where(group.mask, 0.0, -torch.inf).to(query.dtype)
+        if bias is not None:
+            added = added + bias[..., : query.shape[-2], : key.shape[-2]].to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=added).transpose(1, 2).flatten(2)
 
     def drop(self, values: Tensor, p: float) -> Tensor:
         """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws are a sixth of a step."""
@@ -144,6 +156,11 @@ def packs(network: nn.Module) -> bool:
     kind = f"causal {config.model_type}" if causal else config.model_type
     warnings.warn(f"trainer.packing: {kind} encoders are padded; those packed are {', '.join(FAMILIES)}", stacklevel=3)
     return False
+
+
+def evaluated(trainer: "Trainer") -> int | None:
+    """How many tokens a batch of evaluation has; None: 64 texts."""
+    return SHAPES[trainer.shapes][1].batch if trainer.packing else None
 
 
 def is_packed(network: nn.Module) -> bool:

@@ -178,6 +178,6 @@ def run(module: Together, seats: Sequence[Seat], root: Path) -> None:
     t = seats[0].training
     trainer = fit.lightning(t, root)
     loaders = [training_batches(seat.training.train[0], t.optim.batch_size, seat.training.seed) for seat in seats]
-    series = [evaluation_batches(tokens) for tokens, _ in t.series.values()]
+    series = [evaluation_batches(tokens, most=packing.evaluated(t.trainer)) for tokens, _ in t.series.values()]
     with fit.interruptible():
         trainer.fit(module, CombinedLoader(loaders, "min_size"), series)

@@ -54,8 +54,15 @@ def training_batches(tokens: Tokens, batch_size: int, seed: int) -> DataLoader:
     return DataLoader(range(len(tokens)), batch_sampler=sampler, collate_fn=tokens.batch)  # type: ignore[arg-type]
 
 
-def evaluation_batches(tokens: Tokens, batch_size: int = 64) -> DataLoader:
-    """Every example once, longest first (the batch that needs most memory fails first, if one does)."""
+def evaluation_batches(tokens: Tokens, batch_size: int = 64, most: int | None = None) -> DataLoader:
+    """Every example once, longest first (the batch that needs most memory fails first, if one does).
+
+    most: in place of so many texts, as many as make no more than so many tokens, each taken for as long as the longest.
+    """
     order = np.argsort(-tokens.lengths, kind="stable").tolist()
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches, start = [], 0
+    while start < len(order):
+        count = batch_size if most is None else max(1, most // max(1, int(tokens.lengths[order[start]])))
+        batches.append(order[start : start + count])
+        start += count
     return DataLoader(range(len(tokens)), batch_sampler=batches, collate_fn=tokens.batch)  # type: ignore[arg-type]
