@@ -103,7 +103,7 @@ def build(run: "Run") -> Material:
     splits = load_splits(run)
     small, test = splits["small_real"], splits["test"]
     labels = tuple(sorted(small.labels))
-    test_keys = {overlap_key(e) for e in test.examples}
+    test_keys, small_keys = ({overlap_key(e) for e in split.examples} for split in (test, small))
     record = {
         "small_real": {
             "sha256": small.sha256,
@@ -117,7 +117,6 @@ def build(run: "Run") -> Material:
     train: Examples = ()
     for name in splits_read(run.source.name)[:-2]:
         split = splits[name]
-        small_keys = {overlap_key(e) for e in small.examples}
         known = [(key in test_keys) + 2 * (key in small_keys) for key in map(overlap_key, split.examples)]
         drop = run.dataset.drop_overlap or name in ("synthetic", "file")
         train = pick(split.examples, [i for i, of in enumerate(known) if not of]) if drop and any(known) else split.examples
