@@ -2,6 +2,7 @@
 
     python benchmarks/sweeps.py                     8, 32 and 128 runs of a tiny encoder: does the cost grow with the runs alone?
     python benchmarks/sweeps.py --sweep demo        a sweep of sweeps/, into a folder of its own: its wall time by its trainings
+    python benchmarks/sweeps.py --sweep demo --workers 1 2      the same by one worker, then by two with half the cores each
 
 "Trainings" are the seconds of the rows: data, scores, learned weights, steps and evaluations. "Start" is the time from the
 command to the first run; "between" what is left, by run: Hydra, identity, encoder, row and model on disk.
@@ -9,6 +10,7 @@ command to the first run; "between" what is left, by run: Hydra, identity, encod
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -49,11 +51,12 @@ class Measured:
         )
 
 
-def measure(sweep: str, overrides: list[str], outputs: Path) -> Measured:
-    """Runs a sweep into an empty folder."""
-    command = [sys.executable, "-c", CODE, "sweep", sweep, *overrides, f"paths.outputs={outputs}"]
+def measure(sweep: str, overrides: list[str], outputs: Path, workers: int = 1) -> Measured:
+    """Runs a sweep into an empty folder; by several workers all but its wall time is the first run's alone."""
+    command = [sys.executable, "-c", CODE, "sweep", sweep, "--workers", str(workers), *overrides, f"paths.outputs={outputs}"]
+    env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}  # which the tests' own file sets to 1
     started, begun = time.time(), 0.0
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         assert running.stdout is not None
         said = []
         for line in running.stdout:
@@ -79,12 +82,30 @@ def tiny(folder: Path, runs: int) -> Measured:
     return measure(str(folder / "many.yaml"), values, folder / f"outputs{runs}")
 
 
+def beside(sweep: str, overrides: list[str], counts: list[int]) -> None:
+    """A sweep's wall time by the number of its workers, which divide the cores among them."""
+    print("| workers | runs | wall, s | × as fast |\n|---|---|---|---|")
+    walls: list[float] = []
+    for workers in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            mine = [f"paths.cache={Path(folder) / 'cache'}", *overrides]  # nothing that the count before has left
+            found = measure(sweep, mine, Path(folder) / "outputs", workers)
+        walls.append(found.wall)
+        print(f"| {workers} | {found.runs} | {found.wall:.1f} | {walls[0] / found.wall:.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, nargs="+", default=[8, 32, 128])
     parser.add_argument("--sweep", help="a sweep instead, such as demo")
+    parser.add_argument("--workers", type=int, nargs="+", help="the sweep by so many, one count after the other")
     parser.add_argument("overrides", nargs="*", help="for the sweep")
     options = parser.parse_intermixed_args()
+    if options.workers and not options.sweep:
+        parser.error("--workers is for a --sweep")
+    if options.workers:
+        beside(options.sweep, options.overrides, options.workers)
+        return
     print("| runs | wall, s | start | trainings | between, s a run | wall / trainings |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

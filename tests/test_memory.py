@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,13 +120,17 @@ print(resident())
 """
 
 
-@pytest.mark.skipif(model.glibc() is None or sys.platform != "linux", reason="glibc's own")
+HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(model.glibc() is None, reason="glibc's own")
+@pytest.mark.skipif(HUGE.is_file() and "[always]" in HUGE.read_text(), reason="few pages, and large")
 def test_what_is_freed_is_held_until_it_is_released():
-    """Five times 160 MiB, of which each page would be asked for anew: some 200,000."""
+    """Five times 160 MiB, of which each page would be asked for anew."""
     found = {}
     for way in ("held", "plain"):
         done = subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True)
         found[way] = [int(value) for value in done.stdout.split()]
     faults, resident, released = found["held"]
-    assert faults < 50_000 < 150_000 < found["plain"][0]
+    assert faults < found["plain"][0] / 3
     assert released < resident - 120

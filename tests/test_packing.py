@@ -91,6 +91,35 @@ def test_the_evaluated_pass_is_the_padded_one(family, shapes, monkeypatch):
         torch.testing.assert_close(written, plain, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(fused.clone(), plain, rtol=1e-9, atol=1e-9)
         assert plain.std() > 0.01
+    single = Packed(network.float(), shapes)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            written = single(**inputs).logits
+        with torch.inference_mode():
+            torch.testing.assert_close(single(**inputs).logits.clone(), written, rtol=0.05, atol=0.05)
+
+
+def test_a_training_is_evaluated_by_tokens_and_by_torchs_attention(training, monkeypatch):
+    """And by neither where it is padded; within it freed memory is held."""
+    kernel, calls, held = torch.nn.functional.scaled_dot_product_attention, [], []
+
+    def counted(query, *rest, **named):
+        calls.append((len(query), torch.is_inference_mode_enabled()))
+        return kernel(query, *rest, **named)
+
+    in_training, otherwise = SHAPES["coarse"]
+    monkeypatch.setitem(SHAPES, "coarse", (in_training, dataclasses.replace(otherwise, batch=100)))
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    monkeypatch.setattr(model, "hold_memory", lambda: held.append(1))
+    made = training("loss=ce")
+    fit.fit(packed_of(made))
+    assert 0 < max(texts for texts, _ in calls) < min(len(tokens) for tokens, _ in made.series.values())
+    assert all(inference for _, inference in calls)  # none in training, whose attention has dropout
+    assert held == [1]
+    calls.clear()
+    fit.fit(made)
+    assert calls
+    assert not any(inference for _, inference in calls)
 
 
 def test_shapes_are_few_and_near():

@@ -154,7 +154,7 @@ def train(
     callbacks = [] if checkpoints is None else [EveryEpoch(checkpoints, classifier.ledger)]
     trainer = lightning(t, root, loggers, classifier.peers, callbacks, checkpoints)
     drawn = round(t.optim.batch_size * t.strategy.candidates)
-    most = packing.evaluated(t.trainer)
+    most = packing.evaluation_tokens(classifier.network)
     series = [evaluation_batches(tokens, most=most) for tokens, _ in t.series.values()]
     with interruptible():
         trainer.fit(classifier, training_batches(t.train[0], drawn, t.seed), series, ckpt_path=resume)
@@ -224,4 +224,4 @@ def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Traine
     narrow = precision(trainer, scoring=True) == "bf16-mixed"
     laid = packing.packed(network, trainer.shapes) if trainer.packing else contextlib.nullcontext()
     with laid, torch.autocast(place.type, torch.bfloat16, enabled=narrow):
-        return model.log_probs(network, evaluation_batches(tokens, most=packing.evaluated(trainer)), len(tokens), classes)
+        return model.log_probs(network, evaluation_batches(tokens, most=packing.evaluation_tokens(network)), len(tokens), classes)

@@ -11,7 +11,7 @@ LANES = 32  # of bf16 in a CPU's vector: a softmax over rows that fill them badl
 
 @dataclass(frozen=True)
 class Shapes:
-    """What token counts and attention's widths are rounded up to.
+    """What token counts and attention's widths are rounded up to, and with them how a pass is evaluated.
 
     A CPU's library compiles a kernel for each product of a new shape, which takes a tenth of a step and half a MiB.
     """
@@ -20,8 +20,8 @@ class Shapes:
     width: int
     octave: int | None = None  # at most so many shapes between a number and its double; None: as many as there are
     wide: bool = False  # softmax in fp32 where a row of bf16 scores fills a CPU's vector badly
-    fused: bool = False  # attention without its scores written down, where nobody asks for a derivative
-    batch: int | None = None  # tokens of a batch of evaluation; None: 64 texts
+    fused: bool = False  # attention by torch's kernel, under inference mode: its scores are not written down
+    batch: int | None = None  # tokens of a batch of evaluation at most; None: 64 texts
 
     def more(self, n: int, multiple: int) -> int:
         """What n lacks to the next shape."""

@@ -16,10 +16,13 @@ from .training import Training, begun
 def too_large(t: Training, device: torch.device, precision: str, error: str) -> UserError:
     """Names the largest of the batch size's halves that a step fits with; error: what torch said."""
     gc.collect()  # what failed hangs in a cycle with Lightning's trainer
+    model.release_memory()
     size = min(t.optim.batch_size, len(t.train[0]))
     asked = f"optim.batch_size={t.optim.batch_size} does not fit into the memory of this {device.type}"
     while (size := size // 2) > 0:
-        if fits(t, size, device, precision):
+        found = fits(t, size, device, precision)
+        model.release_memory()
+        if found:
             plain = t.strategy.candidates == 1 and not isinstance(t.strategy, Learned)
             return UserError(
                 f"{asked}; optim.batch_size={size} does" + ("" if plain else f" for ce; loss={t.strategy.name} needs more")
@@ -51,7 +54,7 @@ def fits(t: Training, size: int, device: torch.device, precision: str) -> bool:
             network.eval()
             with torch.inference_mode():
                 for series, _ in narrow.series.values():  # in batches of a size of their own, the longest texts first
-                    logits(next(iter(evaluation_batches(series, most=packing.evaluated(t.trainer)))))
+                    logits(next(iter(evaluation_batches(series, most=packing.evaluation_tokens(network)))))
     except (RuntimeError, MemoryError):  # whatever it is, this size does not do
         return False
     return True

@@ -97,7 +97,7 @@ def log_probs(model: nn.Module, batches: Iterable[dict[str, torch.Tensor]], n: i
 
 
 def hold_memory() -> None:
-    """From now on what is freed stays with the process, until `release_memory`.
+    """For the rest of the process: what is freed stays with it, until the next `release_memory` empties the heap.
 
     glibc hands large blocks back as they are freed, and each page costs a microsecond when it is asked for again: a million
     pages and more in three epochs of MiniLM, half of them in evaluation. Blocks of 32 MiB and more are handed back still.

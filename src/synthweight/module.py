@@ -1,5 +1,6 @@
 """The LightningModule: one training_step for every loss, one pass a series and epoch for its metrics."""
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from . import losses, model
+from . import losses, model, packing
 from .checkpoints import random_state, set_random_state
 from .epochs import Epoch, sunken
 from .ledger import Ledger
@@ -127,9 +128,11 @@ class Classifier(pl.LightningModule):
         model.release_memory()
         self.ledger.begin_evaluation()
 
-    @torch.inference_mode()  # while it fits, Lightning asks for no_grad alone
     def validation_step(self, batch: dict[str, Tensor], _: int, dataloader_idx: int = 0) -> None:
-        self.ledger.evaluated(dataloader_idx, batch["index"], self.peers.logits(self.network, model.inputs(batch)))
+        # during fit Lightning asks for no_grad alone: an encoder not known here may keep tensors for its next step
+        packed = packing.is_packed(self.network)
+        with torch.inference_mode() if packed else contextlib.nullcontext():
+            self.ledger.evaluated(dataloader_idx, batch["index"], self.peers.logits(self.network, model.inputs(batch)))
 
     def on_validation_epoch_end(self) -> None:
         model.release_memory()

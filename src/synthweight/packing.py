@@ -8,7 +8,7 @@ network that transformers built, so that what is saved, copied or differentiated
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,6 @@ from .data.tokens import Tokens
 from .families import FAMILIES, Layer, Mixed
 from .layout import SHAPES, Group, Layout, Shapes
 from .vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from .configs import Trainer
 
 
 class Packed:
@@ -158,13 +155,13 @@ def packs(network: nn.Module) -> bool:
     return False
 
 
-def evaluated(trainer: "Trainer") -> int | None:
-    """How many tokens a batch of evaluation has; None: 64 texts."""
-    return SHAPES[trainer.shapes][1].batch if trainer.packing else None
-
-
 def is_packed(network: nn.Module) -> bool:
     return isinstance(network.forward, Packed)
+
+
+def evaluation_tokens(network: nn.Module) -> int | None:
+    """How many tokens a batch of evaluation has at most; None: 64 texts, as all padded networks take them."""
+    return network.forward.shapes[1].batch if isinstance(network.forward, Packed) else None
 
 
 @contextmanager

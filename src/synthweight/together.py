@@ -112,6 +112,7 @@ def fit_together(seats: Sequence[Seat], root: Path = Path(".")) -> list[Fitted]:
             that is not packed, a loss is not finite, or the stack does not fit into memory.
     """
     fit.quiet()
+    model.hold_memory()
     trainings = [seat.training for seat in seats]
     first = trainings[0]
     check(trainings)
@@ -178,6 +179,6 @@ def run(module: Together, seats: Sequence[Seat], root: Path) -> None:
     t = seats[0].training
     trainer = fit.lightning(t, root)
     loaders = [training_batches(seat.training.train[0], t.optim.batch_size, seat.training.seed) for seat in seats]
-    series = [evaluation_batches(tokens, most=packing.evaluated(t.trainer)) for tokens, _ in t.series.values()]
+    series = [evaluation_batches(tokens, most=module.stack.packed.shapes[1].batch) for tokens, _ in t.series.values()]
     with fit.interruptible():
         trainer.fit(module, CombinedLoader(loaders, "min_size"), series)

@@ -55,14 +55,16 @@ def training_batches(tokens: Tokens, batch_size: int, seed: int) -> DataLoader:
 
 
 def evaluation_batches(tokens: Tokens, batch_size: int = 64, most: int | None = None) -> DataLoader:
-    """Every example once, longest first (the batch that needs most memory fails first, if one does).
+    """Every example once, longest first (a batch that does not fit into memory is the first one, or nearly).
 
-    most: in place of so many texts, as many as make no more than so many tokens, each taken for as long as the longest.
+    most: in place of so many texts, as many as make no more than so many tokens, each taken for as long as the longest; in
+    eights, since what is done by text alone has a kernel for each count.
     """
     order = np.argsort(-tokens.lengths, kind="stable").tolist()
     batches, start = [], 0
     while start < len(order):
         count = batch_size if most is None else max(1, most // max(1, int(tokens.lengths[order[start]])))
+        count -= count % 8 if most is not None and count > 8 else 0
         batches.append(order[start : start + count])
         start += count
     return DataLoader(range(len(tokens)), batch_sampler=batches, collate_fn=tokens.batch)  # type: ignore[arg-type]
