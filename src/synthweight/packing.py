@@ -43,6 +43,11 @@ class Packed:
         training, otherwise = self.shapes
         return training if self.network.training else otherwise
 
+    @property
+    def evaluation_tokens(self) -> int | None:
+        """How many tokens a batch of evaluation has at most; None: 64 texts."""
+        return self.shapes[1].batch
+
     def layout(self, attention_mask: Tensor) -> Layout:
         return Layout.of(attention_mask, self.rounding, apart=not self.network.training)
 
@@ -160,8 +165,8 @@ def is_packed(network: nn.Module) -> bool:
 
 
 def evaluation_tokens(network: nn.Module) -> int | None:
-    """How many tokens a batch of evaluation has at most; None: 64 texts, as all padded networks take them."""
-    return network.forward.shapes[1].batch if isinstance(network.forward, Packed) else None
+    """The same of any network: padded ones take 64 texts."""
+    return network.forward.evaluation_tokens if isinstance(network.forward, Packed) else None
 
 
 @contextmanager

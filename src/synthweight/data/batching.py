@@ -63,8 +63,10 @@ def evaluation_batches(tokens: Tokens, batch_size: int = 64, most: int | None = 
     order = np.argsort(-tokens.lengths, kind="stable").tolist()
     batches, start = [], 0
     while start < len(order):
-        count = batch_size if most is None else max(1, most // max(1, int(tokens.lengths[order[start]])))
-        count -= count % 8 if most is not None and count > 8 else 0
+        count = batch_size
+        if most is not None:
+            count = max(1, most // max(1, int(tokens.lengths[order[start]])))
+            count -= count % 8 if count > 8 else 0
         batches.append(order[start : start + count])
         start += count
     return DataLoader(range(len(tokens)), batch_sampler=batches, collate_fn=tokens.batch)  # type: ignore[arg-type]
