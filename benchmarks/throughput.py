@@ -1,6 +1,7 @@
 """How fast a fine-tuning is, beside what people would use instead: the same encoder, data, batch size, epochs and seed.
 
     ours       this project, trainer.packing=true trainer.precision=bf16-mixed
+    random     the same with trainer.group_by_length=false
     trainer    Hugging Face's Trainer as people use it: dynamic padding, its defaults
     tuned      the same with bf16 and batches grouped by length
     authors    the recipe of the paper's code: padded to 128 tokens, fp32; its speed over 100 steps
@@ -33,7 +34,9 @@ from hf_trainer import JUDGED, Done, theirs
 
 from synthweight import provenance
 
-SYSTEMS = ("ours", "trainer", "tuned", "authors")
+SYSTEMS = ("ours", "random", "trainer", "tuned", "authors")
+FAST = ["trainer.packing=true", "trainer.precision=bf16-mixed"]
+OURS = {"ours": FAST, "random": [*FAST, "trainer.group_by_length=false"]}
 ROOT = Path(__file__).parents[1]
 JOURNAL, PAGE = ROOT / "docs" / "throughput.jsonl", ROOT / "docs" / "performance.md"
 STEPS = 100  # of the authors' recipe, where its speed alone is asked for
@@ -48,11 +51,10 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
     from synthweight.configs import CONF
     from synthweight.data import sources
 
-    train = ours() if system == "ours" else theirs(system, steps)  # imports what it needs before the clock starts
+    train = ours() if system in OURS else theirs(system, steps)  # imports what it needs before the clock starts
     with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
         base = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]
-        fast = ["trainer.packing=true", "trainer.precision=bf16-mixed"] if system == "ours" else []
-        job = compose.Composer("config").run([*base, *fast, *overrides])
+        job = compose.Composer("config").run([*base, *OURS.get(system, []), *overrides])
         material, home = sources.build(job), encoders.locate(job.model)
         peak = matmul_peak(torch)
         started = time.perf_counter()

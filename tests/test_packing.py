@@ -355,6 +355,14 @@ def test_shapes_are_part_of_a_packed_run_alone(bound):
     assert packed[1].settings["shapes"] == "coarse"
 
 
+def test_the_grouping_of_batches_is_part_of_the_identity(bound):
+    """And rows written before there was such a setting, grouped, keep their names."""
+    grouped, random = (identity.of(bound(f"trainer.group_by_length={value}")) for value in ("true", "false"))
+    assert grouped.id == identity.of(bound()).id != random.id
+    assert "group_by_length" not in grouped.settings
+    assert random.settings["group_by_length"] is False
+
+
 def test_a_training_takes_the_shapes_asked_for(training, monkeypatch):
     """In the steps and in evaluation, those of `trainer.shapes`."""
     seen = set()

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from synthweight import encoders
 from synthweight.data import tokens as tokens_module
-from synthweight.data.batching import WINDOW, EpochOrder, LengthGrouped, evaluation_batches, training_batches
+from synthweight.data.batching import WINDOW, LengthGrouped, Shuffled, evaluation_batches, training_batches
 from synthweight.data.records import Example
 from synthweight.data.tokens import Tokens, tokenize
 from synthweight.errors import UserError
@@ -81,9 +81,11 @@ def test_a_full_disk_keeps_no_half_of_the_cache(tiny, tmp_path, monkeypatch):
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
-def test_every_example_once_an_epoch_in_an_order_of_seed_and_epoch():
+@pytest.mark.parametrize("kind", [LengthGrouped, Shuffled])
+def test_every_example_once_an_epoch_in_an_order_of_seed_and_epoch(kind):
     lengths = np.arange(301) % 17 + 1
-    sampler = LengthGrouped(lengths, 8, seed=0)
+    given = lengths if kind is LengthGrouped else len(lengths)
+    sampler = kind(given, 8, seed=0)
     epochs = []
     for epoch in (0, 1):
         sampler.sampler.set_epoch(epoch)
@@ -92,22 +94,24 @@ def test_every_example_once_an_epoch_in_an_order_of_seed_and_epoch():
         assert sorted(i for b in batches for i in b) == list(range(301))
         epochs.append(batches)
     assert epochs[0] != epochs[1]
-    again = LengthGrouped(lengths, 8, seed=0)
-    assert list(again) == epochs[0]
-    assert list(LengthGrouped(lengths, 8, seed=1)) != epochs[0]
+    assert list(kind(given, 8, seed=0)) == epochs[0]
+    assert list(kind(given, 8, seed=1)) != epochs[0]
 
 
 def test_batches_are_of_like_length():
     lengths = np.random.default_rng(0).integers(5, 100, size=WINDOW * 32 * 4)
     grouped = sum(int(lengths[b].max()) * len(b) for b in LengthGrouped(lengths, 32, 0))
-    shuffled = EpochOrder(len(lengths), 0).permutation()
-    plain = sum(int(lengths[shuffled[i : i + 32]].max()) * 32 for i in range(0, len(lengths), 32))
+    plain = sum(int(lengths[b].max()) * len(b) for b in Shuffled(len(lengths), 32, 0))
     assert grouped / lengths.sum() < 1.15 < 1.5 < plain / lengths.sum()
 
 
 def test_loaders_cover_everything(tiny, tmp_path):
     tokens = tokenize(tiny, "f", examples(33), 16, tmp_path)
-    for loader in (training_batches(tokens, 8, 0), evaluation_batches(tokens, 8)):
+    for loader in (
+        training_batches(tokens, 8, 0),
+        training_batches(tokens, 8, 0, by_length=False),
+        evaluation_batches(tokens, 8),
+    ):
         assert sorted(i for b in loader for i in b["index"].tolist()) == list(range(33))
     widths = [b["input_ids"].shape[1] for b in evaluation_batches(tokens, 8)]
     assert widths == sorted(widths, reverse=True)

@@ -130,6 +130,7 @@ class Trainer:
     score_precision: str
     packing: bool
     shapes: str
+    group_by_length: bool
     compile: bool
     accelerator: str
     threads: int | None

@@ -157,7 +157,8 @@ def train(
     most = packing.evaluation_tokens(classifier.network)
     series = [evaluation_batches(tokens, most=most) for tokens, _ in t.series.values()]
     with interruptible():
-        trainer.fit(classifier, training_batches(t.train[0], drawn, t.seed), series, ckpt_path=resume)
+        batches = training_batches(t.train[0], drawn, t.seed, t.trainer.group_by_length)
+        trainer.fit(classifier, batches, series, ckpt_path=resume)
     classifier.ledger.settle(classifier.network)
 
 

@@ -178,7 +178,8 @@ def stacked(seats: Sequence[Seat], root: Path) -> list[Fitted]:
 def run(module: Together, seats: Sequence[Seat], root: Path) -> None:
     t = seats[0].training
     trainer = fit.lightning(t, root)
-    loaders = [training_batches(seat.training.train[0], t.optim.batch_size, seat.training.seed) for seat in seats]
+    size, grouped = t.optim.batch_size, t.trainer.group_by_length
+    loaders = [training_batches(seat.training.train[0], size, seat.training.seed, grouped) for seat in seats]
     series = [evaluation_batches(tokens, most=module.stack.packed.evaluation_tokens) for tokens, _ in t.series.values()]
     with fit.interruptible():
         trainer.fit(module, CombinedLoader(loaders, "min_size"), series)

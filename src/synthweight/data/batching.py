@@ -1,4 +1,4 @@
-"""Batches of texts of like length: less padding, with an order that seed and epoch alone decide."""
+"""Batches of texts, at random or of like length, in an order that seed and epoch alone decide."""
 
 from collections.abc import Iterator
 
@@ -21,6 +21,21 @@ class EpochOrder:
 
     def permutation(self) -> np.ndarray:
         return np.random.default_rng([self.seed, 2, self.epoch]).permutation(self.n)
+
+
+class Shuffled(Sampler[list[int]]):
+    """Shuffles and cuts."""
+
+    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+        self.batch_size = batch_size
+        self.sampler = EpochOrder(n, seed)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.sampler.permutation()  # of the epoch that is known by now, as below
+        yield from (order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size))
+
+    def __len__(self) -> int:
+        return -(-self.sampler.n // self.batch_size)
 
 
 class LengthGrouped(Sampler[list[int]]):
@@ -48,9 +63,11 @@ class LengthGrouped(Sampler[list[int]]):
         return full * WINDOW + -(-rest // self.batch_size)
 
 
-def training_batches(tokens: Tokens, batch_size: int, seed: int) -> DataLoader:
-    """Every example once an epoch, in batches of like length."""
-    sampler = LengthGrouped(tokens.lengths, batch_size, seed)
+def training_batches(tokens: Tokens, batch_size: int, seed: int, by_length: bool = True) -> DataLoader:
+    """Every example once an epoch. by_length: in batches of texts of like length, else drawn at random."""
+    sampler: Sampler[list[int]] = LengthGrouped(tokens.lengths, batch_size, seed)
+    if not by_length:
+        sampler = Shuffled(len(tokens), batch_size, seed)
     return DataLoader(range(len(tokens)), batch_sampler=sampler, collate_fn=tokens.batch)  # type: ignore[arg-type]
 
 
