@@ -8,8 +8,10 @@ import torch
 
 from conftest import material_of
 from synthweight import fit, model, run
+from synthweight.data.batching import LengthGrouped, Shuffled
 from synthweight.module import Classifier
 from synthweight.store import Store
+from synthweight.together import Seat, Together, fit_together
 
 
 @pytest.fixture
@@ -138,3 +140,35 @@ def test_rows_of_before_keep_their_clipping(bound, of, within, monkeypatch):
     fit.fit(material_of(bound("loss=ce", "optim.epochs=1", *[f"trainer.{setting}" for setting in of.split()])))
     assert bool(seen) is not within
     assert all(order == list(range(len(order))) for order in seen)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bound, monkeypatch, grouped, stacked):
+    """Of like length or at random, alone or in a stack; what the last step left is gone before the next and before evaluation."""
+    kind = Together if stacked else Classifier
+    seen, held, step, evaluated = [], [], kind.training_step, kind.on_validation_start
+
+    def stepped(self, batch, number):
+        seen.append((batch[0] if stacked else batch)["index"].tolist())
+        held.extend(p.grad for p in self.parameters())
+        return step(self, batch, number)
+
+    monkeypatch.setattr(kind, "training_step", stepped)
+    monkeypatch.setattr(
+        kind, "on_validation_start", lambda self: held.extend(p.grad for p in self.parameters()) or evaluated(self)
+    )
+    made = material_of(
+        bound("loss=ce", "optim.epochs=2", "trainer.packing=true", f"trainer.group_by_length={str(grouped).lower()}")
+    )
+    fit_together([Seat(made), Seat(made)]) if stacked else fit.fit(made)
+    lengths, size = made.train[0].lengths, made.optim.batch_size
+    sampler = LengthGrouped(lengths, size, made.seed) if grouped else Shuffled(len(lengths), size, made.seed)
+    wanted = []
+    for epoch in range(2):
+        sampler.sampler.set_epoch(epoch)
+        wanted += list(sampler)
+    assert len(wanted) > 2
+    assert seen == wanted
+    assert len(held) > 100
+    assert all(gradient is None for gradient in held)

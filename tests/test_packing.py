@@ -60,7 +60,7 @@ def test_the_packed_pass_is_the_padded_one(family, types, training, shapes):
     rounding = SHAPES[shapes][not training]
     layout = Layout.of(inputs["attention_mask"], rounding, apart=not training)
     assert len(layout.groups) == 2 - training
-    widths = {"fine": [12] if training else [12, 3], "coarse": [12] if training else [16, 8]}
+    widths = {"fine": [12] if training else [12, 3], "coarse": [16] if training else [16, 8]}
     assert [group.shape[1] for group in layout.groups] == widths[shapes]
     assert len(layout.places) == rounding.tokens
     out = []
@@ -120,6 +120,25 @@ def test_a_training_is_evaluated_by_tokens_and_by_torchs_attention(training, mon
     fit.fit(made)
     assert calls
     assert not any(inference for _, inference in calls)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("32", 50), ("bf16-mixed", 100)])
+def test_scores_in_fp32_come_from_batches_half_as_large(training, monkeypatch, precision, most):
+    if precision != "32" and not devices.bf16_products():
+        pytest.skip("no bf16 products on this machine")
+    in_training, otherwise = SHAPES["coarse"]
+    monkeypatch.setitem(SHAPES, "coarse", (in_training, dataclasses.replace(otherwise, batch=100)))
+    made = packed_of(training(f"trainer.score_precision={precision}"))
+    tokens, of, shapes = made.train[0], model.log_probs, []
+
+    def watched(network, batches, *rest):
+        shapes.extend(tuple(batch["input_ids"].shape) for batch in batches)
+        return of(network, batches, *rest)
+
+    monkeypatch.setattr(model, "log_probs", watched)
+    fit.log_probs(model.build(made.folder, made.labels), tokens, len(made.labels), made.trainer)
+    assert most / 2 < max(texts * width for texts, width in shapes) <= most
+    assert sum(texts for texts, _ in shapes) == len(tokens)
 
 
 def test_shapes_are_few_and_near():

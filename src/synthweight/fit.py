@@ -225,4 +225,9 @@ def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Traine
     narrow = precision(trainer, scoring=True) == "bf16-mixed"
     laid = packing.packed(network, trainer.shapes) if trainer.packing else contextlib.nullcontext()
     with laid, torch.autocast(place.type, torch.bfloat16, enabled=narrow):
-        return model.log_probs(network, evaluation_batches(tokens, most=packing.evaluation_tokens(network)), len(tokens), classes)
+        most = packing.evaluation_tokens(network)
+        if most is not None and not narrow:
+            most //= 2  # each token takes twice the memory
+        found = model.log_probs(network, evaluation_batches(tokens, most=most), len(tokens), classes)
+    model.release_memory()
+    return found

@@ -35,7 +35,7 @@ class Shapes:
 
 SHAPES = {  # by `trainer.shapes`: in training, and out of it, in larger batches
     "fine": (Shapes(32, 1), Shapes(32, 1)),  # what there was first; rows were made with it
-    "coarse": (Shapes(64, 4, octave=16, wide=True), Shapes(128, 8, octave=16, wide=True, fused=True, batch=4096)),
+    "coarse": (Shapes(128, 8, octave=8, wide=True), Shapes(128, 8, octave=16, wide=True, fused=True, batch=4096)),
 }
 
 

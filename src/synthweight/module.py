@@ -87,6 +87,10 @@ class Classifier(pl.LightningModule):
         """By hand: Lightning refuses to clip for a fused optimizer, though without a gradient scaler nothing is in the way."""
         model.clip(self.network, optimizer, self.optim.clip_norm, within=self.renewed)
 
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Lightning would keep the gradients until the next backward pass, beside all that its forward pass keeps."""
+        self.trainer.optimizers[0].zero_grad()
+
     def on_train_start(self) -> None:
         seconds = self.ledger.seconds
         seconds.started = time.perf_counter()

@@ -62,6 +62,9 @@ class Together(pl.LightningModule):
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         clip(self.stack, self.optim.clip_norm)
 
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        self.trainer.optimizers[0].zero_grad()  # as one training does
+
     def on_train_start(self) -> None:
         for ledger in self.ledgers:
             ledger.seconds.started = time.perf_counter()
