@@ -1,5 +1,6 @@
 """The loop: what a loss that picks, a bound and a sum change in it, and what they leave alone."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bo
     seen, held, step, evaluated = [], [], kind.training_step, kind.on_validation_start
 
     def stepped(self, batch, number):
-        seen.append((batch[0] if stacked else batch)["index"].tolist())
+        seen.append((batch[1] if stacked else batch)["index"].tolist())
         held.extend(p.grad for p in self.parameters())
         return step(self, batch, number)
 
@@ -161,9 +162,10 @@ def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bo
     made = material_of(
         bound("loss=ce", "optim.epochs=2", "trainer.packing=true", f"trainer.group_by_length={str(grouped).lower()}")
     )
-    fit_together([Seat(made), Seat(made)]) if stacked else fit.fit(made)
+    own = dataclasses.replace(made, seed=made.seed + 1)
+    fit_together([Seat(made), Seat(own)]) if stacked else fit.fit(own)
     lengths, size = made.train[0].lengths, made.optim.batch_size
-    sampler = LengthGrouped(lengths, size, made.seed) if grouped else Shuffled(len(lengths), size, made.seed)
+    sampler = LengthGrouped(lengths, size, own.seed) if grouped else Shuffled(len(lengths), size, own.seed)
     wanted = []
     for epoch in range(2):
         sampler.sampler.set_epoch(epoch)

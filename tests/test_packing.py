@@ -12,7 +12,7 @@ import transformers
 from torch import nn
 
 from conftest import equal, material_of
-from synthweight import devices, encoders, fit, identity, model, packing, run
+from synthweight import devices, encoders, estimate, fit, identity, model, packing, run
 from synthweight.data.tokens import Tokens
 from synthweight.layout import SHAPES, Layout, Shapes
 from synthweight.losses import LOSSES
@@ -141,15 +141,15 @@ def test_scores_in_fp32_come_from_batches_half_as_large(training, monkeypatch, p
     assert sum(texts for texts, _ in shapes) == len(tokens)
 
 
-def test_shapes_are_few_and_near():
-    """Of any length: no more than 17 from a number to its double, none more than a sixteenth or a multiple above."""
-    shapes = Shapes(64, 4, octave=16)
+@pytest.mark.parametrize("shapes", [Shapes(64, 4, octave=16), *SHAPES["coarse"]])
+def test_shapes_are_few_and_near(shapes):
+    """Of any length: no more than 17, or 9, from a number to its double, none more than that part of it or a multiple above."""
     for n in range(1, 5000):
         up = n + shapes.more(n, shapes.tokens)
-        assert up % 64 == 0
-        assert 0 <= up - n < max(64, n / 16)
+        assert up % shapes.tokens == 0
+        assert 0 <= up - n < max(shapes.tokens, n / shapes.octave)
     for low in (40, 700, 4000):
-        assert len({n + shapes.more(n, shapes.width) for n in range(low, 2 * low)}) <= 17
+        assert len({n + shapes.more(n, shapes.width) for n in range(low, 2 * low)}) <= shapes.octave + 1
     assert [n + Shapes(32, 1).more(n, 32) for n in (1, 32, 33, 4001)] == [32, 32, 64, 4032]
     assert Shapes(32, 1).more(77, 1) == 0
 
@@ -377,7 +377,8 @@ def test_shapes_are_part_of_a_packed_run_alone(bound):
 def test_the_grouping_of_batches_is_part_of_the_identity(bound):
     """And rows written before there was such a setting, grouped, keep their names."""
     grouped, random = (identity.of(bound(f"trainer.group_by_length={value}")) for value in ("true", "false"))
-    assert grouped.id == identity.of(bound()).id != random.id
+    assert grouped.id != random.id
+    assert estimate.speed(dataclasses.asdict(grouped.run)) != estimate.speed(dataclasses.asdict(random.run))
     assert "group_by_length" not in grouped.settings
     assert random.settings["group_by_length"] is False
 

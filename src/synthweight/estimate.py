@@ -61,8 +61,10 @@ def size_key(config: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def speed(config: dict[str, Any]) -> tuple[Any, ...]:
-    """What of the trainer's settings changes a step's seconds; rows of before there was packing do not name it."""
-    return config["trainer"]["precision"], config["trainer"].get("packing", False), config["trainer"].get("compile", False)
+    """What of the trainer's settings changes a step's seconds; rows of before there was one do not name it."""
+    trainer = config["trainer"]
+    added = {"packing": False, "compile": False, "group_by_length": True}
+    return trainer["precision"], *(trainer.get(key, first) for key, first in added.items())
 
 
 def trained_on(config: dict[str, Any]) -> list[str]:

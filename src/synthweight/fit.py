@@ -154,7 +154,7 @@ def train(
     callbacks = [] if checkpoints is None else [EveryEpoch(checkpoints, classifier.ledger)]
     trainer = lightning(t, root, loggers, classifier.peers, callbacks, checkpoints)
     drawn = round(t.optim.batch_size * t.strategy.candidates)
-    most = packing.evaluation_tokens(classifier.network)
+    most = packing.evaluation_tokens(classifier.network, precision(t.trainer))
     series = [evaluation_batches(tokens, most=most) for tokens, _ in t.series.values()]
     with interruptible():
         batches = training_batches(t.train[0], drawn, t.seed, t.trainer.group_by_length)
@@ -222,12 +222,10 @@ def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Traine
     """log p(y|x) of all classes, eval mode, fp32, [n, classes]; the network's products as `trainer.score_precision` says."""
     place = device(trainer.accelerator)
     network.to(place)
-    narrow = precision(trainer, scoring=True) == "bf16-mixed"
+    taken = precision(trainer, scoring=True)
     laid = packing.packed(network, trainer.shapes) if trainer.packing else contextlib.nullcontext()
-    with laid, torch.autocast(place.type, torch.bfloat16, enabled=narrow):
-        most = packing.evaluation_tokens(network)
-        if most is not None and not narrow:
-            most //= 2  # each token takes twice the memory
-        found = model.log_probs(network, evaluation_batches(tokens, most=most), len(tokens), classes)
+    with laid, torch.autocast(place.type, torch.bfloat16, enabled=taken == "bf16-mixed"):
+        batches = evaluation_batches(tokens, most=packing.evaluation_tokens(network, taken))
+        found = model.log_probs(network, batches, len(tokens), classes)
     model.release_memory()
     return found

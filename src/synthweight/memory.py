@@ -48,13 +48,14 @@ def fits(t: Training, size: int, device: torch.device, precision: str) -> bool:
             adam, _ = model.optimizer(network, t.optim, 2, device)
             batch = narrow.train[0].batch(longest)
             for _ in range(2):
-                adam.zero_grad()
                 torch.nn.functional.cross_entropy(logits(batch), torch.from_numpy(targets[longest]).to(device)).backward()
                 adam.step()
+                adam.zero_grad()  # as a training does
             network.eval()
+            most = packing.evaluation_tokens(network, precision)
             with torch.inference_mode():
                 for series, _ in narrow.series.values():  # in batches of a size of their own, the longest texts first
-                    logits(next(iter(evaluation_batches(series, most=packing.evaluation_tokens(network)))))
+                    logits(next(iter(evaluation_batches(series, most=most))))
     except (RuntimeError, MemoryError):  # whatever it is, this size does not do
         return False
     return True

@@ -15,6 +15,7 @@ from .configs import Run
 from .data.records import Examples
 from .errors import CheckerFailed, LeaseLost, Taken, disk_full
 from .identity import Identity, describe
+from .layout import SHAPES
 from .prepared import finish, prepare, public, reporter
 from .store import FORMAT, Store
 
@@ -112,6 +113,7 @@ def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
     trainer = who.run.trainer
     taken = {"device": devices.device(trainer.accelerator).type, "precision": devices.precision(trainer)}
     taken |= {"score_precision": devices.precision(trainer, scoring=True)} if who.run.loss.needs else {}
+    taken |= {"shapes": repr(SHAPES[trainer.shapes])} if trainer.packing else {}
     identity = {"format": FORMAT, "id": who.id, "devices": trainer.devices} | taken | libraries
     return Checkpoints(store.run_folder(who.id), identity, lambda: store.guard(who.id))
 

@@ -183,6 +183,7 @@ def run(module: Together, seats: Sequence[Seat], root: Path) -> None:
     trainer = fit.lightning(t, root)
     size, grouped = t.optim.batch_size, t.trainer.group_by_length
     loaders = [training_batches(seat.training.train[0], size, seat.training.seed, grouped) for seat in seats]
-    series = [evaluation_batches(tokens, most=module.stack.packed.evaluation_tokens) for tokens, _ in t.series.values()]
+    most = module.stack.packed.evaluation_tokens(devices.precision(t.trainer))
+    series = [evaluation_batches(tokens, most=most) for tokens, _ in t.series.values()]
     with fit.interruptible():
         trainer.fit(module, CombinedLoader(loaders, "min_size"), series)
