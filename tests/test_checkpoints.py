@@ -13,6 +13,7 @@ from conftest import CLI, make_encoder, material_of, stopped_at
 from synthweight import devices, fit, identity, run
 from synthweight.checkpoints import Checkpoints, pack, unpack
 from synthweight.errors import UserError
+from synthweight.layout import SHAPES
 from synthweight.store import Store
 
 LOSSES = ["ce", "focal", "imp", "dimp", "rho", "filter", "hu loss.exact=false", "hu", "ren", "sungen loss.outer_steps=3"]
@@ -94,6 +95,15 @@ def test_what_another_machine_takes_for_bf16_does_not_go_on(bound, tmp_path, mon
         if not has:
             with pytest.warns(UserWarning, match="fp32 is taken"):
                 stopped_at(made, saved, 3)
+
+
+@pytest.mark.parametrize(("packing", "same"), [("true", False), ("false", True)])
+def test_other_shapes_of_packed_batches_do_not_go_on(bound, tmp_path, monkeypatch, packing, same):
+    """Under one name they may change with the code, and dropout's draws with them."""
+    who, store = identity.of(bound(f"trainer.packing={packing}")), Store(tmp_path / "outputs")
+    before = run.checkpoints_of(store, who).identity
+    monkeypatch.setitem(SHAPES, "coarse", SHAPES["fine"])
+    assert (run.checkpoints_of(store, who).identity == before) is same
 
 
 @pytest.mark.parametrize("harm", ["network.safetensors", "state.safetensors", "state.json", "cut", "other"])
