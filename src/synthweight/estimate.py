@@ -4,7 +4,7 @@ import json
 from statistics import median
 from typing import Any
 
-from . import configs
+from . import configs, identity
 from .configs import Run
 from .data import sources
 from .store import Store
@@ -62,9 +62,8 @@ def size_key(config: dict[str, Any]) -> tuple[Any, ...]:
 
 def speed(config: dict[str, Any]) -> tuple[Any, ...]:
     """What of the trainer's settings changes a step's seconds; rows of before there was one do not name it."""
-    trainer = config["trainer"]
-    added = {"packing": False, "compile": False, "group_by_length": True}
-    return trainer["precision"], *(trainer.get(key, first) for key, first in added.items())
+    trainer, first = config["trainer"], identity.frozen_defaults()
+    return trainer["precision"], *(trainer.get(key, first[key]) for key in ("packing", "compile", "group_by_length"))
 
 
 def trained_on(config: dict[str, Any]) -> list[str]:

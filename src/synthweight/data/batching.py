@@ -24,50 +24,46 @@ class EpochOrder:
 
 
 class Shuffled(Sampler[list[int]]):
-    """Shuffles and cuts."""
+    """Shuffles and cuts.
+
+    Looks at the epoch when the first batch is asked for: after a resume Lightning makes the iterator before it says which
+    epoch it is.
+    """
 
     def __init__(self, n: int, batch_size: int, seed: int) -> None:
         self.batch_size = batch_size
         self.sampler = EpochOrder(n, seed)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self.sampler.permutation()  # of the epoch that is known by now, as below
-        yield from (order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size))
+        yield from (batch.tolist() for batch in cut(self.sampler.permutation(), self.batch_size))
 
     def __len__(self) -> int:
         return -(-self.sampler.n // self.batch_size)
 
 
-class LengthGrouped(Sampler[list[int]]):
+class LengthGrouped(Shuffled):
     """Shuffles, sorts by length within windows of `WINDOW` batches, cuts, and shuffles the batches."""
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size = lengths, batch_size
-        self.sampler = EpochOrder(len(lengths), seed)
+        super().__init__(len(lengths), batch_size, seed)
+        self.lengths = lengths
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Looks at the epoch when its first batch is asked for: after a resume Lightning makes the iterator before it says
-        which epoch it is."""
-        order = self.sampler.permutation()
-        window = WINDOW * self.batch_size
         batches: list[np.ndarray] = []
-        for start in range(0, len(order), window):
-            part = order[start : start + window]
-            part = part[np.argsort(self.lengths[part], kind="stable")]
-            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        for part in cut(self.sampler.permutation(), WINDOW * self.batch_size):
+            batches += cut(part[np.argsort(self.lengths[part], kind="stable")], self.batch_size)
         shuffle = np.random.default_rng([self.sampler.seed, 3, self.sampler.epoch]).permutation(len(batches))
         yield from (batches[i].tolist() for i in shuffle)
 
-    def __len__(self) -> int:
-        full, rest = divmod(len(self.lengths), WINDOW * self.batch_size)
-        return full * WINDOW + -(-rest // self.batch_size)
+
+def cut(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """In parts of so many, the last one of what is left."""
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def training_batches(tokens: Tokens, batch_size: int, seed: int, by_length: bool = True) -> DataLoader:
     """Every example once an epoch. by_length: in batches of texts of like length, else drawn at random."""
-    sampler: Sampler[list[int]] = LengthGrouped(tokens.lengths, batch_size, seed)
-    if not by_length:
-        sampler = Shuffled(len(tokens), batch_size, seed)
+    sampler = LengthGrouped(tokens.lengths, batch_size, seed) if by_length else Shuffled(len(tokens), batch_size, seed)
     return DataLoader(range(len(tokens)), batch_sampler=sampler, collate_fn=tokens.batch)  # type: ignore[arg-type]
 
 
