@@ -113,7 +113,7 @@ def explain(error: Exception, override: Override | None = None) -> str:
     line = schema.one_line(cause if isinstance(cause, OmegaConfBaseException) else error)
     key = override.key_or_group if override else getattr(cause, "full_key", None) or named_key(error)
     if key and key != "None":
-        return f"{key}: {line}{did_you_mean(key)}"
+        return f"{key}: {line.removeprefix(f'{key}: ')}{did_you_mean(key)}"
     return line
 
 
