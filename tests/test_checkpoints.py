@@ -47,7 +47,7 @@ def same(one, other):
 
 
 @pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning", "ignore:.*fell to the floor:UserWarning")
-@pytest.mark.parametrize("loss", [*LOSSES, *PACKED, "rho trainer.group_by_length=false"])
+@pytest.mark.parametrize("loss", [*LOSSES, *PACKED, "rho trainer.group_by_length=false trainer.stratify=true"])
 def test_stopped_and_resumed_equals_uninterrupted(training, checkpoints, loss):
     """To the digit, dropout and all, stopped twice: weights by id, curves, the selected epoch and its network."""
     made = training(*f"loss={loss}".split())

@@ -143,9 +143,9 @@ def test_rows_of_before_keep_their_clipping(bound, of, within, monkeypatch):
     assert all(order == list(range(len(order))) for order in seen)
 
 
-@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize(("grouped", "stratified"), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize("stacked", [False, True])
-def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bound, monkeypatch, grouped, stacked):
+def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bound, monkeypatch, grouped, stratified, stacked):
     """Of like length or at random, alone or in a stack; what the last step left is gone before the next and before evaluation."""
     kind = Together if stacked else Classifier
     seen, held, step, evaluated = [], [], kind.training_step, kind.on_validation_start
@@ -159,13 +159,13 @@ def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bo
     monkeypatch.setattr(
         kind, "on_validation_start", lambda self: held.extend(p.grad for p in self.parameters()) or evaluated(self)
     )
-    made = material_of(
-        bound("loss=ce", "optim.epochs=2", "trainer.packing=true", f"trainer.group_by_length={str(grouped).lower()}")
-    )
+    asked = [f"trainer.group_by_length={str(grouped).lower()}", f"trainer.stratify={str(stratified).lower()}"]
+    made = material_of(bound("loss=ce", "optim.epochs=2", "trainer.packing=true", *asked))
     own = dataclasses.replace(made, seed=made.seed + 1)
     fit_together([Seat(made), Seat(own)]) if stacked else fit.fit(own)
     lengths, size = made.train[0].lengths, made.optim.batch_size
-    sampler = LengthGrouped(lengths, size, own.seed) if grouped else Shuffled(len(lengths), size, own.seed)
+    labels = own.train[1] if stratified else None
+    sampler = LengthGrouped(lengths, size, own.seed, labels) if grouped else Shuffled(len(lengths), size, own.seed, labels)
     wanted = []
     for epoch in range(2):
         sampler.sampler.set_epoch(epoch)

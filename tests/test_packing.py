@@ -373,13 +373,18 @@ def test_shapes_are_part_of_a_packed_run_alone(bound):
     assert packed[1].settings["shapes"] == "coarse"
 
 
-def test_the_grouping_of_batches_is_part_of_the_identity(bound):
-    """And rows written before there was such a setting, grouped, keep their names."""
-    grouped, random = (identity.of(bound(f"trainer.group_by_length={value}")) for value in ("true", "false"))
-    assert grouped.id != random.id
-    assert estimate.speed(dataclasses.asdict(grouped.run)) != estimate.speed(dataclasses.asdict(random.run))
-    assert "group_by_length" not in grouped.settings
-    assert random.settings["group_by_length"] is False
+@pytest.mark.parametrize(("key", "first"), [("group_by_length", True), ("stratify", False)])
+def test_how_batches_are_drawn_is_part_of_the_identity(bound, key, first):
+    """And rows written before there was such a setting keep their names."""
+    before, after = (identity.of(bound(f"trainer.{key}={str(value).lower()}")) for value in (first, not first))
+    assert before.id != after.id
+    assert key not in before.settings
+    assert after.settings[key] is not first
+
+
+def test_times_of_batches_at_random_are_told_apart(bound):
+    grouped, random = (dataclasses.asdict(bound(f"trainer.group_by_length={value}")) for value in ("true", "false"))
+    assert estimate.speed(grouped) != estimate.speed(random)
 
 
 def test_a_training_takes_the_shapes_asked_for(training, monkeypatch):

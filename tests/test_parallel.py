@@ -18,7 +18,7 @@ from synthweight.losses import LOSSES
 from synthweight.store import Store
 
 # a process takes some seconds to start: the others are marked slow
-QUICK = ["rho weighting.self_normalise=true trainer.group_by_length=false", "hu"]
+QUICK = ["rho weighting.self_normalise=true trainer.group_by_length=false", "hu trainer.stratify=true"]
 MORE = [
     "ce", "focal loss.detach=false weighting.self_normalise=true", "imp", "dimp", "quality_only weighting.self_normalise=true",
     "filter", "ren loss.alignment=jvp", "hu loss.exact=false", "sungen loss.outer_steps=3",

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from transformers import AutoTokenizer
 
 from synthweight import encoders
 from synthweight.data import tokens as tokens_module
-from synthweight.data.batching import WINDOW, LengthGrouped, Shuffled, evaluation_batches, training_batches
+from synthweight.data.batching import WINDOW, LengthGrouped, Shuffled, dealt, evaluation_batches, training_batches
 from synthweight.data.records import Example
 from synthweight.data.tokens import Tokens, tokenize
 from synthweight.errors import UserError
@@ -81,11 +82,12 @@ def test_a_full_disk_keeps_no_half_of_the_cache(tiny, tmp_path, monkeypatch):
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
+@pytest.mark.parametrize("labels", [None, np.arange(301) % 3 % 2], ids=["as they come", "stratified"])
 @pytest.mark.parametrize("kind", [LengthGrouped, Shuffled])
-def test_every_example_once_an_epoch_in_an_order_of_seed_and_epoch(kind):
+def test_every_example_once_an_epoch_in_an_order_of_seed_and_epoch(kind, labels):
     lengths = np.arange(301) % 17 + 1
     given = lengths if kind is LengthGrouped else len(lengths)
-    sampler = kind(given, 8, seed=0)
+    sampler = kind(given, 8, 0, labels)
     epochs = []
     for epoch in (0, 1):
         sampler.sampler.set_epoch(epoch)
@@ -94,15 +96,42 @@ def test_every_example_once_an_epoch_in_an_order_of_seed_and_epoch(kind):
         assert sorted(i for b in batches for i in b) == list(range(301))
         epochs.append(batches)
     assert epochs[0] != epochs[1]
-    assert list(kind(given, 8, seed=0)) == epochs[0]
-    assert list(kind(given, 8, seed=1)) != epochs[0]
+    assert list(kind(given, 8, 0, labels)) == epochs[0]
+    assert list(kind(given, 8, 1, labels)) != epochs[0]
 
 
 def test_batches_are_of_like_length():
-    lengths = np.random.default_rng(0).integers(5, 100, size=WINDOW * 32 * 4)
-    grouped = sum(int(lengths[b].max()) * len(b) for b in LengthGrouped(lengths, 32, 0))
-    plain = sum(int(lengths[b].max()) * len(b) for b in Shuffled(len(lengths), 32, 0))
-    assert grouped / lengths.sum() < 1.15 < 1.5 < plain / lengths.sum()
+    """Where the labels are dealt out too, though one's texts are longer than the other's."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=WINDOW * 32 * 4)
+    lengths = rng.integers(5, 100, size=len(labels)) + 8 * labels
+
+    def padded(batches):
+        return sum(int(lengths[b].max()) * len(b) for b in batches) / lengths.sum()
+
+    assert padded(LengthGrouped(lengths, 32, 0)) < 1.15 < 1.5 < padded(Shuffled(len(lengths), 32, 0))
+    assert padded(LengthGrouped(lengths, 32, 0, labels)) < 1.25
+
+
+@pytest.mark.parametrize("by_length", [True, False])
+def test_stratified_batches_have_every_label_in_its_share(by_length):
+    """Of 32 texts one in eight is of the rare label; grouped by a length that goes with the label, it would be none or all."""
+    labels = np.repeat([0, 1, 2], [4, 1, 3])[np.arange(960) % 8]
+    lengths = 10 + 20 * labels + np.arange(960) % 7
+    make = partial(LengthGrouped, lengths, 32, 0) if by_length else partial(Shuffled, 960, 32, 0)
+
+    def rare(batches):
+        return {int(np.sum(labels[b] == 1)) for b in batches}
+
+    assert max(rare(make())) > 6 > 2 > min(rare(make()))
+    assert rare(make(labels)) <= ({3, 4, 5} if by_length else {4})
+
+
+def test_dealt_keeps_each_labels_order():
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    assert dealt(np.array([3, 5, 0, 2, 4, 1]), labels).tolist() == [3, 5, 0, 2, 4, 1]
+    assert dealt(np.array([5, 4, 3, 2, 1, 0]), labels).tolist() == [3, 5, 2, 1, 4, 0]
+    assert dealt(np.array([], dtype=int), labels).tolist() == []
 
 
 def test_loaders_cover_everything(tiny, tmp_path):

@@ -131,6 +131,7 @@ class Trainer:
     packing: bool
     shapes: str
     group_by_length: bool
+    stratify: bool
     compile: bool
     accelerator: str
     threads: int | None

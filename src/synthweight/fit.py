@@ -21,7 +21,7 @@ from torch import nn
 from . import memory, model, packing, parallel
 from .checkpoints import Checkpoints, EveryEpoch
 from .compiling import failed
-from .data.batching import evaluation_batches, training_batches
+from .data.batching import evaluation_batches
 from .data.tokens import Tokens
 from .devices import device, precision
 from .epochs import Epoch
@@ -153,12 +153,10 @@ def train(
     """Leaves the network of the chosen epoch where that was kept."""
     callbacks = [] if checkpoints is None else [EveryEpoch(checkpoints, classifier.ledger)]
     trainer = lightning(t, root, loggers, classifier.peers, callbacks, checkpoints)
-    drawn = round(t.optim.batch_size * t.strategy.candidates)
     most = packing.evaluation_tokens(classifier.network, precision(t.trainer))
     series = [evaluation_batches(tokens, most=most) for tokens, _ in t.series.values()]
     with interruptible():
-        batches = training_batches(t.train[0], drawn, t.seed, t.trainer.group_by_length)
-        trainer.fit(classifier, batches, series, ckpt_path=resume)
+        trainer.fit(classifier, t.batches(), series, ckpt_path=resume)
     classifier.ledger.settle(classifier.network)
 
 

@@ -140,6 +140,7 @@ def settings(run: "Run") -> dict[str, Any]:
         "packing": run.trainer.packing,
         "shapes": run.trainer.shapes if run.trainer.packing else "fine",
         "group_by_length": run.trainer.group_by_length,
+        "stratify": run.trainer.stratify,
         "compile": run.trainer.compile,
         "score_precision": run.trainer.score_precision if run.loss.needs or run.loss.name == "ce" else "32",  # who scores
         "seed": run.seed,

@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor, nn
 
 from . import devices, fit, losses, model, packing
-from .data.batching import evaluation_batches, training_batches
+from .data.batching import evaluation_batches
 from .epochs import Epoch
 from .errors import UserError, first_line, memory_full
 from .ledger import Ledger
@@ -181,8 +181,7 @@ def stacked(seats: Sequence[Seat], root: Path) -> list[Fitted]:
 def run(module: Together, seats: Sequence[Seat], root: Path) -> None:
     t = seats[0].training
     trainer = fit.lightning(t, root)
-    size, grouped = t.optim.batch_size, t.trainer.group_by_length
-    loaders = [training_batches(seat.training.train[0], size, seat.training.seed, grouped) for seat in seats]
+    loaders = [seat.training.batches() for seat in seats]
     most = module.stack.packed.evaluation_tokens(devices.precision(t.trainer))
     series = [evaluation_batches(tokens, most=most) for tokens, _ in t.series.values()]
     with fit.interruptible():

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
+from torch.utils.data import DataLoader
 
 from . import model, packing
 from .compiling import compiled
+from .data.batching import training_batches
 from .data.tokens import Tokens
 from .epochs import Epoch, Seconds
 from .losses import Strategy, Weighting
@@ -48,6 +50,12 @@ class Training:
         """The tokens of all its texts."""
         known = [self.train, *self.series.values(), *([] if self.dev is None else [self.dev])]
         return [tokens for tokens, _ in known]
+
+    def batches(self) -> DataLoader:
+        """What is drawn to be trained on, in an epoch's steps."""
+        (tokens, labels), how = self.train, self.trainer
+        drawn = round(self.optim.batch_size * self.strategy.candidates)
+        return training_batches(tokens, drawn, self.seed, how.group_by_length, labels if how.stratify else None)
 
     def by(self, change: Callable[[Tokens], Tokens]) -> "Training":
         """The same with other tokens."""
