@@ -23,47 +23,55 @@ class Done:
 def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], Done]:
     """A training by Hugging Face's Trainer."""
     import torch
+    from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments  # noqa: F401, before the clock starts
+
+    def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
+        made, clock = trainer(system, steps, job, material, home, folder), lap(torch)
+        made.add_callback(clock)
+        made.train()
+        last = [{k: row[f"eval_test_{k}"] for k in JUDGED} for row in made.state.log_history if "eval_test_accuracy" in row]
+        texts = steps * job.optim.batch_size if steps else job.epochs * len(material.train)
+        tokens = sum(row["length"] for row in made.train_dataset) * texts // len(material.train)
+        return Done(clock.seconds, texts, tokens, made.model, last[-1] if last else None)
+
+    return train
+
+
+def trainer(system: str, steps: int | None, job: Any, material: Any, home: Path, folder: Path) -> Any:
+    """The Trainer of a run: `trainer`, `tuned` or `authors`."""
+    import torch
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
     from synthweight import metrics, model
 
-    def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
-        set_seed(job.seed)
-        tokenizer, optim = AutoTokenizer.from_pretrained(home), job.optim
-        width, padding = (128, "max_length") if system == "authors" else (optim.max_length, False)
+    set_seed(job.seed)
+    tokenizer, optim = AutoTokenizer.from_pretrained(home), job.optim
+    width, padding = (128, "max_length") if system == "authors" else (optim.max_length, False)
 
-        def encoded(part: Any) -> list[dict[str, Any]]:
-            pairs = [e.text_pair for e in part] if part[0].text_pair is not None else None
-            rows = tokenizer([e.text for e in part], pairs, truncation=True, max_length=width, padding=padding)
-            lengths, targets = [sum(mask) for mask in rows["attention_mask"]], material.targets(part).tolist()
-            return [{key: rows[key][i] for key in rows} | {"labels": targets[i], "length": lengths[i]} for i in range(len(part))]
+    def encoded(part: Any) -> list[dict[str, Any]]:
+        pairs = [e.text_pair for e in part] if part[0].text_pair is not None else None
+        rows = tokenizer([e.text for e in part], pairs, truncation=True, max_length=width, padding=padding)
+        lengths, targets = [sum(mask) for mask in rows["attention_mask"]], material.targets(part).tolist()
+        return [{key: rows[key][i] for key in rows} | {"labels": targets[i], "length": lengths[i]} for i in range(len(part))]
 
-        def judged(found: Any) -> dict[str, Any]:
-            scores = torch.from_numpy(found.predictions).float().log_softmax(-1).numpy()
-            return {k: v for k, v in metrics.evaluate(scores, found.label_ids, material.labels).items() if k in JUDGED}
+    def judged(found: Any) -> dict[str, Any]:
+        scores = torch.from_numpy(found.predictions).float().log_softmax(-1).numpy()
+        return {k: v for k, v in metrics.evaluate(scores, found.label_ids, material.labels).items() if k in JUDGED}
 
-        split = {name: encoded(getattr(material, name)) for name in ("train", "selection", "test")}
-        network = model.build(home, material.labels)
-        arguments = TrainingArguments(
-            output_dir=str(folder), num_train_epochs=job.epochs, max_steps=steps or -1, seed=job.seed,
-            per_device_train_batch_size=optim.batch_size, per_device_eval_batch_size=64, learning_rate=optim.lr,
-            weight_decay=optim.weight_decay, lr_scheduler_type=optim.schedule, warmup_steps=optim.warmup,
-            max_grad_norm=optim.clip_norm, eval_strategy="no" if steps else "epoch", save_strategy="no", logging_strategy="no",
-            report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), bf16=system == "tuned",
-            train_sampling_strategy="group_by_length" if system == "tuned" else "random",
-        )  # fmt: skip
-        clock = lap(torch)
-        trainer = Trainer(
-            model=network, args=arguments, train_dataset=split["train"], callbacks=[clock], compute_metrics=judged,
-            data_collator=DataCollatorWithPadding(tokenizer), eval_dataset={name: split[name] for name in ("selection", "test")},
-        )  # fmt: skip
-        trainer.train()
-        last = [{k: row[f"eval_test_{k}"] for k in JUDGED} for row in trainer.state.log_history if "eval_test_accuracy" in row]
-        texts = steps * optim.batch_size if steps else job.epochs * len(material.train)
-        tokens = sum(row["length"] for row in split["train"]) * texts // len(material.train)
-        return Done(clock.seconds, texts, tokens, network, last[-1] if last else None)
-
-    return train
+    split = {name: encoded(getattr(material, name)) for name in ("train", "selection", "test")}
+    network = model.build(home, material.labels)
+    arguments = TrainingArguments(
+        output_dir=str(folder), num_train_epochs=job.epochs, max_steps=steps or -1, seed=job.seed,
+        per_device_train_batch_size=optim.batch_size, per_device_eval_batch_size=64, learning_rate=optim.lr,
+        weight_decay=optim.weight_decay, lr_scheduler_type=optim.schedule, warmup_steps=optim.warmup,
+        max_grad_norm=optim.clip_norm, eval_strategy="no" if steps else "epoch", save_strategy="no", logging_strategy="no",
+        report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), bf16=system == "tuned",
+        train_sampling_strategy="group_by_length" if system == "tuned" else "random",
+    )  # fmt: skip
+    return Trainer(
+        model=network, args=arguments, train_dataset=split["train"], compute_metrics=judged,
+        data_collator=DataCollatorWithPadding(tokenizer), eval_dataset={name: split[name] for name in ("selection", "test")},
+    )  # fmt: skip
 
 
 def lap(torch: Any) -> Any:

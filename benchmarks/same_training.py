@@ -1,0 +1,98 @@
+"""Whether ours is the training that Hugging Face's Trainer does: without dropout, and on the same batches, every parameter.
+
+    pip install -e '.[bench]'
+    python benchmarks/same_training.py                                    330 synthetic texts of financial, two epochs
+    python benchmarks/same_training.py dataset=mrpc source.n=200 paths.data=FOLDER
+
+The encoder's folder is copied with its dropout at 0; the Trainer, at its defaults (fp32, padded), takes our batches at random
+in our order, so that all else is its own: loss, schedule, clipping, AdamW, head. Prints, for ours padded and packed, the largest
+difference of a parameter, and how far the Trainer moved one of that tensor.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import hf_trainer
+import trials
+
+SHOWN = 5  # tensors, those that differ most
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_intermixed_args()
+    with tempfile.TemporaryDirectory() as folder:
+        compare(["dataset=financial", "source.n=330", "optim.epochs=2", *options.overrides], Path(folder))
+
+
+def compare(overrides: list[str], folder: Path) -> None:
+    from synthweight import compose, encoders, fit
+    from synthweight.configs import CONF
+    from synthweight.data import sources
+
+    base = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]
+    with compose.offline(CONF):
+        named = compose.Composer("config").run([*base, *overrides])
+        home = without_dropout(encoders.locate(named.model), folder / "encoder")
+        asked = [*base, *overrides, f"model.path={home}", "trainer.group_by_length=false"]
+        packing = {"padded": "false", "packed": "true"}
+        jobs = {kind: compose.Composer("config").run([*asked, f"trainer.packing={on}"]) for kind, on in packing.items()}
+    job = jobs["padded"]
+    material = sources.build(job)
+    split = {name: trials.split(job, material, getattr(material, name), cache=folder) for name in ("train", "selection")}
+
+    def training(job: Any) -> Any:
+        return fit.Training(
+            home, job.loss, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels,
+            split["train"], {}, {"selection": split["selection"]}, False,
+        )  # fmt: skip
+
+    begun, wanted = theirs(job, material, home, folder, training(job).batches().batch_sampler)
+    steps = job.epochs * -(-len(material.train) // job.optim.batch_size)
+    for kind, asked_of in jobs.items():
+        found = fit.fit(training(asked_of)).network.state_dict()
+        if found.keys() != wanted.keys():
+            raise SystemExit(f"{kind}: other parameters: {sorted(found.keys() ^ wanted.keys())}")
+        apart = {name: float((found[name] - value).abs().max()) for name, value in wanted.items()}
+        moved = {name: float((value - begun[name]).abs().max()) for name, value in wanted.items()}
+        print(f"{kind}, {steps} steps: at most {max(apart.values()):.1e} apart; the largest move is {max(moved.values()):.1e}")
+        for name in sorted(apart, key=lambda name: -apart[name])[:SHOWN]:
+            print(f"  {name}: {apart[name]:.1e}, moved by {moved[name]:.1e}")
+
+
+def theirs(job: Any, material: Any, home: Path, folder: Path, order: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the Trainer begins with, and what it makes of the same batches."""
+    from torch.utils.data import DataLoader
+    from transformers import TrainerCallback
+
+    class Epoch(TrainerCallback):
+        def on_epoch_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+            order.sampler.set_epoch(round(state.epoch))
+
+    trainer = hf_trainer.trainer("trainer", None, job, material, home, folder)
+    trainer.args.eval_strategy = "no"
+    trainer.add_callback(Epoch())
+    collate = trainer._get_collator_with_removed_columns(trainer.data_collator)
+    loader = DataLoader(trainer.train_dataset, batch_sampler=order, collate_fn=collate)
+    trainer.get_train_dataloader = lambda: loader
+    begun = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
+    return begun, trainer.model.state_dict()
+
+
+def without_dropout(home: Path, folder: Path) -> Path:
+    """A copy of an encoder whose configuration has no dropout."""
+    shutil.copytree(home, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {key: 0.0 for key in config if key.endswith("dropout_prob") or key.endswith("dropout")}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+if __name__ == "__main__":
+    main()
