@@ -25,6 +25,8 @@ def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], D
     import torch
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments  # noqa: F401, before the clock starts
 
+    from synthweight import metrics, model  # noqa: F401
+
     def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
         made, clock = trainer(system, steps, job, material, home, folder), lap(torch)
         made.add_callback(clock)

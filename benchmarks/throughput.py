@@ -182,6 +182,7 @@ def main() -> None:
                 if system != "authors" or seed == 0:
                     steps = STEPS if system == "authors" and not options.whole else None
                     key = {"dataset": dataset, "system": system, "seed": seed, "steps": steps, "overrides": named}
+                    key["settings"] = OURS.get(system, [])  # so that a row of other settings is not taken for it
                     trials.ensure(options.journal, key, lambda key=key: measured(options, key))
     rows = [row for row in trials.done(options.journal) if row["overrides"] == named]
     print(table(rows))

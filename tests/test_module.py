@@ -143,7 +143,7 @@ def test_rows_of_before_keep_their_clipping(bound, of, within, monkeypatch):
     assert all(order == list(range(len(order))) for order in seen)
 
 
-@pytest.mark.parametrize(("grouped", "stratified"), [(True, False), (False, False), (True, True)])
+@pytest.mark.parametrize(("grouped", "stratified"), [(True, False), (False, False), (True, True), (False, True)])
 @pytest.mark.parametrize("stacked", [False, True])
 def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bound, monkeypatch, grouped, stratified, stacked):
     """Of like length or at random, alone or in a stack; what the last step left is gone before the next and before evaluation."""

@@ -379,7 +379,7 @@ def test_how_batches_are_drawn_is_part_of_the_identity(bound, key, first):
     before, after = (identity.of(bound(f"trainer.{key}={str(value).lower()}")) for value in (first, not first))
     assert before.id != after.id
     assert key not in before.settings
-    assert after.settings[key] is not first
+    assert after.settings[key] is (not first)
 
 
 def test_times_of_batches_at_random_are_told_apart(bound):

@@ -114,24 +114,41 @@ def test_batches_are_of_like_length():
 
 
 @pytest.mark.parametrize("by_length", [True, False])
-def test_stratified_batches_have_every_label_in_its_share(by_length):
-    """Of 32 texts one in eight is of the rare label; grouped by a length that goes with the label, it would be none or all."""
-    labels = np.repeat([0, 1, 2], [4, 1, 3])[np.arange(960) % 8]
+def test_stratified_batches_have_every_label_by_its_share(by_length):
+    """Of 32 texts 12, 4 and 16; else, grouped by a length that goes with the label, none or all."""
+    labels = np.repeat([0, 1, 2], [3, 1, 4])[np.arange(960) % 8]
     lengths = 10 + 20 * labels + np.arange(960) % 7
     make = partial(LengthGrouped, lengths, 32, 0) if by_length else partial(Shuffled, 960, 32, 0)
 
-    def rare(batches):
-        return {int(np.sum(labels[b] == 1)) for b in batches}
+    def counts(batches):
+        return np.array([np.bincount(labels[b], minlength=3) for b in batches])
 
-    assert max(rare(make())) > 6 > 2 > min(rare(make()))
-    assert rare(make(labels)) <= ({3, 4, 5} if by_length else {4})
+    assert np.ptp(counts(make())[:, 1]) > 4
+    assert np.abs(counts(make(labels)) - [12, 4, 16]).max() <= (2 if by_length else 1)
+
+
+def test_rare_labels_do_not_meet():
+    """Sixteen labels of one text each are spread over an epoch's batches, and lie elsewhere in the next epoch."""
+    labels = np.zeros(960, dtype=int)
+    labels[:16] = np.arange(1, 17)
+    sampler, seen = Shuffled(960, 32, 0, labels), []
+    for epoch in (0, 1):
+        sampler.sampler.set_epoch(epoch)
+        seen.append([int(np.sum(labels[b] > 0)) for b in sampler])
+        assert sum(seen[-1]) == 16
+        assert max(seen[-1]) <= 4
+    assert seen[0] != seen[1]
 
 
 def test_dealt_keeps_each_labels_order():
-    labels = np.array([0, 0, 0, 0, 1, 1])
-    assert dealt(np.array([3, 5, 0, 2, 4, 1]), labels).tolist() == [3, 5, 0, 2, 4, 1]
-    assert dealt(np.array([5, 4, 3, 2, 1, 0]), labels).tolist() == [3, 5, 2, 1, 4, 0]
-    assert dealt(np.array([], dtype=int), labels).tolist() == []
+    labels, draws = np.array([0, 0, 0, 0, 1, 1]), np.random.default_rng(0)
+    for given in ([3, 5, 0, 2, 4, 1], [5, 4, 3, 2, 1, 0]):
+        found = dealt(np.array(given), labels, draws).tolist()
+        for label in (0, 1):
+            assert [i for i in found if labels[i] == label] == [i for i in given if labels[i] == label]
+        assert {labels[i] for i in found[:3]} == {0, 1}
+    assert dealt(np.array([], dtype=int), labels, draws).tolist() == []
+    assert dealt(np.array([4, 1]), None, draws).tolist() == [4, 1]
 
 
 def test_loaders_cover_everything(tiny, tmp_path):

@@ -52,7 +52,7 @@ class Training:
         return [tokens for tokens, _ in known]
 
     def batches(self) -> DataLoader:
-        """What is drawn to be trained on, in an epoch's steps."""
+        """What an epoch's steps draw: its training texts, or the candidates of a strategy that picks."""
         (tokens, labels), how = self.train, self.trainer
         drawn = round(self.optim.batch_size * self.strategy.candidates)
         return training_batches(tokens, drawn, self.seed, how.group_by_length, labels if how.stratify else None)

@@ -19,12 +19,16 @@ class EpochOrder:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def draws(self, purpose: int) -> np.random.Generator:
+        """What this epoch draws for one purpose: 2 the permutation, 3 the order of grouped batches, 4 where labels begin."""
+        return np.random.default_rng([self.seed, purpose, self.epoch])
+
     def permutation(self) -> np.ndarray:
-        return np.random.default_rng([self.seed, 2, self.epoch]).permutation(self.n)
+        return self.draws(2).permutation(self.n)
 
 
 class Shuffled(Sampler[list[int]]):
-    """Shuffles, deals the labels out evenly where they are given, and cuts.
+    """Shuffles, deals the labels out where they are given, and cuts.
 
     Looks at the epoch when the first batch is asked for: after a resume Lightning makes the iterator before it says which
     epoch it is.
@@ -35,41 +39,46 @@ class Shuffled(Sampler[list[int]]):
         self.sampler = EpochOrder(n, seed)
 
     def __iter__(self) -> Iterator[list[int]]:
-        yield from (batch.tolist() for batch in cut(self.dealt(self.sampler.permutation()), self.batch_size))
-
-    def dealt(self, order: np.ndarray) -> np.ndarray:
-        return order if self.labels is None else dealt(order, self.labels)
+        order = dealt(self.sampler.permutation(), self.labels, self.sampler.draws(4))
+        yield from (batch.tolist() for batch in cut(order, self.batch_size))
 
     def __len__(self) -> int:
         return -(-self.sampler.n // self.batch_size)
 
 
 class LengthGrouped(Shuffled):
-    """Shuffles, sorts by length within windows of `WINDOW` batches, deals and cuts as there, and shuffles the batches."""
+    """Shuffles, sorts by length within windows of `WINDOW` batches, cuts, and shuffles the batches.
+
+    Labels, where they are given, are dealt out to the windows, and in each of them to its batches.
+    """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, labels: np.ndarray | None = None) -> None:
         super().__init__(len(lengths), batch_size, seed, labels)
         self.lengths = lengths
 
     def __iter__(self) -> Iterator[list[int]]:
+        draws = self.sampler.draws(4)
         batches: list[np.ndarray] = []
-        for part in cut(self.sampler.permutation(), WINDOW * self.batch_size):
-            batches += cut(self.dealt(part[np.argsort(self.lengths[part], kind="stable")]), self.batch_size)
-        shuffle = np.random.default_rng([self.sampler.seed, 3, self.sampler.epoch]).permutation(len(batches))
+        for part in cut(dealt(self.sampler.permutation(), self.labels, draws), WINDOW * self.batch_size):
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches += cut(dealt(part, self.labels, draws), self.batch_size)
+        shuffle = self.sampler.draws(3).permutation(len(batches))
         yield from (batches[i].tolist() for i in shuffle)
 
 
-def dealt(order: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The same examples, so that any run of them has each label in nearly the share it has in all, each label's in their order.
+def dealt(order: np.ndarray, labels: np.ndarray | None, draws: np.random.Generator) -> np.ndarray:
+    """The same examples, each label's in their order, so that any run of them has every label by its share, or nearly.
 
-    The i-th of a label's n comes at (i + 1/2) / n of the way. Strata of equal shares make a batch's gradient vary less than
-    examples drawn at random do (Zhao & Zhang 2014, Accelerating Minibatch Stochastic Gradient Descent using Stratified
-    Sampling); the labels are those that the examples are trained with.
+    The i-th of a label's n comes at (i + u) / n of the way, u in [0, 1) drawn for each label, so that rare ones do not meet.
+    Examples drawn at random within strata, as many of each as its size asks, make a batch's gradient vary less than those drawn
+    from all (Zhao & Zhang 2014, Accelerating Minibatch Stochastic Gradient Descent using Stratified Sampling). No labels: as is.
     """
-    way = np.empty(len(order))
-    for label in np.unique(labels[order]):
-        where = np.flatnonzero(labels[order] == label)
-        way[where] = (np.arange(len(where)) + 0.5) / len(where)
+    if labels is None:
+        return order
+    given, way = labels[order], np.empty(len(order))
+    for label in np.unique(given):
+        where = np.flatnonzero(given == label)
+        way[where] = (np.arange(len(where)) + draws.random()) / len(where)
     return order[np.argsort(way, kind="stable")]
 
 
@@ -83,12 +92,11 @@ def training_batches(
 ) -> DataLoader:
     """Every example once an epoch. by_length: in batches of texts of like length, else drawn at random.
 
-    labels, n: given, every batch has each label in nearly its share of the texts (`trainer.stratify`).
+    labels, n: given, each batch has every label by its share of the texts, or nearly (`trainer.stratify`).
     """
-    kind: Shuffled = (
-        LengthGrouped(tokens.lengths, batch_size, seed, labels) if by_length else Shuffled(len(tokens), batch_size, seed, labels)
-    )
-    return DataLoader(range(len(tokens)), batch_sampler=kind, collate_fn=tokens.batch)  # type: ignore[arg-type]
+    n = len(tokens)
+    sampler = LengthGrouped(tokens.lengths, batch_size, seed, labels) if by_length else Shuffled(n, batch_size, seed, labels)
+    return DataLoader(range(n), batch_sampler=sampler, collate_fn=tokens.batch)  # type: ignore[arg-type]
 
 
 def evaluation_batches(tokens: Tokens, batch_size: int = 64, most: int | None = None) -> DataLoader:
