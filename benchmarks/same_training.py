@@ -17,6 +17,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -42,31 +43,22 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
     from synthweight.configs import CONF
     from synthweight.data import sources
 
-    base = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]
     with compose.offline(CONF):
-        named = compose.Composer("config").run([*base, *overrides])
+        named = compose.Composer("config").run([*trials.CE, *overrides])
         home = copied(encoders.locate(named.model), folder / "encoder", dropout)
-        asked = [*base, *overrides, f"model.path={home}", "trainer.group_by_length=false"]
+        asked = [*trials.CE, *overrides, f"model.path={home}", "trainer.group_by_length=false"]
         packing = {"padded": "false"} if dropout else {"padded": "false", "packed": "true"}
         jobs = {kind: compose.Composer("config").run([*asked, f"trainer.packing={on}"]) for kind, on in packing.items()}
     if dropout:
         model.build = seeded(model.build)
     job = jobs["padded"]
     material = sources.build(job)
-    split = {name: trials.split(job, material, getattr(material, name), cache=folder) for name in ("train", "selection")}
-
-    trainings = {
-        kind: fit.Training(
-            home, own.loss, own.weighting, own.optim, own.trainer, own.epochs, own.seed, material.labels,
-            split["train"], {}, {"selection": split["selection"]}, False,
-        )
-        for kind, own in jobs.items()
-    }  # fmt: skip
-    order = trainings["padded"].batches().batch_sampler
+    training = trials.training(job, home, material, folder, ["selection"])
+    order = training.batches().batch_sampler
     begun, wanted = by_trainer(job, material, home, folder, order)
-    steps, failed = job.epochs * len(order), False  # type: ignore[arg-type]
-    for kind, training in trainings.items():
-        found = fit.fit(training).network.state_dict()
+    steps, failed = job.epochs * len(order), False
+    for kind, own in jobs.items():
+        found = fit.fit(replace(training, trainer=own.trainer)).network.state_dict()
         if found.keys() != wanted.keys():
             raise SystemExit(f"{kind}: other parameters: {sorted(found.keys() ^ wanted.keys())}")
         apart = {name: float((found[name] - value).abs().max()) for name, value in wanted.items()}

@@ -54,8 +54,7 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
 
     train = ours() if system in OURS else theirs(system, steps)  # imports what it needs before the clock starts
     with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
-        base = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]
-        job = compose.Composer("config").run([*base, *OURS.get(system, []), *overrides])
+        job = compose.Composer("config").run([*trials.CE, *OURS.get(system, []), *overrides])
         material, home = sources.build(job), encoders.locate(job.model)
         peak = matmul_peak(torch)
         started = time.perf_counter()
@@ -82,15 +81,9 @@ def ours() -> Callable[[Any, Any, Path, Path], Done]:
     from synthweight import fit
 
     def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
-        split = {
-            name: trials.split(job, material, getattr(material, name), cache=folder) for name in ("train", "selection", "test")
-        }
-        training = fit.Training(
-            home, job.loss, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels,
-            split["train"], {}, {name: split[name] for name in ("selection", "test")}, False,
-        )  # fmt: skip
+        training = trials.training(job, home, material, folder, ("selection", "test"))
         fitted = fit.fit(training)
-        texts, tokens = job.epochs * len(material.train), job.epochs * int(split["train"][0].lengths.sum())
+        texts, tokens = job.epochs * len(material.train), job.epochs * int(training.train[0].lengths.sum())
         return Done(fitted.seconds.train, texts, tokens, fitted.network, fitted.epochs[-1].metrics["test"])
 
     return train

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 Trial = dict[str, Any]
+CE = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]  # to compare with the Trainer
 
 
 def done(journal: Path) -> list[Trial]:
@@ -43,3 +44,14 @@ def split(run: Any, material: Any, examples: Any, cache: Path | None = None) -> 
     folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
     tokens = tokenize(folder, encoder, examples, run.optim.max_length, cache or Path(run.paths.cache))
     return tokens, material.targets(examples)
+
+
+def training(run: Any, home: Path, material: Any, cache: Path, series: Iterable[str]) -> Any:
+    """CE's `fit.Training` of a run, evaluated on the splits named."""
+    from synthweight import fit
+
+    tokens = {name: split(run, material, getattr(material, name), cache) for name in ("train", *series)}
+    return fit.Training(
+        home, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels,
+        tokens["train"], {}, {name: tokens[name] for name in series}, False,
+    )  # fmt: skip
