@@ -124,20 +124,20 @@ class Lookahead:
     ) -> "Lookahead | None":
         """From an optimizer's groups and state, of some parameters some rows alone; None while Adam has no state yet."""
         names = {id(p): name for name, p in named.items()}
+        owned = [(group, p, optimizer.state.get(p, {})) for group in optimizer.param_groups for p in group["params"]]
+        if adam and any("exp_avg" not in state for _, _, state in owned):
+            return None
+        # all in one reading: a fused Adam counts on its device, and each reading waits for that
+        counts = torch.stack([state["step"] for _, _, state in owned]).tolist() if adam else [0] * len(owned)
         slots: dict[str, Slot] = {}
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                state = optimizer.state.get(p, {})
-                if adam and "exp_avg" not in state:
-                    return None
-                mean: Tensor | None = state["exp_avg"] if adam else None
-                square: Tensor | None = state["exp_avg_sq"] if adam else None
-                t = int(state["step"]) + 1 if adam else 1
-                betas, eps = group.get("betas", (0.0, 0.0)), group.get("eps", 0.0)
-                name = names[id(p)]
-                if mean is not None and square is not None and rows and name in rows:
-                    mean, square = mean[rows[name]], square[rows[name]]
-                slots[name] = Slot(group["lr"], group["weight_decay"], mean, square, betas, eps, t)
+        for (group, p, state), count in zip(owned, counts, strict=True):
+            mean: Tensor | None = state["exp_avg"] if adam else None
+            square: Tensor | None = state["exp_avg_sq"] if adam else None
+            betas, eps = group.get("betas", (0.0, 0.0)), group.get("eps", 0.0)
+            name = names[id(p)]
+            if mean is not None and square is not None and rows and name in rows:
+                mean, square = mean[rows[name]], square[rows[name]]
+            slots[name] = Slot(group["lr"], group["weight_decay"], mean, square, betas, eps, int(count) + 1)
         return cls(slots)
 
     def delta(self, gradients: Params) -> Params:
