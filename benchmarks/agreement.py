@@ -66,11 +66,7 @@ def train(every: int, overrides: list[str]) -> None:
     assert isinstance(job.loss, Hu)
     both = Both(**asdict(job.loss), every=every)
     train, dev = (trials.split(job, material, part) for part in (material.train, material.dev))
-    training = fit.Training(
-        folder, both, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, train, {},
-        {"dev": dev}, False, dev=dev,
-    )  # fmt: skip
-    fit.fit(training)
+    fit.fit(fit.Training.of(job, folder, material.labels, train, {"dev": dev}, strategy=both, dev=dev))
 
 
 def table(rows: list[dict[str, float]]) -> str:

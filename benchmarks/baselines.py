@@ -59,11 +59,7 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
     material = sources.build(run)
     parts = subsets.apart(material.dev, subsets.folds(material.dev, FOLDS, seed=0), fold)
     train, dev, held = (trials.split(run, material, part) for part in (material.train, *parts))
-    training = fit.Training(
-        encoders.locate(run.model), run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels,
-        train, {}, {"fold": held}, False, dev=dev,
-    )  # fmt: skip
-    fitted = fit.fit(training)
+    fitted = fit.fit(fit.Training.of(run, encoders.locate(run.model), material.labels, train, {"fold": held}, dev=dev))
     found = fitted.epochs[-1].metrics["fold"]
     return {key: round(found[key], 4) for key in ("accuracy", "macro_f1", "nll")}
 

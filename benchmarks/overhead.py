@@ -60,9 +60,9 @@ class Bench:
     def epoch(self, run: Run, train) -> dict[str, float]:  # type: ignore[no-untyped-def]
         """Seconds of one epoch: steps, learning beside them, and learning before them."""
         phase = Phase()
-        training = fit.Training(
-            self.folder, run.loss, run.weighting, run.optim, run.trainer, 1, 0, self.material.labels, train, self.scores,
-            {"test": self.one}, False, dev=self.dev,
+        training = fit.Training.of(
+            run, self.folder, self.material.labels, train, {"test": self.one},
+            epochs=1, seed=0, scores=self.scores, dev=self.dev,
         )  # fmt: skip
         fitted = fit.fit(training, say=phase.told)
         learned = fitted.seconds.weights

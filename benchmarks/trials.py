@@ -51,7 +51,4 @@ def training(run: Any, home: Path, material: Any, cache: Path, series: Iterable[
     from synthweight import fit
 
     tokens = {name: split(run, material, getattr(material, name), cache) for name in ("train", *series)}
-    return fit.Training(
-        home, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels,
-        tokens["train"], {}, {name: tokens[name] for name in series}, False,
-    )  # fmt: skip
+    return fit.Training.of(run, home, material.labels, tokens["train"], {name: tokens[name] for name in series})

@@ -41,9 +41,9 @@ def trial(source: str, lr: float | None, epochs: int | None, unit: int, extra: t
     else:
         train, held = subsets.apart(small, subsets.folds(small, FOLDS, seed=0), unit)
     training_side, selection = (trials.split(run, material, part) for part in (train, held))
-    training = fit.Training(
-        encoders.locate(run.model), run.loss, run.weighting, optim, run.trainer, epochs or run.epochs, run.seed,
-        material.labels, training_side, {}, {"selection": selection}, source == "synthetic",
+    training = fit.Training.of(
+        run, encoders.locate(run.model), material.labels, training_side, {"selection": selection},
+        optim=optim, epochs=epochs or run.epochs, select=source == "synthetic",
     )  # fmt: skip
     fitted = fit.fit(training)
     chosen = fitted.epochs[fitted.selected].metrics["selection"]

@@ -198,9 +198,10 @@ def material_of(job):
 
     rng = np.random.default_rng(0)
     scores = {role: np.log(rng.uniform(0.1, 1, len(material.train))).astype(np.float32) for role in sorted(job.loss.needs)}
-    return fit.Training(
-        folder, job.loss, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, split(material.train),
-        scores, {"selection": split(material.selection), "test": split(material.test)}, True, True, split(material.dev),
+    series = {"selection": split(material.selection), "test": split(material.test)}
+    return fit.Training.of(
+        job, folder, material.labels, split(material.train), series,
+        scores=scores, select=True, keep_state=True, dev=split(material.dev),
     )  # fmt: skip
 
 

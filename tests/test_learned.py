@@ -213,11 +213,10 @@ def trained(job, strategy=None):
     material = sources.build(job)
     train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
     strategy = strategy or job.loss
-    training = fit.Training(
-        encoders.locate(job.model), strategy, job.weighting, job.optim, job.trainer, job.epochs, job.seed, material.labels, train,
-        {}, {"selection": test}, True, dev=dev,
-    )  # fmt: skip
-    return fit.fit(training)
+    folder = encoders.locate(job.model)
+    return fit.fit(
+        fit.Training.of(job, folder, material.labels, train, {"selection": test}, strategy=strategy, select=True, dev=dev)
+    )
 
 
 def test_sungen_goes_on_within_its_phase(bound, plain):

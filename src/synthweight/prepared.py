@@ -69,10 +69,9 @@ def prepare(who: Identity, name: str, ask: checkers.Ask) -> Prepared:
     dev = (tokens(material.dev), material.targets(material.dev)) if run.loss.dev else None
     scored = {role: checkers.scores(who, role, material, ask) for role in sorted(run.loss.needs)}
     seconds["scores"] = clock.lap()
-    training = fit.Training(
-        folder, run.loss, run.weighting, run.optim, run.trainer, run.epochs, run.seed, material.labels, train,
-        {role: values for role, (values, _) in scored.items()}, tokenized, run.selection.split != "last",
-        run.loss.name == "ce" or run.trainer.keep_model, dev,
+    training = fit.Training.of(
+        run, folder, material.labels, train, tokenized, dev=dev, scores={role: values for role, (values, _) in scored.items()},
+        select=run.selection.split != "last", keep_state=run.loss.name == "ce" or run.trainer.keep_model,
     )  # fmt: skip
     temperatures = {role: scored[role][1] if role in scored else None for role in ("quality", "diversity")}
     return Prepared(who, name, started, clock, material, training, temperatures, seconds)

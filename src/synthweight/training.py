@@ -18,7 +18,9 @@ from .epochs import Epoch, Seconds
 from .losses import Strategy, Weighting
 
 if TYPE_CHECKING:
-    from .configs import Optim, Trainer
+    from .configs import Optim, Run, Trainer
+
+Split = tuple[Tokens, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,21 @@ class Training:
     epochs: int
     seed: int
     labels: tuple[str, ...]
-    train: tuple[Tokens, np.ndarray]
+    train: Split
     scores: dict[str, np.ndarray]
-    series: dict[str, tuple[Tokens, np.ndarray]]
+    series: dict[str, Split]
     select: bool
     keep_state: bool = False
-    dev: tuple[Tokens, np.ndarray] | None = None
+    dev: Split | None = None
+
+    @classmethod
+    def of(
+        cls, run: "Run", folder: Path, labels: tuple[str, ...], train: Split, series: dict[str, Split], **more: Any
+    ) -> "Training":
+        """A run's, by its loss, weighting, recipe, epochs and seed. more: other fields, or others than the run's."""
+        given: dict[str, Any] = {"strategy": run.loss, "weighting": run.weighting, "optim": run.optim, "trainer": run.trainer}
+        given |= {"epochs": run.epochs, "seed": run.seed, "scores": {}, "select": False}
+        return cls(folder=folder, labels=labels, train=train, series=series, **(given | more))
 
     @property
     def splits(self) -> list[Tokens]:
