@@ -15,7 +15,8 @@ Each training is a process of its own; the systems take turns within a seed. Imp
 counted; tokenisation (nothing is cached), the encoder's loading and the evaluations are: test and D_P' after every epoch, in
 batches of 64 texts, in ours of 4,096 tokens. "steady" is training alone. Peak memory is the process's own. Nothing else may
 run on the machine. Each training is a line of --journal; started again, only what is missing is run. The table of
-docs/performance.md is written from docs/throughput.jsonl.
+docs/performance.md is written from docs/throughput.jsonl; a ratio there is of trainings of one seed that took turns, or has
+a mark (≈) where these were hours apart.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -41,6 +43,7 @@ OURS = {"ours": [*FAST, "trainer.stratify=true"], "grouped": FAST, "random": [*F
 ROOT = Path(__file__).parents[1]
 JOURNAL, PAGE = ROOT / "docs" / "throughput.jsonl", ROOT / "docs" / "performance.md"
 STEPS = 100  # of the authors' recipe, where its speed alone is asked for
+TURN = timedelta(minutes=15)  # a machine wanders: a ratio is of pairs that ended within so long, where there are any
 Found = dict[str, Any]
 
 
@@ -128,16 +131,18 @@ def table(rows: list[Found]) -> str:
     ]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         for system in SYSTEMS:
-            here = [row for row in rows if (row["dataset"], row["system"]) == (dataset, system)]
-            here = [row for row in here if row["steps"] is None] or here  # to the end, where that was asked for too
+            every = [row for row in rows if (row["dataset"], row["system"]) == (dataset, system)]
+            here = [row for row in every if row["steps"] is None] or every  # to the end, where that was asked for too
             if not here:
                 continue
             beside = [row for row in rows if (row["dataset"], row["system"]) == (dataset, "ours")]
             speed = "steady" if system == "authors" else "whole"
-            ratios = [o[speed] / h[speed] for o in beside for h in here if o["seed"] == h["seed"]]
+            pairs = [(o, h) for o in beside for h in every if o["seed"] == h["seed"]]
+            near = [(o, h) for o, h in pairs if apart(o, h) <= TURN]
+            ratios = [o[speed] / h[speed] for o, h in near or pairs]
             middle = {k: median(row[k] for row in here) for k in ("steady", "whole", "share", "gib")}
-            scores = " | ".join(spread([row[k] for row in here if k in row]) for k in JUDGED)
-            ratio = f"{median(ratios):.2f}" if ratios and system != "ours" else ""
+            scores = " | ".join(spread(list({row["seed"]: row[k] for row in here if k in row}.values())) for k in JUDGED)
+            ratio = f"{'' if near else '≈ '}{median(ratios):.2f}" if ratios and system != "ours" else ""
             whole = "–" if system == "authors" and "accuracy" not in here[0] else f"{middle['whole']:.0f}"
             lines.append(
                 f"| {dataset} | {system} | {middle['steady']:.0f} | {whole} | {ratio} | {middle['share']:.0%} "
@@ -145,6 +150,10 @@ def table(rows: list[Found]) -> str:
             )
     made = dict.fromkeys((row["commit"] or "unknown")[:7] for row in rows)
     return "\n".join([*lines, "", f"Seeds in brackets; commits {', '.join(made)}."])
+
+
+def apart(one: Found, other: Found) -> timedelta:
+    return abs(datetime.fromisoformat(one["when"]) - datetime.fromisoformat(other["when"]))
 
 
 def spread(values: list[float]) -> str:
@@ -159,6 +168,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--whole", action="store_true", help="the authors' recipe to its end, not 100 steps")
+    parser.add_argument("--again", action="store_true", help="whether there is a row or not: to take turns in one hour")
     parser.add_argument("--journal", type=Path, default=JOURNAL)
     parser.add_argument("--one", choices=SYSTEMS, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
@@ -176,7 +186,10 @@ def main() -> None:
                     steps = STEPS if system == "authors" and not options.whole else None
                     key = {"dataset": dataset, "system": system, "seed": seed, "steps": steps, "overrides": named}
                     key["settings"] = OURS.get(system, [])  # so that a row of other settings is not taken for it
-                    trials.ensure(options.journal, key, lambda key=key: measured(options, key))
+                    if options.again:
+                        trials.add(options.journal, key | measured(options, key))
+                    else:
+                        trials.ensure(options.journal, key, lambda key=key: measured(options, key))
     rows = [row for row in trials.done(options.journal) if row["overrides"] == named]
     print(table(rows))
     if options.journal == JOURNAL and not named:

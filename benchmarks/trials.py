@@ -19,7 +19,11 @@ def ensure(journal: Path, key: Trial, run: Callable[[], Trial]) -> Trial:
     for row in done(journal):
         if all(row[k] == v for k, v in key.items()):
             return row
-    row = key | run()
+    return add(journal, key | run())
+
+
+def add(journal: Path, row: Trial) -> Trial:
+    """The same row, appended."""
     print(row, flush=True)
     with journal.open("a") as file:
         file.write(json.dumps(row) + "\n")
