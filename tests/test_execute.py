@@ -41,6 +41,7 @@ def test_what_failed_is_listed_again_and_tried_when_asked(small, store, trouble,
     planned = capfd.readouterr().out
     assert re.search(r" failed  \w{16}  local small_real ce minilm seed 0  at all", planned)
     assert "Jobs: 4; done 1, failed 3, to do 0" in planned
+    assert re.search(r"small_real ce minilm seed 0  at all  \(checker of 2 runs\)$", planned, re.MULTILINE)
 
     trouble()  # from now on it would work
     assert run_cli(*command) == 1
@@ -55,6 +56,17 @@ def test_what_failed_is_listed_again_and_tried_when_asked(small, store, trouble,
     assert run_cli(*command, "--retry-failed") == 0
     assert len(store.ids()) == 5
     assert not list(store.runs.glob("*/failed.json"))
+
+
+def test_a_plan_says_how_many_runs_share_a_checker(small, capfd):
+    path, values = small
+    assert run_cli("plan", str(path), *values) == 0
+    lines = capfd.readouterr().out.splitlines()
+    shared = sorted(re.sub(r"^ +first  \w{16}  local ", "", line) for line in lines if "checker of" in line)
+    assert shared == [
+        *(f"small_real ce minilm seed {seed}  (checker of 2 runs)" for seed in (0, 1)),  # of IMP and DIMP
+        *(f"synthetic ce minilm seed {seed}  (checker of 1 run; no row of the table)" for seed in (0, 1)),  # of IMP
+    ]
 
 
 def test_what_failed_for_its_checker_alone_goes_on_once_the_checker_is_there(small, store, trouble, capfd, settings):

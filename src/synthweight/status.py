@@ -22,13 +22,14 @@ View = Callable[[], tuple[str, list[Line]]]
 
 
 def plan_text(planned: Planned) -> str:
-    """Every run with its state, checkers that others need first, then the counts and the time that the rest may take."""
-    states = planned.states()
+    """Every run with its state and how many share it as a checker, then the counts and the time that the rest may take."""
+    states, served = planned.states(), planned.served
     lines = []
     for job in planned.jobs:
         state, word = states[job.who.id]
-        added = "" if job.row else "  (a checker, no row of the table)"
-        lines.append(f"{state:>7}  {job.who.id}  {job}{added}{f'  {word}' if word else ''}")
+        runs = served[job.who.id]
+        shared = f"  (checker of {runs} run{'s' * (runs > 1)}{'' if job.row else '; no row of the table'})" if runs else ""
+        lines.append(f"{state:>7}  {job.who.id}  {job}{f'  {word}' if word else ''}{shared}")
     return "\n".join([*lines, counts(planned, states), time_left(planned, states)])
 
 

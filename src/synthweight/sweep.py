@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -70,9 +71,14 @@ class Planned:
         return [job for job in self.jobs if job.row]
 
     @property
+    def served(self) -> Counter[str]:
+        """By run id: how many of the runs take it for a checker of theirs."""
+        return Counter(run_id for job in self.jobs for run_id in {checker.id for checker in job.who.checkers.values()})
+
+    @property
     def waves(self) -> list[list[Job]]:
         """What is to be trained: the checkers of others, then the rest."""
-        wanted = {checker.id for job in self.jobs for checker in job.who.checkers.values()}
+        wanted = self.served
         todo = [job for job in self.jobs if not job.done and not job.prompt]
         return [[j for j in todo if j.who.id in wanted], [j for j in todo if j.who.id not in wanted]]
 
