@@ -142,7 +142,7 @@ def table(rows: list[Found]) -> str:
             ratios = [o[speed] / h[speed] for o, h in near or pairs]
             middle = {k: median(row[k] for row in here) for k in ("steady", "whole", "share", "gib")}
             scores = " | ".join(spread(list({row["seed"]: row[k] for row in here if k in row}.values())) for k in JUDGED)
-            ratio = f"{'' if near else '≈ '}{median(ratios):.2f}" if ratios and system != "ours" else ""
+            ratio = f"{'' if near else '≈ '}{median(ratios):.2f} ({len(ratios)})" if ratios and system != "ours" else ""
             whole = "–" if system == "authors" and "accuracy" not in here[0] else f"{middle['whole']:.0f}"
             lines.append(
                 f"| {dataset} | {system} | {middle['steady']:.0f} | {whole} | {ratio} | {middle['share']:.0%} "
