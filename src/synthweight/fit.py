@@ -30,8 +30,8 @@ from .losses import Texts
 from .module import Classifier
 from .parallel import Peers
 from .training import Fitted as Fitted
+from .training import Split, begun
 from .training import Training as Training
-from .training import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -210,7 +210,7 @@ def plugins(peers: Peers, checkpoints: Checkpoints | None) -> list[Any]:
     return found if peers.count == 1 else [*found, LightningEnvironment()]
 
 
-def texts(split: tuple[Tokens, np.ndarray]) -> Texts:
+def texts(split: Split) -> Texts:
     """Tokens and label positions as a learner of weights takes them."""
     tokens, targets = split
     return Texts(tokens.batch, tokens.lengths, targets)
