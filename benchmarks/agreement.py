@@ -18,12 +18,14 @@ import trials
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from synthweight import compose, encoders, fit
-from synthweight.bilevel import Lookahead
-from synthweight.configs import CONF, ROOT
+from synthweight.config import compose
+from synthweight.config.schema import CONF, ROOT
 from synthweight.data import sources
 from synthweight.losses import Task
 from synthweight.losses.hu import Hu, HuLearner
+from synthweight.losses.meta.gradients import Lookahead
+from synthweight.models import pretrained
+from synthweight.training import trainer
 
 JOURNAL, PAGE = ROOT / "docs" / "agreement.jsonl", ROOT / "docs" / "baselines.md"
 SPAN = 50
@@ -62,11 +64,11 @@ def train(every: int, overrides: list[str]) -> None:
     with compose.offline(CONF):
         base = ["loss=hu", "loss.exact=false", "selection=last", "trainer.precision=bf16-mixed", "trainer.packing=true"]
         job = compose.Composer("config").run([*base, "logger=none", *overrides])
-    material, folder = sources.build(job), encoders.locate(job.model)
+    material, folder = sources.build(job), pretrained.locate(job.model)
     assert isinstance(job.loss, Hu)
     both = Both(**asdict(job.loss), every=every)
     train, dev = (trials.split(job, material, part) for part in (material.train, material.dev))
-    fit.fit(fit.Training.of(job, folder, material.labels, train, {"dev": dev}, strategy=both, dev=dev))
+    trainer.fit(trainer.Training.of(job, folder, material.labels, train, {"dev": dev}, strategy=both, dev=dev))
 
 
 def table(rows: list[dict[str, float]]) -> str:

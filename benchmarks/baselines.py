@@ -15,9 +15,11 @@ from typing import Any
 
 import trials
 
-from synthweight import compose, encoders, fit
-from synthweight.configs import CONF, ROOT
-from synthweight.data import sources, subsets
+from synthweight.config import compose
+from synthweight.config.schema import CONF, ROOT
+from synthweight.data import sources, splits
+from synthweight.models import pretrained
+from synthweight.training import trainer
 
 JOURNAL, PAGE = ROOT / "docs" / "baselines.jsonl", ROOT / "docs" / "baselines.md"
 FOLDS = 5
@@ -57,9 +59,9 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
         base += [f"loss.alignment={ALIGNMENT[method]}"] if method in ALIGNMENT else []
         run = compose.Composer("config").run([*base, *settings])
     material = sources.build(run)
-    parts = subsets.apart(material.dev, subsets.folds(material.dev, FOLDS, seed=0), fold)
+    parts = splits.apart(material.dev, splits.folds(material.dev, FOLDS, seed=0), fold)
     train, dev, held = (trials.split(run, material, part) for part in (material.train, *parts))
-    fitted = fit.fit(fit.Training.of(run, encoders.locate(run.model), material.labels, train, {"fold": held}, dev=dev))
+    fitted = trainer.fit(trainer.Training.of(run, pretrained.locate(run.model), material.labels, train, {"fold": held}, dev=dev))
     found = fitted.epochs[-1].metrics["fold"]
     return {key: round(found[key], 4) for key in ("accuracy", "macro_f1", "nll")}
 

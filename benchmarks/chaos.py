@@ -22,8 +22,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synthweight.configs import ROOT
-from synthweight.store import Store
+from synthweight.config.schema import ROOT
+from synthweight.runs.store import Store
 
 sys.path.insert(0, str(ROOT / "tests"))
 from conftest import make_encoder, make_toy
@@ -31,7 +31,7 @@ from conftest import make_encoder, make_toy
 RUNS, WORKERS = 24, 2
 CODE = (  # a handler of Python's own: Lightning restores those after a training, and not faulthandler.register's
     "import faulthandler, signal; signal.signal(signal.SIGUSR1, lambda *_: faulthandler.dump_traceback(all_threads=False)); "
-    "from synthweight.cli import main; main()"
+    "from synthweight.cli.main import main; main()"
 )
 STEP = re.compile(r'training_epoch_loop\.py", line \d+ in advance')  # Lightning's one training batch
 SIZES = {"small_real": 240, "test": 60, "synthetic": 960}

@@ -21,12 +21,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from synthweight import compose, generate
-from synthweight.configs import CONF
-from synthweight.llm import shots
-from synthweight.llm.asking import Asker
+from synthweight.config import compose
+from synthweight.config.llm_schema import Generate
+from synthweight.config.schema import CONF
+from synthweight.llm import few_shot, generate
 from synthweight.llm.prompts import Request, Wording
-from synthweight.llm.settings import Generate
+from synthweight.llm.request_pool import Asker
 
 LATENCY, WIDTH, ROUNDS = 0.05, 16, 3
 
@@ -111,7 +111,7 @@ def main(n: int) -> None:
                 ["generator=local_base", "generator.model=m", f"generator.base_url={url}", f"generator.concurrency={WIDTH}",
                  f"n={n}", "attempts=1", f"seed={i}", f"out={Path(scratch) / str(i)}"]
             )  # fmt: skip
-            pool = shots.pool(settings)
+            pool = few_shot.pool(settings)
             wording, labels = Wording(settings.generator, pool), generate.labels_of(settings, pool)
             requests = [generate.request(settings, pool, wording, labels, place, 0) for place in range(n)]
             times["the official client alone"].append(bare(settings, requests))

@@ -25,7 +25,7 @@ def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], D
     import torch
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments  # noqa: F401, before the clock starts
 
-    from synthweight import metrics, model  # noqa: F401
+    from synthweight.models import classifier  # noqa: F401
 
     def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
         made, clock = trainer(system, steps, job, material, home, folder), lap(torch)
@@ -44,7 +44,8 @@ def trainer(system: str, steps: int | None, job: Any, material: Any, home: Path,
     import torch
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
-    from synthweight import metrics, model
+    from synthweight import metrics
+    from synthweight.models import classifier
 
     set_seed(job.seed)
     tokenizer, optim = AutoTokenizer.from_pretrained(home), job.optim
@@ -61,7 +62,7 @@ def trainer(system: str, steps: int | None, job: Any, material: Any, home: Path,
         return {k: v for k, v in metrics.evaluate(scores, found.label_ids, material.labels).items() if k in JUDGED}
 
     split = {name: encoded(getattr(material, name)) for name in ("train", "selection", "test")}
-    network = model.build(home, material.labels)
+    network = classifier.build(home, material.labels)
     arguments = TrainingArguments(
         output_dir=str(folder), num_train_epochs=job.epochs, max_steps=steps or -1, seed=job.seed,
         per_device_train_batch_size=optim.batch_size, per_device_eval_batch_size=64, learning_rate=optim.lr,

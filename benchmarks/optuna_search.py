@@ -22,14 +22,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
 
-from synthweight import compose, devices, identity, run
-from synthweight.arguments import Parser, stop
-from synthweight.cli import MAKE_ROOM
-from synthweight.configs import CONF, Run
+from synthweight.cli.main import MAKE_ROOM
+from synthweight.cli.parser import Parser, stop
+from synthweight.config import compose
+from synthweight.config.overrides import literal, parse
+from synthweight.config.schema import CONF, Run
 from synthweight.errors import LeaseLost, SweepFailed, UserError, disk_full, first_line, require
-from synthweight.overrides import literal, parse
-from synthweight.provenance import COMMAND
-from synthweight.store import Store
+from synthweight.runs import identity, run
+from synthweight.runs.provenance import COMMAND
+from synthweight.runs.store import Store
+from synthweight.training import devices
 
 try:
     import optuna

@@ -20,9 +20,11 @@ from statistics import median
 import numpy as np
 import trials
 
-from synthweight import compose, devices, encoders, fit, model
-from synthweight.configs import CONF, Run
+from synthweight.config import compose
+from synthweight.config.schema import CONF, Run
 from synthweight.data import sources
+from synthweight.models import classifier, pretrained
+from synthweight.training import devices, trainer
 
 LINES = {
     "ce": ["loss=ce"],
@@ -48,7 +50,7 @@ class Bench:
             self.runs: dict[str, Run] = {name: composer.run([*base, *LINES[name]]) for name in options.losses}
             run = composer.run([*base, "loss=ce"])
         self.run, self.material = run, sources.build(run)
-        self.folder = encoders.locate(run.model)
+        self.folder = pretrained.locate(run.model)
         n = options.texts or (PROPORTION * len(self.material.dev) if options.proportions == "paper" else len(self.material.train))
         texts = tuple(islice(cycle(self.material.train), n))
         parts = texts, self.material.dev, self.material.test[:1]
@@ -60,20 +62,20 @@ class Bench:
     def epoch(self, run: Run, train) -> dict[str, float]:  # type: ignore[no-untyped-def]
         """Seconds of one epoch: steps, learning beside them, and learning before them."""
         phase = Phase()
-        training = fit.Training.of(
+        training = trainer.Training.of(
             run, self.folder, self.material.labels, train, {"test": self.one},
             epochs=1, seed=0, scores=self.scores, dev=self.dev,
         )  # fmt: skip
-        fitted = fit.fit(training, say=phase.told)
+        fitted = trainer.fit(training, say=phase.told)
         learned = fitted.seconds.weights
         before = learned if phase.seen else 0.0
         return {"train": fitted.seconds.train, "beside": learned - before, "before": before}
 
     def scoring(self) -> float:
         """Seconds of one pass of a checker over the training set."""
-        network = model.build(self.folder, self.material.labels)
+        network = classifier.build(self.folder, self.material.labels)
         started = time.perf_counter()
-        fit.log_probs(network, self.train[0], len(self.material.labels), self.run.trainer)
+        trainer.log_probs(network, self.train[0], len(self.material.labels), self.run.trainer)
         return time.perf_counter() - started
 
     def measure(self) -> dict[str, dict[str, float]]:

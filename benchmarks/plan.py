@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from synthweight.configs import ROOT
+from synthweight.config.schema import ROOT
 
-CODE = "from synthweight.cli import main; main()"
+CODE = "from synthweight.cli.main import main; main()"
 
 
 def sweep_file(folder: Path, n: int, kind: str) -> Path:

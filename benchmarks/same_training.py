@@ -39,18 +39,20 @@ def main() -> None:
 
 
 def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
-    from synthweight import compose, encoders, fit, model
-    from synthweight.configs import CONF
+    from synthweight.config import compose
+    from synthweight.config.schema import CONF
     from synthweight.data import sources
+    from synthweight.models import classifier, pretrained
+    from synthweight.training import trainer as fit
 
     with compose.offline(CONF):
         named = compose.Composer("config").run([*trials.CE, *overrides])
-        home = copied(encoders.locate(named.model), folder / "encoder", dropout)
+        home = copied(pretrained.locate(named.model), folder / "encoder", dropout)
         asked = [*trials.CE, *overrides, f"model.path={home}", "trainer.group_by_length=false"]
         packing = {"padded": "false"} if dropout else {"padded": "false", "packed": "true"}
         jobs = {kind: compose.Composer("config").run([*asked, f"trainer.packing={on}"]) for kind, on in packing.items()}
     if dropout:
-        model.build = seeded(model.build)
+        classifier.build = seeded(classifier.build)
     job = jobs["padded"]
     material = sources.build(job)
     training = trials.training(job, home, material, folder, ["selection"])

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from synthweight.configs import ROOT
+from synthweight.config.schema import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))
 from conftest import make_encoder
@@ -32,10 +32,10 @@ finally:
 
 def repeated(folder: Path, n: int) -> Path:
     """product_reviews as a local dataset whose LLM-written side has n texts."""
-    from synthweight import compose
-    from synthweight.configs import CONF
+    from synthweight.config import compose
+    from synthweight.config.schema import CONF
     from synthweight.data import sources
-    from synthweight.data.records import write_jsonl
+    from synthweight.data.examples import write_jsonl
 
     with compose.offline(CONF):
         run = compose.Composer("config").run(["dataset=product_reviews", "source=synthetic", "logger=none"])

@@ -21,8 +21,8 @@ from optuna.distributions import BaseDistribution
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from synthweight import identity, leases
 from synthweight.errors import Taken, UserError, first_line
+from synthweight.runs import identity, locks
 
 NAME = "synthweight"
 TURN, WAIT = 0.05, 1.0  # seconds between two looks: at a turn that another worker has, at trials that others are at
@@ -55,7 +55,7 @@ class Study:
         with contextlib.ExitStack() as stack:
             while True:
                 try:
-                    stack.enter_context(leases.hold(self.workers / "turn", wait=False))
+                    stack.enter_context(locks.hold(self.workers / "turn", wait=False))
                     break
                 except Taken:
                     time.sleep(TURN)
@@ -65,7 +65,7 @@ class Study:
     def work(self) -> Iterator[None]:
         """Within it, this worker is alive to the others."""
         try:
-            with leases.hold(self.workers / self.token):
+            with locks.hold(self.workers / self.token):
                 yield
         finally:
             rmtree(self.workers / self.token, ignore_errors=True)
@@ -111,7 +111,7 @@ class Study:
         again = {t.user_attrs.get("again") for t in self.all()}
         for trial in self.all():
             worker = self.workers / trial.user_attrs.get("worker", "nobody")
-            if trial.state != TrialState.RUNNING or leases.taken(worker):
+            if trial.state != TrialState.RUNNING or locks.taken(worker):
                 continue
             params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
             if params.keys() == self.space.keys() and trial.number not in again:  # else it died while it was drawn, or here

@@ -18,12 +18,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthweight.configs import ROOT
+from synthweight.config.schema import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))
 from conftest import make_encoder, make_toy
 
-CODE = "from synthweight.cli import main; main()"
+CODE = "from synthweight.cli.main import main; main()"
 SIZES = {"small_real": 60, "test": 60, "synthetic": 120}
 SWEEP = """\
 defaults: [config, {{override dataset: local}}, {{override logger: none}}, _self_]

@@ -35,7 +35,7 @@ from typing import Any
 import trials
 from hf_trainer import JUDGED, Done, theirs
 
-from synthweight import provenance
+from synthweight.runs import provenance
 
 SYSTEMS = ("ours", "grouped", "random", "trainer", "tuned", "authors")
 FAST = ["trainer.packing=true", "trainer.precision=bf16-mixed"]
@@ -51,14 +51,16 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
     """One training in this process; steps: stop after so many."""
     import torch
 
-    from synthweight import compose, encoders, metrics
-    from synthweight.configs import CONF
+    from synthweight import metrics
+    from synthweight.config import compose
+    from synthweight.config.schema import CONF
     from synthweight.data import sources
+    from synthweight.models import pretrained
 
     train = ours() if system in OURS else theirs(system, steps)  # imports what it needs before the clock starts
     with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
         job = compose.Composer("config").run([*trials.CE, *OURS.get(system, []), *overrides])
-        material, home = sources.build(job), encoders.locate(job.model)
+        material, home = sources.build(job), pretrained.locate(job.model)
         peak = matmul_peak(torch)
         started = time.perf_counter()
         done = train(job, material, home, Path(folder))
@@ -81,11 +83,11 @@ def ours() -> Callable[[Any, Any, Path, Path], Done]:
     """A training by this project."""
     from transformers import AutoTokenizer  # noqa: F401, our tokeniser's, which imports it when it is first asked
 
-    from synthweight import fit
+    from synthweight.training import trainer
 
     def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
         training = trials.training(job, home, material, folder, ("selection", "test"))
-        fitted = fit.fit(training)
+        fitted = trainer.fit(training)
         texts, tokens = job.epochs * len(material.train), job.epochs * int(training.train[0].lengths.sum())
         return Done(fitted.seconds.train, texts, tokens, fitted.network, fitted.epochs[-1].metrics["test"])
 

@@ -42,17 +42,17 @@ def write_page(page: Path, names: Iterable[str], table: Callable[[str], str]) ->
 
 def split(run: Any, material: Any, examples: Any, cache: Path | None = None) -> tuple[Any, Any]:
     """The examples' tokens and label positions, as `fit.Training` takes them."""
-    from synthweight import encoders  # here: what reads a journal alone need not wait for torch
-    from synthweight.data.tokens import tokenize
+    from synthweight.data.tokenization import tokenize
+    from synthweight.models import pretrained  # here: what reads a journal alone need not wait for torch
 
-    folder, encoder = encoders.locate(run.model), encoders.fingerprint(run.model)
+    folder, encoder = pretrained.locate(run.model), pretrained.fingerprint(run.model)
     tokens = tokenize(folder, encoder, examples, run.optim.max_length, cache or Path(run.paths.cache))
     return tokens, material.targets(examples)
 
 
 def training(run: Any, home: Path, material: Any, cache: Path, series: Iterable[str]) -> Any:
     """CE's `fit.Training` of a run, evaluated on the splits named."""
-    from synthweight import fit
+    from synthweight.training import trainer
 
     tokens = {name: split(run, material, getattr(material, name), cache) for name in ("train", *series)}
-    return fit.Training.of(run, home, material.labels, tokens["train"], {name: tokens[name] for name in series})
+    return trainer.Training.of(run, home, material.labels, tokens["train"], {name: tokens[name] for name in series})

@@ -14,9 +14,12 @@ from statistics import fmean
 
 import trials
 
-from synthweight import compose, encoders, fit, metrics
-from synthweight.configs import ROOT, Run
-from synthweight.data import sources, subsets
+from synthweight import metrics
+from synthweight.config import compose
+from synthweight.config.schema import ROOT, Run
+from synthweight.data import sources, splits
+from synthweight.models import pretrained
+from synthweight.training import trainer
 
 JOURNAL, PAGE = ROOT / "docs" / "tuning.jsonl", ROOT / "docs" / "tuning.md"
 LRS, EPOCHS = (1e-4, 2e-4, 3e-4, 5e-4), (3, 5)
@@ -39,13 +42,13 @@ def trial(source: str, lr: float | None, epochs: int | None, unit: int, extra: t
     if source == "synthetic":
         train, held = material.train, small
     else:
-        train, held = subsets.apart(small, subsets.folds(small, FOLDS, seed=0), unit)
+        train, held = splits.apart(small, splits.folds(small, FOLDS, seed=0), unit)
     training_side, selection = (trials.split(run, material, part) for part in (train, held))
-    training = fit.Training.of(
-        run, encoders.locate(run.model), material.labels, training_side, {"selection": selection},
+    training = trainer.Training.of(
+        run, pretrained.locate(run.model), material.labels, training_side, {"selection": selection},
         optim=optim, epochs=epochs or run.epochs, select=source == "synthetic",
     )  # fmt: skip
-    fitted = fit.fit(training)
+    fitted = trainer.fit(training)
     chosen = fitted.epochs[fitted.selected].metrics["selection"]
     floor = metrics.majority(selection[1], material.labels)["accuracy"]
     found = {key: round(chosen[key], 4) for key in ("accuracy", "macro_f1", "nll")} | {"epoch": fitted.selected + 1}

@@ -14,15 +14,16 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from jaxtyping import install_import_hook
 
-with install_import_hook(["synthweight.losses", "synthweight.metrics", "synthweight.calibration"], "beartype.beartype"):
+with install_import_hook(["synthweight.losses", "synthweight.metrics", "synthweight.runs.calibration"], "beartype.beartype"):
     import synthweight.calibration
+
     import synthweight.losses
     import synthweight.metrics  # noqa: F401
 
-from synthweight import compose
+from synthweight.config import compose
 
 # the command as a program; a shell that runs tests in the background makes its children ignore Ctrl-C
-CLI = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from synthweight.cli import main; main()"
+CLI = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from synthweight.cli.main import main; main()"
 WORDS = {
     "negative": ["bad", "broken", "awful", "poor", "worst", "useless", "noisy", "refund"],
     "neutral": ["box", "cable", "manual", "size", "button", "colour", "page", "screen"],
@@ -134,7 +135,7 @@ def fresh_wandb(monkeypatch, tmp_path):
     import wandb
     from wandb.sdk.lib import wbauth
 
-    from synthweight import wandb_runs
+    from synthweight.tracking import wandb_runs
 
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "NETRC"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
@@ -186,20 +187,21 @@ def material_of(job):
     """All that one training is made of, as `run` would make it; the checkers' scores are drawn."""
     import numpy as np
 
-    from synthweight import encoders, fit
     from synthweight.data import sources
-    from synthweight.data.tokens import tokenize
+    from synthweight.data.tokenization import tokenize
+    from synthweight.models import pretrained
+    from synthweight.training import trainer
 
-    material, folder = sources.build(job), encoders.locate(job.model)
+    material, folder = sources.build(job), pretrained.locate(job.model)
 
     def split(examples):
-        tokens = tokenize(folder, encoders.fingerprint(job.model), examples, job.optim.max_length, Path(job.paths.cache))
+        tokens = tokenize(folder, pretrained.fingerprint(job.model), examples, job.optim.max_length, Path(job.paths.cache))
         return tokens, material.targets(examples)
 
     rng = np.random.default_rng(0)
     scores = {role: np.log(rng.uniform(0.1, 1, len(material.train))).astype(np.float32) for role in sorted(job.loss.needs)}
     series = {"selection": split(material.selection), "test": split(material.test)}
-    return fit.Training.of(
+    return trainer.Training.of(
         job, folder, material.labels, split(material.train), series,
         scores=scores, select=True, keep_state=True, dev=split(material.dev),
     )  # fmt: skip
@@ -227,11 +229,11 @@ class Stopped(Exception):
 
 def stopped_at(training, checkpoints, epoch, said=None):
     """The training until it has finished this epoch, counted from 1, and no further."""
-    from synthweight import fit
+    from synthweight.training import trainer
 
     def stop(number, _):
         if number + 1 == epoch:
             raise Stopped
 
     with pytest.raises(Stopped):
-        fit.fit(training, stop, (said if said is not None else []).append, checkpoints=checkpoints)
+        trainer.fit(training, stop, (said if said is not None else []).append, checkpoints=checkpoints)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from conftest import make_encoder
-from synthweight import bilevel, model
-from synthweight.bilevel import Lookahead
 from synthweight.losses import sungen
+from synthweight.losses.meta import gradients as bilevel
+from synthweight.losses.meta.gradients import Lookahead
+from synthweight.models import classifier
 
 LABELS = ("a", "b", "c")
 
@@ -19,7 +20,7 @@ def encoder(tmp_path_factory):
 @pytest.fixture
 def network(encoder):
     torch.manual_seed(1)
-    return model.build(encoder, LABELS).double().eval()
+    return classifier.build(encoder, LABELS).double().eval()
 
 
 def batch(n=6, width=9, seed=0):

@@ -2,13 +2,13 @@
 
 import pytest
 
-from synthweight import blocks
 from synthweight.errors import UserError
+from synthweight.sweeps import grid
 
 
 def test_blocks_are_products_united():
     listed = [{"loss": "ce,dimp", "seed": "range(0,2)"}, {"loss": "dimp", "seed": 1}, {"source.n": [10, None]}]
-    jobs = blocks.expand(listed, [])
+    jobs = grid.expand(listed, [])
     assert jobs == [
         ["loss=ce", "seed=0"], ["loss=ce", "seed=1"], ["loss=dimp", "seed=0"], ["loss=dimp", "seed=1"],
         ["source.n=10"], ["source.n=null"],
@@ -16,25 +16,25 @@ def test_blocks_are_products_united():
 
 
 def test_the_command_line_replaces_and_adds():
-    jobs = blocks.expand([{"loss": "ce", "seed": "range(0,9)"}, {"loss": "imp"}], ["seed=1,2", "model=mpnet_base"])
+    jobs = grid.expand([{"loss": "ce", "seed": "range(0,9)"}, {"loss": "imp"}], ["seed=1,2", "model=mpnet_base"])
     assert jobs == [
         [f"loss={loss}", f"seed={s}", "model=mpnet_base"] for loss in ("ce", "imp") for s in (1, 2)
     ]  # fmt: skip
 
 
 def test_a_plain_multirun_is_one_block():
-    assert len(blocks.expand([], ["loss=ce,imp", "seed=range(0,3)"])) == 6
+    assert len(grid.expand([], ["loss=ce,imp", "seed=range(0,3)"])) == 6
 
 
 def test_quotes_survive():
-    assert blocks.expand([], ["dataset.path='a b,c'"]) == [["dataset.path='a b,c'"]]
+    assert grid.expand([], ["dataset.path='a b,c'"]) == [["dataset.path='a b,c'"]]
 
 
 def test_a_value_given_twice_is_refused():
     with pytest.raises(UserError, match="loss=ce,ce: value ce is given twice"):
-        blocks.expand([{"loss": "ce,ce"}], [])
+        grid.expand([{"loss": "ce,ce"}], [])
 
 
 def test_unknown_sweep_says_what_there_is():
     with pytest.raises(UserError, match="nothing: no such sweep; there are .*demo"):
-        blocks.find("nothing")
+        grid.find("nothing")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from synthweight import calibration
+from synthweight.runs import calibration
 
 
 @pytest.fixture

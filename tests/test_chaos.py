@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from conftest import CLI
-from synthweight.configs import ROOT
-from synthweight.store import Store
+from synthweight.config.schema import ROOT
+from synthweight.runs.store import Store
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from synthweight import calibration, compose, devices, identity, run, sweep
+from synthweight.config import compose
 from synthweight.data import sources
-from synthweight.data.records import data_hash
+from synthweight.data.examples import data_hash
 from synthweight.errors import UserError
-from synthweight.store import Store
+from synthweight.runs import calibration, identity, run
+from synthweight.runs.store import Store
+from synthweight.sweeps import plan
+from synthweight.training import devices
 
 CALIBRATED = ["checker.quality.calibrate=true", "checker.calibration_folds=3"]
 CROSSED = ["checker.diversity.folds=3"]
@@ -151,7 +154,7 @@ def test_a_plan_adds_the_folds_first(settings):
     given = [*settings, "loss=imp", *CALIBRATED, *CROSSED]
     with compose.offline(compose.CONF):
         composer = compose.Composer("config")
-        planned = sweep.plan(composer, [], given)
+        planned = plan.plan(composer, [], given)
     first, rest = planned.waves
     assert [(j.who.run.source.name, j.who.run.source.fold) for j in first] == [
         ("synthetic", 0), ("synthetic", 1), ("synthetic", 2),

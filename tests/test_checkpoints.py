@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from conftest import CLI, make_encoder, material_of, stopped_at
-from synthweight import devices, fit, identity, run
-from synthweight.checkpoints import Checkpoints, pack, unpack
 from synthweight.errors import UserError
-from synthweight.layout import SHAPES
-from synthweight.store import Store
+from synthweight.models.packed.layout import SHAPES
+from synthweight.runs import identity, run
+from synthweight.runs.store import Store
+from synthweight.training import devices, trainer
+from synthweight.training.checkpoint import Checkpoints, pack, unpack
 
 LOSSES = ["ce", "focal", "imp", "dimp", "rho", "filter", "hu loss.exact=false", "hu", "ren", "sungen loss.outer_steps=3"]
 PACKED = [f"ce trainer.packing=true trainer.precision={precision}" for precision in ("64-true", "bf16-mixed")]
@@ -51,11 +52,11 @@ def same(one, other):
 def test_stopped_and_resumed_equals_uninterrupted(training, checkpoints, loss):
     """To the digit, dropout and all, stopped twice: weights by id, curves, the selected epoch and its network."""
     made = training(*f"loss={loss}".split())
-    whole = fit.fit(made)
+    whole = trainer.fit(made)
     said: list[str] = []
     stopped_at(made, checkpoints, 2)
     stopped_at(made, checkpoints, 4, said)
-    resumed = fit.fit(made, say=said.append, checkpoints=checkpoints)
+    resumed = trainer.fit(made, say=said.append, checkpoints=checkpoints)
     assert [line for line in said if line.startswith("goes on")] == ["goes on after epoch 1/4", "goes on after epoch 3/4"]
     same(whole, resumed)
     assert len(resumed.epochs) == 4
@@ -65,7 +66,7 @@ def test_stopped_and_resumed_equals_uninterrupted(training, checkpoints, loss):
 def test_bf16_too(training, checkpoints):
     made = training("loss=dimp", "trainer.precision=bf16-mixed")
     stopped_at(made, checkpoints, 3)
-    same(fit.fit(made), fit.fit(made, say=lambda _: None, checkpoints=checkpoints))
+    same(trainer.fit(made), trainer.fit(made, say=lambda _: None, checkpoints=checkpoints))
 
 
 def test_one_checkpoint_stands_and_nothing_in_it_is_pickled(training, checkpoints):
@@ -109,7 +110,7 @@ def test_other_shapes_of_packed_batches_do_not_go_on(bound, tmp_path, monkeypatc
 @pytest.mark.parametrize("harm", ["network.safetensors", "state.safetensors", "state.json", "cut", "other"])
 def test_what_cannot_be_used_is_said_and_passed_over(training, checkpoints, harm):
     made = training()
-    whole = fit.fit(made)
+    whole = trainer.fit(made)
     stopped_at(made, checkpoints, 3)
     path = checkpoints.path(2)
     if harm == "cut":
@@ -119,7 +120,7 @@ def test_what_cannot_be_used_is_said_and_passed_over(training, checkpoints, harm
     else:
         (path / harm).unlink()
     said: list[str] = []
-    same(whole, fit.fit(made, say=said.append, checkpoints=checkpoints))
+    same(whole, trainer.fit(made, say=said.append, checkpoints=checkpoints))
     assert len(said) == 1
     assert said[0].startswith("checkpoint-2 is " + ("of another training (torch)" if harm == "other" else "damaged"))
 
@@ -134,7 +135,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one(training, chec
 
     checkpoints.guard = lost
     with pytest.raises(OSError, match="No space"):
-        fit.fit(made, say=lambda _: None, checkpoints=checkpoints)
+        trainer.fit(made, say=lambda _: None, checkpoints=checkpoints)
     assert [p.name for p in checkpoints.folder.iterdir()] == ["checkpoint-2"]
 
 
@@ -155,7 +156,7 @@ def test_states_go_through_json_and_back():
 def test_tied_weights_are_written_apart(tmp_path):
     from safetensors.torch import load_file
 
-    from synthweight.checkpoints import write
+    from synthweight.training.checkpoint import write
 
     shared = torch.randn(3, 2)
     write(tmp_path / "x.safetensors", {"a": shared, "b": shared})

@@ -11,7 +11,7 @@ from shutil import copytree
 import pytest
 
 from conftest import CLI, write
-from synthweight.store import Store
+from synthweight.runs.store import Store
 from test_sweep import run_cli
 
 
@@ -28,7 +28,7 @@ def process(*arguments: str, **kwargs) -> subprocess.Popen:
 def test_help_does_not_import_the_heavy_rooms():
     """--help answers within a second because nothing heavy is loaded for it."""
     code = (
-        "import sys\nfrom synthweight.cli import main\n"
+        "import sys\nfrom synthweight.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'transformers', 'hydra', 'numpy', 'pytorch_lightning', 'openai', 'wandb'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
@@ -141,7 +141,7 @@ def test_a_full_disk_is_one_line_and_no_row(settings, capfd, monkeypatch):
     """The disk fills while the row is written (the real call, refusing as the kernel does)."""
     import errno
 
-    from synthweight import store
+    from synthweight.runs import store
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x.parquet")

@@ -8,7 +8,10 @@ import torch
 from torch._dynamo.utils import counters
 
 from conftest import equal, material_of
-from synthweight import compiling, devices, estimate, fit, identity, model
+from synthweight.models import classifier, compile
+from synthweight.runs import identity
+from synthweight.sweeps import estimate
+from synthweight.training import devices, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:dynamo_pgo force disabled")
 
@@ -37,12 +40,12 @@ def test_a_step_is_compiled_whole(bound, tiny, packing):
     """With dropout, as people train: one frame, and no break in it."""
     made = material_of(bound(f"model.path={tiny}", "optim.epochs=1", "source.n=40", f"trainer.packing={packing}"))
     torch._dynamo.reset()
-    with fit.begun(compiled_of(made)) as (network, t):
+    with trainer.begun(compiled_of(made)) as (network, t):
         batch = t.train[0].batch([0, 1, 2])
         counters.clear()
-        place, name = compiling.place(network)
+        place, name = compile.place(network)
         getattr(place, name).fast = torch.compile(getattr(place, name).plain, dynamic=True, backend="aot_eager")
-        network(**model.inputs(batch)).logits.sum().backward()
+        network(**classifier.inputs(batch)).logits.sum().backward()
     assert not counters["graph_break"]
     assert counters["frames"] == {"total": 1, "ok": 1}
 
@@ -57,9 +60,9 @@ def compiled_of(made):
 )
 def test_a_compiled_training_is_the_eager_one(training, loss):
     made = training(*f"loss={loss}".split())
-    compiled = fit.fit(compiled_of(made))
+    compiled = trainer.fit(compiled_of(made))
     assert compiled.taken == {}
-    equal(fit.fit(made), compiled)
+    equal(trainer.fit(made), compiled)
 
 
 @pytest.mark.parametrize("packing", ["true", pytest.param("false", marks=pytest.mark.slow)])
@@ -72,29 +75,29 @@ def test_where_compiling_fails_it_runs_eager_and_says_so_once(training, packing)
         broken,
         pytest.warns(UserWarning, match="trainer.compile: compiling this encoder fails here .*; it runs eager") as caught,
     ):
-        fell = fit.fit(compiled_of(made))
+        fell = trainer.fit(compiled_of(made))
     assert sum("trainer.compile" in str(w.message) for w in caught) == 1
     assert fell.taken == {"compile": False}
     assert devices.machine(made.trainer, instead=fell.taken)["device"]["compile"] is False
     assert "compile" not in devices.machine(made.trainer)["device"]
-    equal(fit.fit(made), fell)
+    equal(trainer.fit(made), fell)
 
 
 def test_past_the_limit_of_recompilations_it_begins_anew_once_then_runs_eager_and_says_so(bound, plain):
     made = material_of(bound(f"model.path={plain}", "trainer.packing=true"))
     torch._dynamo.reset()
-    with fit.begun(compiled_of(made)) as (network, t), torch._dynamo.config.patch(recompile_limit=1):
+    with trainer.begun(compiled_of(made)) as (network, t), torch._dynamo.config.patch(recompile_limit=1):
         pass_ = network.forward.logits
         pass_.fast = torch.compile(pass_.plain, dynamic=True, backend="eager")
-        inputs = model.inputs(t.train[0].batch([0, 1, 2]))
+        inputs = classifier.inputs(t.train[0].batch([0, 1, 2]))
         first = network(**inputs).logits
         with torch.no_grad():
             torch.testing.assert_close(network(**inputs).logits, first)
         assert pass_.forgot
-        assert not compiling.failed(network)
+        assert not compile.failed(network)
         with pytest.warns(UserWarning, match="compiled again too often.*; it runs eager"):
             torch.testing.assert_close(network(**inputs).logits, first)
-        assert compiling.failed(network)
+        assert compile.failed(network)
 
 
 def test_compiling_is_part_of_the_identity(bound):

@@ -4,9 +4,10 @@ import pytest
 from hydra import compose as hydra_compose
 from omegaconf import OmegaConf
 
-from synthweight import blocks, compose, configs, overrides, schema
-from synthweight.configs import CONF, SWEEPS
+from synthweight.config import bind, compose, overrides, schema
+from synthweight.config.schema import CONF, SWEEPS
 from synthweight.errors import UserError
+from synthweight.sweeps import grid
 
 ROOTS = {"config.yaml", "generate.yaml", "prompt.yaml"}
 FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if str(p.relative_to(CONF)) not in ROOTS)
@@ -21,7 +22,7 @@ LAST = {"source/small_real.yaml", "source/mixed.yaml"}
 def test_the_number_of_files_is_known():
     """A folder that the test below does not read would change this number."""
     groups = [str(folder.relative_to(CONF)) for folder in CONF.rglob("*") if folder.is_dir()]
-    assert len(FILES) == sum(len(schema.choices(group)) for group in groups) == 50 + len(ASKING) == 50 + 11
+    assert len(FILES) == sum(len(bind.choices(group)) for group in groups) == 50 + len(ASKING) == 50 + 11
     assert {p.name for p in CONF.glob("*.yaml")} == ROOTS
 
 
@@ -34,7 +35,7 @@ def test_every_file_composes_and_binds(file):
     ]
     with compose.offline(CONF):
         run = compose.Composer("config").run(overrides)
-    assert isinstance(run, configs.Run)
+    assert isinstance(run, schema.Run)
     chosen = getattr(run, str(file.parent), None)
     name = getattr(chosen, "split", None) if file.parent.name == "selection" else getattr(chosen, "name", file.stem)
     assert name == file.stem
@@ -51,7 +52,7 @@ def test_every_generator_and_template_composes_and_binds_with_both_roots(file):
             assert chosen.name == file.stem
 
 
-@pytest.mark.parametrize("dataset", schema.choices("dataset"))
+@pytest.mark.parametrize("dataset", bind.choices("dataset"))
 def test_every_dataset_has_a_template(dataset):
     with compose.offline(CONF):
         settings = compose.Composer("prompt").prompt([f"dataset={dataset}", *NEEDS.get(f"dataset/{dataset}.yaml", [])])
@@ -72,7 +73,7 @@ def test_a_sweeps_header_holds_its_number_of_jobs(file):
     said = int(file.read_text().split("Jobs: ")[1].split()[0])
     with compose.offline(SWEEPS):
         composer = compose.Composer(file.stem)
-        jobs = blocks.expand(blocks.blocks_of(composer), [])
+        jobs = grid.expand(grid.blocks_of(composer), [])
         kinds = {tuple(o for o in job if not o.startswith(("seed=", "dataset="))): job for job in jobs}
         for job in kinds.values():
             composer.job(job)
@@ -206,7 +207,7 @@ def test_bound_by_the_quick_way_a_job_is_what_hydra_and_omegaconf_make_of_it(set
             keys = rng.sample(["seed", "optim.lr", "loss", "source.n"], k=3) + rng.sample(sorted(axes), k=rng.randint(0, 2))
             job = [f"{key}={rng.choice(list(axes[key]))}" for key in dict.fromkeys(keys)]
             try:
-                own = schema.bind(hydra_compose("config", overrides=[*composer.extra, *job]))
+                own = bind.bind(hydra_compose("config", overrides=[*composer.extra, *job]))
             except Exception:
                 with pytest.raises(UserError):
                     composer.run(job)

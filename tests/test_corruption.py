@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from synthweight import checkers, identity, run
 from synthweight.data import sources
 from synthweight.data.corruption import corrupt
-from synthweight.data.records import Example
+from synthweight.data.examples import Example
 from synthweight.errors import UserError
-from synthweight.store import Store
+from synthweight.runs import checker_scores, identity, run
+from synthweight.runs.store import Store
 
 LABELS = ("a", "b", "c")
 OTHER = tuple(Example(f"synthetic:{i}", f"other {i}", None, "z") for i in range(7))
@@ -75,7 +75,7 @@ def test_a_noisy_run_its_row_and_its_checkers(bound):
     assert set(row["data"]) == {"large_real", "small_real", "test", "other"}
     # a swapped label is scored as it stands, not as it was
     swapped = next(e for e in material.train if e.kind == "swapped")
-    scores, _ = checkers.scores(who, "quality", material, lambda checker, part: run.ask(store, checker, part))
+    scores, _ = checker_scores.scores(who, "quality", material, lambda checker, part: run.ask(store, checker, part))
     at = [e.id for e in material.train].index(swapped.id)
     before = next(e for e in sources.build(bound("source=large_real")).train if e.id == swapped.id)
     assert before.label != swapped.label

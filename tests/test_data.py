@@ -9,9 +9,10 @@ from collections import Counter
 import pytest
 
 from conftest import write
-from synthweight.data import benchmarks, hub, product_reviews, sources, subsets
-from synthweight.data.records import Example, data_hash, overlap_key, text_hash
-from synthweight.data.shelf import read_jsonl
+from synthweight.data import benchmarks, hub, product_reviews, sources
+from synthweight.data import splits as subsets
+from synthweight.data.examples import Example, data_hash, overlap_key, text_hash
+from synthweight.data.on_disk import read_jsonl
 from synthweight.errors import UserError
 
 ROWS = [{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}]
@@ -109,11 +110,11 @@ def test_a_changed_data_file_is_refused(bound, toy):
 
 
 def test_committed_synthetic_sets_are_the_pinned_ones():
-    from synthweight import configs, schema
+    from synthweight.config import bind, schema
 
     for name in ("product_reviews", "financial", "tweet_irony", "mrpc"):
-        dataset = schema.named("dataset", name)
-        path = configs.DATA / name / "synthetic.jsonl"
+        dataset = bind.named("dataset", name)
+        path = schema.DATA / name / "synthetic.jsonl"
         assert benchmarks.read(path, "synthetic", tuple(dataset.labels)).sha256 == dataset.sha256["synthetic"]
 
 

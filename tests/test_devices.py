@@ -5,8 +5,8 @@ import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from conftest import material_of
-from synthweight import devices, fit
 from synthweight.errors import UserError
+from synthweight.training import devices, trainer
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ def apples(monkeypatch):
 
 
 def test_lightning_trains_where_the_row_says(apples, bound, tmp_path):
-    fit.quiet()
+    trainer.quiet()
     made = bound("trainer.accelerator=auto")
     assert devices.machine(made.trainer)["device"] == {"kind": "cpu", "name": "cpu"}
-    assert fit.lightning(material_of(made), tmp_path).strategy.root_device.type == "cpu"
+    assert trainer.lightning(material_of(made), tmp_path).strategy.root_device.type == "cpu"
 
 
 def test_a_gpu_by_any_name_is_cudas(apples):

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from synthweight import blocks, compose, published
-from synthweight.configs import CONF, ROOT, SWEEPS
+from synthweight.config import compose
+from synthweight.config.schema import CONF, ROOT, SWEEPS
+from synthweight.reporting import publish
+from synthweight.sweeps import grid
 
 PAPER = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,10 +56,10 @@ def test_an_experiments_command_is_one(command):
         with compose.offline(CONF):
             assert compose.Composer("prompt").prompt(words).shots == 8
         return
-    path = blocks.find(words[0])
+    path = grid.find(words[0])
     with compose.offline(SWEEPS):
         composer = compose.Composer(path.stem)
-        jobs = blocks.expand(blocks.blocks_of(composer), words[1:])
+        jobs = grid.expand(grid.blocks_of(composer), words[1:])
         composer.job(jobs[0])
         said = composer.hydra([], with_hydra=True).hydra.sweeper
     if verb == "figures":
@@ -70,9 +72,9 @@ def test_every_experiments_sweep_is_in_the_table():
 
 
 def test_what_is_published_names_sweeps_that_there_are():
-    listed = published.Published.read(ROOT / "outputs")
+    listed = publish.Published.read(ROOT / "outputs")
     for command in [*listed.tables.values(), *listed.figures.values()]:
-        blocks.find(published.words(command)[0])
+        grid.find(publish.words(command)[0])
 
 
 def test_every_room_is_on_the_map():

@@ -5,9 +5,12 @@ import shutil
 import pytest
 from huggingface_hub import constants
 
-from synthweight import compose, encoders, identity, published, run
-from synthweight.configs import Model
+from synthweight.config import compose
+from synthweight.config.schema import Model
 from synthweight.errors import UserError
+from synthweight.models import pretrained
+from synthweight.reporting import publish
+from synthweight.runs import identity, run
 from test_sweep import run_cli
 
 PIN, COMMIT = "ab" * 32, "0" * 40
@@ -17,8 +20,8 @@ PIN, COMMIT = "ab" * 32, "0" * 40
 def hub(tmp_path, tiny, monkeypatch):
     """A repository with the tiny encoder, and the client's cache, empty; `download` is all that a hub would do."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    encoders._from_hub.cache_clear()
-    folder, asked, snapshot = tmp_path / "hub" / "models--me--tiny", [], encoders._snapshot
+    pretrained._from_hub.cache_clear()
+    folder, asked, snapshot = tmp_path / "hub" / "models--me--tiny", [], pretrained._snapshot
 
     def download(repository, revision, here=False):
         if not here and repository == "me/tiny":
@@ -28,9 +31,9 @@ def hub(tmp_path, tiny, monkeypatch):
             (folder / "refs" / "main").write_text(COMMIT)
         return snapshot(repository, revision, here)
 
-    monkeypatch.setattr(encoders, "_snapshot", download)
+    monkeypatch.setattr(pretrained, "_snapshot", download)
     yield asked
-    encoders._from_hub.cache_clear()
+    pretrained._from_hub.cache_clear()
 
 
 def model(**values) -> Model:
@@ -39,45 +42,45 @@ def model(**values) -> Model:
 
 
 def test_a_pinned_encoder_is_named_without_its_files(hub):
-    assert encoders.known(model()) is None
-    assert encoders.fingerprint(model()) == PIN
-    encoders.check_length(model(), 10**6)  # waits until they are here
+    assert pretrained.known(model()) is None
+    assert pretrained.fingerprint(model()) == PIN
+    pretrained.check_length(model(), 10**6)  # waits until they are here
     assert hub == []
 
 
 def test_an_encoder_without_a_pin_is_fetched_to_be_named(hub, tiny):
-    assert encoders.fingerprint(model(sha256=None)) == encoders._digest(tiny)
+    assert pretrained.fingerprint(model(sha256=None)) == pretrained._digest(tiny)
     assert hub == ["me/tiny"]
 
 
 def test_what_came_is_named_by_its_own_hash(hub, tiny):
-    assert encoders.fetch([model()])
-    assert not encoders.fetch([model()])  # it is here now
+    assert pretrained.fetch([model()])
+    assert not pretrained.fetch([model()])  # it is here now
     assert hub == ["me/tiny"]
     with pytest.warns(UserWarning, match="its own hash enters the run's id"):
-        assert encoders.fingerprint(model()) == encoders._digest(tiny)
+        assert pretrained.fingerprint(model()) == pretrained._digest(tiny)
     with pytest.raises(UserError, match="has 64 positions"):
-        encoders.check_length(model(), 65)
+        pretrained.check_length(model(), 65)
 
 
 def test_a_pinned_encoder_is_the_one_that_named_its_runs(hub):
     """Whatever the hub has by now: only what is not here is asked for."""
-    encoders.fetch([model()])
-    encoders._from_hub.cache_clear()
-    assert encoders.locate(model()) == encoders.known(model())
+    pretrained.fetch([model()])
+    pretrained._from_hub.cache_clear()
+    assert pretrained.locate(model()) == pretrained.known(model())
     assert hub == ["me/tiny"]
 
 
 def test_half_a_download_is_not_here(hub, tmp_path):
-    encoders.fetch([model()])
+    pretrained.fetch([model()])
     for file in (tmp_path / "hub").rglob("model.safetensors"):
         file.unlink()
-    assert encoders.known(model()) is None
+    assert pretrained.known(model()) is None
 
 
 def test_an_unreachable_hub_in_one_line(hub):
     with pytest.raises(UserError, match="me/none cannot be loaded from the hub .* give model.path=FOLDER"):
-        encoders.fetch([model(hub="me/none")])
+        pretrained.fetch([model(hub="me/none")])
 
 
 def on_hub(values: list[str], repository: str = "me/tiny") -> list[str]:
@@ -100,11 +103,11 @@ def test_a_run_is_named_by_the_files_that_came(hub, settings):
 def test_a_sweep_fetches_before_it_begins(hub, small):
     path, values = small
     ours = on_hub(values)
-    planned = published.plan(str(path), *ours).planned
+    planned = publish.plan(str(path), *ours).planned
     assert hub == []  # a plan and a table do without
     assert run_cli("sweep", str(path), *ours, "seed=0") == 0
     assert hub == ["me/tiny"]
-    assert all(job.done for job in published.plan(str(path), *ours, "seed=0").planned.rows)
+    assert all(job.done for job in publish.plan(str(path), *ours, "seed=0").planned.rows)
     assert not any(job.who.id in planned.store.ids() for job in planned.jobs)
 
 
@@ -113,7 +116,7 @@ def test_a_sweep_without_its_encoder_begins_nothing(hub, small, capfd):
     ours = on_hub(values, "me/none")
     assert run_cli("sweep", str(path), *ours) == 2
     assert "me/none cannot be loaded from the hub" in capfd.readouterr().err
-    planned = published.plan(str(path), *ours).planned
+    planned = publish.plan(str(path), *ours).planned
     assert not planned.store.root.exists()
     with pytest.raises(UserError, match="8 of 8 runs have no row"):  # not: no such encoder
-        published.table(str(path), ours)
+        publish.table(str(path), ours)

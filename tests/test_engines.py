@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import CLI
-from synthweight.store import Store
+from synthweight.runs.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

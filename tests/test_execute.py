@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from conftest import CLI
-from synthweight import leases, run
-from synthweight.store import Store
+from synthweight.runs import locks, run
+from synthweight.runs.store import Store
 from test_sweep import run_cli
 
 
@@ -129,9 +129,9 @@ def test_a_worker_whose_starter_is_gone_begins_nothing(small, store, capfd, monk
 
 
 def test_an_engine_that_loses_a_process_fails_its_runs_and_no_others(small, store, capfd, monkeypatch):
-    from synthweight import execute
+    from synthweight.sweeps import worker
 
-    begin = execute.Sweep.__init__
+    begin = worker.Sweep.__init__
 
     def with_trouble(self, planned, launcher, options):
         launch = launcher.launch
@@ -144,7 +144,7 @@ def test_an_engine_that_loses_a_process_fails_its_runs_and_no_others(small, stor
         launcher.launch = killed
         begin(self, planned, launcher, options)
 
-    monkeypatch.setattr(execute.Sweep, "__init__", with_trouble)
+    monkeypatch.setattr(worker.Sweep, "__init__", with_trouble)
     path, values = small
     assert run_cli("sweep", str(path), *values, "seed=0") == 1
     assert re.search(r"1 of 5 runs failed; .*\n.* focal minilm seed 0: RuntimeError: a worker process", capfd.readouterr().err)
@@ -240,7 +240,7 @@ def test_status_of_a_folder_tells_what_runs_and_what_failed(store, capfd, settin
         raise ValueError("boom [x]")
     except ValueError as error:
         store.fail("cd", error, "train")
-    with leases.hold(store.run_folder("ab")) as claim:
+    with locks.hold(store.run_folder("ab")) as claim:
         claim.note("epoch 3/5")
         outputs = next(s for s in settings if s.startswith("paths.outputs"))
         assert run_cli("status", outputs) == 0

@@ -3,8 +3,8 @@
 import csv
 import io
 
-from synthweight import formats
-from synthweight.formats import Column, Number, Quoted, Table
+from synthweight.reporting import render
+from synthweight.reporting.render import Column, Number, Quoted, Table
 
 TABLE = Table(
     [Column("loss"), Column.number("a_b accuracy"), Column("paper", ("paper accuracy", "paper macro F1"))],
@@ -18,7 +18,7 @@ TABLE = Table(
 
 
 def test_markdown():
-    assert formats.markdown(TABLE, "synthweight tables x").splitlines() == [
+    assert render.markdown(TABLE, "synthweight tables x").splitlines() == [
         "`synthweight tables x`",
         "",
         "| loss | a_b accuracy | paper |",
@@ -32,7 +32,7 @@ def test_markdown():
 
 
 def test_latex_escapes_and_uses_booktabs():
-    text = formats.latex(TABLE, "synthweight tables x --format latex")
+    text = render.latex(TABLE, "synthweight tables x --format latex")
     assert text.splitlines()[:6] == [
         "% synthweight tables x --format latex", r"\begin{table}", r"\centering", r"\begin{tabular}{lrr}", r"\toprule",
         r"loss & a\_b accuracy & paper \\",
@@ -41,11 +41,11 @@ def test_latex_escapes_and_uses_booktabs():
     assert r"hole & -- [2 missing] & -- \\" in text
     assert r"\caption{$^{*}$: D\_P' p \textless{} 0.05. Bold: best.}" in text
     assert text.count(r"\\") == 4
-    assert formats.escaped("\\{}~^#$") == r"\textbackslash{}\{\}\textasciitilde{}\textasciicircum{}\#\$"
+    assert render.escaped("\\{}~^#$") == r"\textbackslash{}\{\}\textasciitilde{}\textasciicircum{}\#\$"
 
 
 def test_csv_parses_into_plain_numbers():
-    lines = list(csv.DictReader(io.StringIO(formats.comma_separated(TABLE))))
+    lines = list(csv.DictReader(io.StringIO(render.comma_separated(TABLE))))
     assert lines[0] == {
         "loss": "no_ce & 5 %", "a_b accuracy": "51.04", "a_b accuracy sd": "1", "a_b accuracy n": "3",
         "a_b accuracy marks": "*†", "a_b accuracy best": "1", "a_b accuracy missing": "0", "paper accuracy": "77.39",

@@ -16,9 +16,10 @@ import pytest
 
 from conftest import CLI, write
 from llm_server import KEY, Say, Server, fresh, obliging, serving, wanted
-from synthweight import compose, generate
-from synthweight.data.shelf import read_jsonl
+from synthweight.config import compose
+from synthweight.data.on_disk import read_jsonl
 from synthweight.errors import UserError
+from synthweight.llm import generate
 from test_sweep import run_cli
 
 

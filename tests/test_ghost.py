@@ -6,17 +6,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from synthweight import bilevel, packing
-from synthweight.ghost import Trace
-from synthweight.packing import Packed
+from synthweight.losses.meta import gradients
+from synthweight.losses.meta.ghost import Trace
+from synthweight.models.packed import forward
+from synthweight.models.packed.forward import Packed
 from test_bilevel import losses_of, named, random_direction
 from test_packing import batch, classifier
 
-KNOWN = [family for family in packing.FAMILIES if family != "mpnet"]  # whose bias by distance all texts share
+KNOWN = [family for family in forward.FAMILIES if family != "mpnet"]  # whose bias by distance all texts share
 
 
 def traced(network, inputs, losses, weights):
-    leaves = bilevel.leaf(named(network))
+    leaves = gradients.leaf(named(network))
     with Trace(leaves, network.forward.texts(inputs["attention_mask"])) as trace:
         value = (weights * losses(leaves)).sum()
     return trace, trace.gradient(value), leaves
@@ -36,11 +37,11 @@ def test_a_third_way_to_the_alignment(family, types, lengths):
     trace, gradient, leaves = traced(network, inputs, losses, weights)
     v = random_direction(leaves)
     got = trace.alignment(v, n)
-    explicit = bilevel.alignment_explicit(losses, leaves, v)
+    explicit = gradients.alignment_explicit(losses, leaves, v)
     assert explicit.abs().min() > 1e-3
     torch.testing.assert_close(got, weights * explicit, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(got, weights * bilevel.alignment_forward(losses, leaves, v), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(gradient, bilevel.gradient((weights * losses(leaves)).sum(), leaves), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(got, weights * gradients.alignment_forward(losses, leaves, v), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(gradient, gradients.gradient((weights * losses(leaves)).sum(), leaves), rtol=1e-9, atol=1e-9)
 
 
 def test_mpnet_has_a_bias_by_distance_that_belongs_to_no_one_text():

@@ -8,8 +8,9 @@ from shutil import copytree
 import pytest
 
 from conftest import write
-from synthweight import encoders, identity
 from synthweight.data import sources
+from synthweight.models import pretrained
+from synthweight.runs import identity
 
 
 def test_an_id_by_hand(bound):
@@ -21,7 +22,7 @@ def test_an_id_by_hand(bound):
     data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
     settings = {
         "dataset": {"name": "local"}, "source": {"name": "synthetic", "n": None}, "loss": {"name": "ce"},
-        "encoder": encoders.fingerprint(run.model), "optim": optim, "selection": {"split": "dprime"},
+        "encoder": pretrained.fingerprint(run.model), "optim": optim, "selection": {"split": "dprime"},
         "precision": "32", "seed": 0,
     }  # fmt: skip
 
@@ -135,8 +136,9 @@ def test_keys_added_later_leave_old_names_alone():
 
 def test_published_rows_keep_their_names():
     """Settings that came later have left the demo's ids alone; read from the pinned hashes, without the data."""
-    from synthweight import blocks, compose
-    from synthweight.configs import ROOT, SWEEPS
+    from synthweight.config import compose
+    from synthweight.config.schema import ROOT, SWEEPS
+    from synthweight.sweeps import grid
 
     def named(run):
         data = {split: run.dataset.sha256[split] for split in sources.splits_read(run.source.name)}
@@ -145,7 +147,7 @@ def test_published_rows_keep_their_names():
 
     with compose.offline(SWEEPS):
         composer = compose.Composer("demo")
-        demo = [named(composer.run(job)) for job in blocks.expand(blocks.blocks_of(composer), [])]
+        demo = [named(composer.run(job)) for job in grid.expand(grid.blocks_of(composer), [])]
     published = {path.stem: json.loads(path.read_text()) for path in (ROOT / "outputs" / "rows").glob("*.json")}
     assert {who.id for who in demo} <= set(published)
     for who in demo:

@@ -10,23 +10,28 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from conftest import WORDS, sentence, write
-from synthweight import bilevel, compose, configs, encoders, epochs, fit, model, packing, run
-from synthweight.bilevel import Lookahead
+from synthweight.config import compose, schema
 from synthweight.data import sources
-from synthweight.data.tokens import tokenize
+from synthweight.data.tokenization import tokenize
 from synthweight.errors import MissingScores, UserError
 from synthweight.losses import LOSSES, Task, score
 from synthweight.losses.hu import Hu, HuLearner
+from synthweight.losses.meta import gradients
+from synthweight.losses.meta.gradients import Lookahead
 from synthweight.losses.ren import Ren
 from synthweight.losses.sungen import Sungen, SungenLearner
-from synthweight.store import Store
+from synthweight.models import classifier, pretrained
+from synthweight.models.packed import forward
+from synthweight.runs import run
+from synthweight.runs.store import Store
+from synthweight.training import history, trainer
 
 LEARNED = ["hu", "ren", "sungen"]
 
 
 def split(job, examples, labels):
-    folder = encoders.locate(job.model)
-    tokens = tokenize(folder, encoders.fingerprint(job.model), examples, job.optim.max_length, job_cache(job))
+    folder = pretrained.locate(job.model)
+    tokens = tokenize(folder, pretrained.fingerprint(job.model), examples, job.optim.max_length, job_cache(job))
     position = {label: i for i, label in enumerate(labels)}
     return tokens, np.array([position[e.label] for e in examples])
 
@@ -42,16 +47,16 @@ def task(job, dtype=torch.float64, steps=3):
     material = sources.build(job)
     train, dev = (split(job, part, material.labels) for part in (material.train, material.dev))
     torch.manual_seed(0)
-    network = model.build(encoders.locate(job.model), material.labels).to(dtype).train()
+    network = classifier.build(pretrained.locate(job.model), material.labels).to(dtype).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.003, weight_decay=0.01)
     for step in range(steps):
         inputs = train[0].batch(list(range(8 * step, 8 * step + 8)))
         targets = torch.from_numpy(train[1])[inputs["index"]]
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(**model.inputs(inputs)).logits, targets).backward()
+        torch.nn.functional.cross_entropy(network(**classifier.inputs(inputs)).logits, targets).backward()
         optimizer.step()
     made = Task(
-        network, lambda: optimizer, fit.texts(train), fit.texts(dev), material.labels, 0, torch.device("cpu"),
+        network, lambda: optimizer, trainer.texts(train), trainer.texts(dev), material.labels, 0, torch.device("cpu"),
         contextlib.nullcontext, print,
     )  # fmt: skip
     return made, train[0].batch(list(range(40, 52)))
@@ -79,9 +84,9 @@ def test_hus_response_is_the_derivative_in_the_weight(bound, plain, rows, lookah
         deltas = []
         for row in rows:
             alone = {key: value[row : row + 1] for key, value in batch.items()}
-            leaves = bilevel.leaf(params)
+            leaves = gradients.leaf(params)
             value = learner.network.losses(leaves, alone, learner.targets[batch["index"][row : row + 1]])[0]
-            deltas.append(look.delta(bilevel.gradient(value, leaves)))
+            deltas.append(look.delta(gradients.gradient(value, leaves)))
 
         def dev_loss(w):
             step = {name: reach / 8 * sum(wi * d[name] for wi, d in zip(w, deltas, strict=True)) for name in params}
@@ -112,9 +117,9 @@ def test_the_cheap_form_is_exact_in_its_own_terms(bound, plain, lookahead, align
         got = learner.response(look, batch)
         frozen, _ = learner.one_step(look, batch)
         d = learner.dev.gradient(learner.network, frozen.ahead, 0)
-        for i, g in enumerate(bilevel.per_example(learner.at(batch), learner.network.now())):
+        for i, g in enumerate(gradients.per_example(learner.at(batch), learner.network.now())):
             delta = {name: look.affine(name, g[name], frozen.denominators[name]) for name in g}
-            assert got[i].item() == pytest.approx(bilevel.dot(d, delta).item(), rel=1e-4, abs=1e-9)
+            assert got[i].item() == pytest.approx(gradients.dot(d, delta).item(), rel=1e-4, abs=1e-9)
     assert not torch.equal(frozen.ahead["classifier.weight"], learner.network.named["classifier.weight"])
 
 
@@ -138,7 +143,7 @@ def test_rens_weight_is_the_clipped_alignment_with_dev(bound, plain):
     weights = learner.weights(batch)
     with learner.network.quiet():
         d = learner.dev.gradient(learner.network, learner.network.now(), 0)
-        a = bilevel.alignment_explicit(learner.at(batch), learner.network.now(), d).clamp_min(0)
+        a = gradients.alignment_explicit(learner.at(batch), learner.network.now(), d).clamp_min(0)
     assert (a == 0).any()
     assert (a > 0).any()
     torch.testing.assert_close(weights.double(), len(a) * a / a.sum(), rtol=1e-4, atol=1e-6)
@@ -213,9 +218,9 @@ def trained(job, strategy=None):
     material = sources.build(job)
     train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
     strategy = strategy or job.loss
-    folder = encoders.locate(job.model)
-    return fit.fit(
-        fit.Training.of(job, folder, material.labels, train, {"selection": test}, strategy=strategy, select=True, dev=dev)
+    folder = pretrained.locate(job.model)
+    return trainer.fit(
+        trainer.Training.of(job, folder, material.labels, train, {"selection": test}, strategy=strategy, select=True, dev=dev)
     )
 
 
@@ -316,7 +321,7 @@ def test_training_on_the_dev_set_is_refused(bound, source):
         bound("loss=hu", f"source={source}", "selection=last")
     with pytest.raises(UserError, match=r"its dev set D_P' would be in its training set"):
         bound("loss=sungen", "loss.outer=dev", f"source={source}", "selection=last")
-    assert isinstance(bound("loss=sungen", f"source={source}", "selection=last"), configs.Run)
+    assert isinstance(bound("loss=sungen", f"source={source}", "selection=last"), schema.Run)
 
 
 BAD = {
@@ -399,7 +404,7 @@ def test_ghost_products_of_an_example_without_weight(bound, plain):
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
     settings = hu(bound("loss=hu"), exact=False, alignment="ghost", dev_batch=None)
     found = []
-    with packing.packed(made.network, "coarse"):
+    with forward.packed(made.network, "coarse"):
         for alignment in ("ghost", "jvp"):
             learner = HuLearner(dataclasses.replace(settings, alignment=alignment), made)
             learner.raw[batch["index"][0]] = 0.0
@@ -421,9 +426,9 @@ def test_weights_that_all_fall_to_the_floor_are_said_and_uniform(bound, plain):
 
 def test_a_class_that_sinks_is_named():
     weights, targets = np.array([1.0, 1.2, 0.01, 0.02, 0.9]), np.array([0, 0, 1, 1, 2])
-    (note,) = epochs.sunken(weights, targets, ("good", "bad", "meh"))
+    (note,) = history.sunken(weights, targets, ("good", "bad", "meh"))
     assert "class 'bad' has sunk" in note
-    assert epochs.sunken(np.ones(5), targets, ("good", "bad", "meh")) == []
+    assert history.sunken(np.ones(5), targets, ("good", "bad", "meh")) == []
 
 
 @pytest.mark.parametrize("loss", LEARNED)

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from synthweight import leases
 from synthweight.errors import LeaseLost, Taken
+from synthweight.runs import locks
 
 HOLD = """
     import os, socket, sys, time
@@ -47,17 +47,17 @@ def holding():
 def test_a_living_holders_lease_is_not_given_and_says_whose_it_is(tmp_path, holding):
     process = holding(tmp_path / "ab")
     message = rf"ab: .+ \(process {process.pid}, since 20.+\) is at it"
-    with pytest.raises(Taken, match=message), leases.hold(tmp_path / "ab", wait=False):
+    with pytest.raises(Taken, match=message), locks.hold(tmp_path / "ab", wait=False):
         pass
-    assert leases.taken(tmp_path / "ab")
-    found = leases.holder(tmp_path / "ab")
+    assert locks.taken(tmp_path / "ab")
+    found = locks.holder(tmp_path / "ab")
     assert (found.pid, found.note, found.alive) == (process.pid, "epoch 1/2", True)
-    assert not leases.taken(tmp_path / "cd")
+    assert not locks.taken(tmp_path / "cd")
 
 
 def test_a_second_one_waits_says_whose_and_goes_on(tmp_path, holding, capfd):
     process = holding(tmp_path / "ab", inside="time.sleep(1.5)")
-    with leases.hold(tmp_path / "ab"):
+    with locks.hold(tmp_path / "ab"):
         assert process.wait(timeout=20) == 0
     assert f"(process {process.pid}, since" in capfd.readouterr().out
     assert not (tmp_path / "ab" / "lease").exists()
@@ -68,24 +68,24 @@ def test_the_lease_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path,
     process = holding(tmp_path / "ab")
     process.kill()
     process.wait()
-    assert not leases.holder(tmp_path / "ab").alive
-    assert not leases.taken(tmp_path / "ab")
-    with leases.hold(tmp_path / "ab", wait=False):
-        assert leases.holder(tmp_path / "ab").pid == os.getpid()
+    assert not locks.holder(tmp_path / "ab").alive
+    assert not locks.taken(tmp_path / "ab")
+    with locks.hold(tmp_path / "ab", wait=False):
+        assert locks.holder(tmp_path / "ab").pid == os.getpid()
 
 
 def test_another_machines_lease_is_free_when_it_has_been_silent(tmp_path, holding, monkeypatch):
     """By our own clock: the marker's age says nothing where two machines' clocks differ."""
     process = holding(tmp_path / "ab", before=ELSEWHERE, duration=2.0)
-    monkeypatch.setattr(leases, "DURATION", 2.0)
+    monkeypatch.setattr(locks, "DURATION", 2.0)
     for _ in range(15):  # alive for longer than the duration: its heartbeat keeps it
-        assert leases.taken(tmp_path / "ab")
+        assert locks.taken(tmp_path / "ab")
         time.sleep(0.2)
     process.kill()
     process.wait()
-    assert leases.holder(tmp_path / "ab").host == "elsewhere"
+    assert locks.holder(tmp_path / "ab").host == "elsewhere"
     os.utime(tmp_path / "ab" / "lease", (4e9, 4e9))  # its clock was years ahead
-    with leases.hold(tmp_path / "ab"):
+    with locks.hold(tmp_path / "ab"):
         pass
 
 
@@ -95,25 +95,25 @@ def test_where_names_cannot_be_exchanged_a_silent_lease_is_freed_all_the_same(tm
     from filelock import _soft
 
     monkeypatch.setattr(_soft, "exchange_names", lambda *_: False)
-    monkeypatch.setattr(leases, "DURATION", 1.0)
+    monkeypatch.setattr(locks, "DURATION", 1.0)
     process = holding(tmp_path / "ab", before=ELSEWHERE, duration=1.0)
     process.kill()
     process.wait()
     if marker != "lease":
         (tmp_path / "ab" / "lease").write_bytes(b"")
-    with pytest.raises(Taken), leases.hold(tmp_path / "ab", wait=False):
+    with pytest.raises(Taken), locks.hold(tmp_path / "ab", wait=False):
         pass
     until = time.monotonic() + 20
-    while leases.taken(tmp_path / "ab") and time.monotonic() < until:
+    while locks.taken(tmp_path / "ab") and time.monotonic() < until:
         time.sleep(0.1)
-    with leases.hold(tmp_path / "ab", wait=False):
-        assert leases.holder(tmp_path / "ab").pid == os.getpid()
+    with locks.hold(tmp_path / "ab", wait=False):
+        assert locks.holder(tmp_path / "ab").pid == os.getpid()
 
 
 def test_a_living_marker_that_came_meanwhile_is_put_back(tmp_path, monkeypatch):
     path = tmp_path / "lease"
     path.write_text("old")
-    monkeypatch.setattr(leases, "DURATION", 0.0)
+    monkeypatch.setattr(locks, "DURATION", 0.0)
     rename = os.rename
 
     def late(source, target):
@@ -122,14 +122,14 @@ def test_a_living_marker_that_came_meanwhile_is_put_back(tmp_path, monkeypatch):
         rename(source, target)
 
     looks = path.stat()
-    leases.watched[path] = ((looks.st_mtime_ns, looks.st_ctime_ns, looks.st_ino), 0.0)
+    locks.watched[path] = ((looks.st_mtime_ns, looks.st_ctime_ns, looks.st_ino), 0.0)
     monkeypatch.setattr(os, "rename", late)
-    assert not leases.free_if_dead(path)
+    assert not locks.free_if_dead(path)
     assert path.read_text() == "new"
 
 
 def test_who_was_asleep_learns_that_another_took_over(tmp_path):
-    with leases.hold(tmp_path / "ab") as claim:
+    with locks.hold(tmp_path / "ab") as claim:
         claim.check()
         (tmp_path / "ab" / "lease").unlink()
         with pytest.raises(LeaseLost, match="theirs counts"):

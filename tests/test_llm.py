@@ -6,9 +6,10 @@ from email.utils import format_datetime
 
 import pytest
 
-from synthweight.data.records import Example
+from synthweight.config import llm_schema
+from synthweight.data.examples import Example
 from synthweight.errors import UserError
-from synthweight.llm import card, parsing, templates
+from synthweight.llm import data_card, parsing, templates
 from synthweight.llm.client import first_token, retry_after
 
 EXAMPLE = "Label: {label}\nText: {text}"
@@ -112,7 +113,7 @@ def test_retry_after():
 )
 def test_templates_that_cannot_be_filled(key, template, error):
     with pytest.raises(UserError, match=f"generator.prompt.{key}: .*{error}"):
-        templates.check(f"generator.prompt.{key}", template, templates.FIELDS[key])
+        llm_schema.check_template(f"generator.prompt.{key}", template, llm_schema.TEMPLATE_FIELDS[key])
 
 
 def test_texts_with_braces_stay_as_they_are():
@@ -124,15 +125,15 @@ def test_texts_with_braces_stay_as_they_are():
 
 def test_figures_by_hand():
     texts = [["a", "b", "c"], ["a", "b", "d"]]
-    assert card.distinct(texts, 1) == round(4 / 6, 4)
-    assert card.distinct(texts, 2) == round(3 / 4, 4)
+    assert data_card.distinct(texts, 1) == round(4 / 6, 4)
+    assert data_card.distinct(texts, 2) == round(3 / 4, 4)
     one = (2 / 3 * 1 / 2 * 1 / 2) ** (1 / 3)  # unigrams 2 of 3, bigrams 1 of 2, the one trigram smoothed; equal lengths
-    assert card.self_bleu(texts) == pytest.approx(one, abs=1e-4)
-    assert card.self_bleu([["a", "b"], ["a", "b"], ["a", "b"]]) == 1
-    assert card.self_bleu([["a"]]) is None
+    assert data_card.self_bleu(texts) == pytest.approx(one, abs=1e-4)
+    assert data_card.self_bleu([["a", "b"], ["a", "b"], ["a", "b"]]) == 1
+    assert data_card.self_bleu([["a"]]) is None
     short = [["a"], ["a", "b", "c"]]
     brief, long = math.exp(1 - 3), (1 / 3 * 1 / 4 * 1 / 2) ** (1 / 3)
-    assert card.self_bleu(short) == pytest.approx((brief + long) / 2, abs=1e-4)
-    empty = card.figures([])
+    assert data_card.self_bleu(short) == pytest.approx((brief + long) / 2, abs=1e-4)
+    empty = data_card.figures([])
     assert (empty["words"], empty["distinct_1"], empty["self_bleu_4"], empty["labels"]) == (None, None, None, {})
-    assert card.figures([Example("0", "A b", "c", "x")])["words"] == {"mean": 3, "median": 3, "p95": 3}
+    assert data_card.figures([Example("0", "A b", "c", "x")])["words"] == {"mean": 3, "median": 3, "p95": 3}

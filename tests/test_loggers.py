@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synthweight import loggers, run
 from synthweight.errors import UserError
-from synthweight.store import Store
+from synthweight.runs import run
+from synthweight.runs.store import Store
+from synthweight.tracking import loggers
 
 
 def train(job) -> tuple[Path, dict, Store]:
@@ -84,7 +85,7 @@ def test_a_model_that_is_made_again_is_no_new_run(bound):
     """The row stands: nobody looks on."""
     folder, row, store = train(bound("logger=csv", "loss=ce"))
     (folder / "csv" / "metrics.csv").unlink()
-    from synthweight import identity
+    from synthweight.runs import identity
 
     run.work(store, identity.of(bound("logger=csv", "loss=ce")), "again", row=False)
     assert not (folder / "csv" / "metrics.csv").exists()

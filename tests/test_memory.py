@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from conftest import material_of
-from synthweight import memory, model
-from synthweight.data.tokens import Tokens
+from synthweight.data.tokenization import Tokens
 from synthweight.errors import memory_full
+from synthweight.models import classifier
+from synthweight.training import memory
 
 BATCH = Tokens.batch
 
@@ -78,7 +79,7 @@ def test_the_largest_half_that_fits_is_named(bound, monkeypatch, packing, evalua
     """The steps are real, and the evaluation's batches, which no batch size makes smaller; where they find no memory is
     said by a network that asks for more than there is."""
     made = material_of(bound("loss=ce", "optim.batch_size=40", f"trainer.packing={packing}"))
-    build = model.build
+    build = classifier.build
 
     def greedy(*arguments):
         network = build(*arguments)
@@ -89,7 +90,7 @@ def test_the_largest_half_that_fits_is_named(bound, monkeypatch, packing, evalua
         return network
 
     sizes = []
-    monkeypatch.setattr(model, "build", greedy)
+    monkeypatch.setattr(classifier, "build", greedy)
     monkeypatch.setattr(Tokens, "batch", lambda self, index: sizes.append(len(index)) or BATCH(self, index))
     said = str(memory.too_large(made, torch.device("cpu"), "32", "no memory"))
     begun = "optim.batch_size=40 does not fit into the memory of this cpu"
@@ -123,7 +124,7 @@ print(resident())
 HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
-@pytest.mark.skipif(model.glibc() is None, reason="glibc's own")
+@pytest.mark.skipif(classifier.glibc() is None, reason="glibc's own")
 @pytest.mark.skipif(HUGE.is_file() and "[always]" in HUGE.read_text(), reason="few pages, and large")
 def test_what_is_freed_is_held_until_it_is_released():
     """Five times 160 MiB, of which each page would be asked for anew."""

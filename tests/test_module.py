@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from conftest import material_of
-from synthweight import fit, model, run
 from synthweight.data.batching import LengthGrouped, Shuffled
-from synthweight.module import Classifier
-from synthweight.store import Store
-from synthweight.together import Seat, Together, fit_together
+from synthweight.models import classifier
+from synthweight.runs import run
+from synthweight.runs.store import Store
+from synthweight.training import trainer
+from synthweight.training.module import Classifier
+from synthweight.training.seed_ensemble import Seat, Together, fit_together
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ def test_gradients_scaled_within_the_step_are_clipped_gradients(most):
         for _ in range(3):
             for p in list(given)[:-1]:  # the last one has no gradient
                 p.grad = torch.randn_like(p) * 0.8
-            model.clip(given, adam, most, within)
+            classifier.clip(given, adam, most, within)
             adam.step()
         after.append(given)
         norm = torch.cat([p.grad.flatten() for p in list(given)[:-1]]).norm().item()
@@ -138,7 +140,7 @@ def test_rows_of_before_keep_their_clipping(bound, of, within, monkeypatch):
     monkeypatch.setattr(Classifier, "on_train_start", lambda self: setattr(last, "network", self.network) or started(self))
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched)
     last = SimpleNamespace()
-    fit.fit(material_of(bound("loss=ce", "optim.epochs=1", *[f"trainer.{setting}" for setting in of.split()])))
+    trainer.fit(material_of(bound("loss=ce", "optim.epochs=1", *[f"trainer.{setting}" for setting in of.split()])))
     assert bool(seen) is not within
     assert all(order == list(range(len(order))) for order in seen)
 
@@ -162,7 +164,7 @@ def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bo
     asked = [f"trainer.group_by_length={str(grouped).lower()}", f"trainer.stratify={str(stratified).lower()}"]
     made = material_of(bound("loss=ce", "optim.epochs=2", "trainer.packing=true", *asked))
     own = dataclasses.replace(made, seed=made.seed + 1)
-    fit_together([Seat(made), Seat(own)]) if stacked else fit.fit(own)
+    fit_together([Seat(made), Seat(own)]) if stacked else trainer.fit(own)
     lengths, size = made.train[0].lengths, made.optim.batch_size
     labels = own.train[1] if stratified else None
     sampler = LengthGrouped(lengths, size, own.seed, labels) if grouped else Shuffled(len(lengths), size, own.seed, labels)

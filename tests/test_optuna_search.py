@@ -11,10 +11,11 @@ import sys
 import optuna
 import pytest
 
-from synthweight import compose, run
-from synthweight.configs import CONF, ROOT
+from synthweight.config import compose
+from synthweight.config.schema import CONF, ROOT
 from synthweight.errors import UserError
-from synthweight.store import Store
+from synthweight.runs import run
+from synthweight.runs.store import Store
 
 sys.path.append(str(ROOT / "benchmarks"))
 import optuna_search

@@ -12,13 +12,18 @@ import transformers
 from torch import nn
 
 from conftest import equal, material_of
-from synthweight import devices, encoders, estimate, fit, identity, model, packing, run
-from synthweight.data.tokens import Tokens
-from synthweight.layout import SHAPES, Layout, Shapes
+from synthweight.data.tokenization import Tokens
 from synthweight.losses import LOSSES
-from synthweight.packing import Packed
-from synthweight.store import Store
-from synthweight.vocabulary import Vocabulary
+from synthweight.models import classifier as model
+from synthweight.models import pretrained
+from synthweight.models.packed import forward as packing
+from synthweight.models.packed.embedding import Vocabulary
+from synthweight.models.packed.forward import Packed
+from synthweight.models.packed.layout import SHAPES, Layout, Shapes
+from synthweight.runs import identity, run
+from synthweight.runs.store import Store
+from synthweight.sweeps import estimate
+from synthweight.training import devices, trainer
 
 LINES = [
     "ce", "focal", "imp", "dimp weighting.self_normalise=true", "quality_only", "filter", "rho", "hu", "hu loss.exact=false",
@@ -112,12 +117,12 @@ def test_a_training_is_evaluated_by_tokens_and_by_torchs_attention(training, mon
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
     monkeypatch.setattr(model, "hold_memory", lambda: held.append(1))
     made = training("loss=ce")
-    fit.fit(packed_of(made))
+    trainer.fit(packed_of(made))
     assert 0 < max(texts for texts, _ in calls) < min(len(tokens) for tokens, _ in made.series.values())
     assert all(inference for _, inference in calls)  # none in training, whose attention has dropout
     assert held == [1]
     calls.clear()
-    fit.fit(made)
+    trainer.fit(made)
     assert calls
     assert not any(inference for _, inference in calls)
 
@@ -135,7 +140,7 @@ def test_scores_in_fp32_come_from_batches_half_as_large(training, monkeypatch, p
         return of(network, batches, *rest)
 
     monkeypatch.setattr(model, "log_probs", watched)
-    fit.log_probs(model.build(made.folder, made.labels), tokens, len(made.labels), made.trainer)
+    trainer.log_probs(model.build(made.folder, made.labels), tokens, len(made.labels), made.trainer)
     assert most / 2 < max(texts * width for texts, width in shapes) <= most
     assert sum(texts for texts, _ in shapes) == len(tokens)
 
@@ -323,8 +328,8 @@ def test_a_packed_training_is_the_padded_one(training, passes, loss):
     Ren et al. under Adam by forward mode: by central differences, which round, the weights agree to 5e-9.
     """
     made = training(*f"loss={loss}".split())
-    plain, before = fit.fit(made), len(passes)
-    packed = fit.fit(packed_of(made))
+    plain, before = trainer.fit(made), len(passes)
+    packed = trainer.fit(packed_of(made))
     assert before == 0
     assert len(passes) > before
     equal(plain, packed)
@@ -348,7 +353,7 @@ def test_a_failed_training_leaves_the_network_whole(training):
 def test_checkers_score_packed(training, passes):
     made = training("loss=ce")
     network = model.build(made.folder, made.labels)
-    padded, packed = (fit.log_probs(network, made.train[0], 3, t.trainer) for t in (made, packed_of(made)))
+    padded, packed = (trainer.log_probs(network, made.train[0], 3, t.trainer) for t in (made, packed_of(made)))
     np.testing.assert_allclose(packed, padded, atol=1e-5)
     assert padded.std() > 1e-3
     assert passes == [len(network.get_input_embeddings().weight)]  # the whole table; all texts in one batch
@@ -359,7 +364,7 @@ def test_packing_is_part_of_the_identity(bound):
     plain, packed = (identity.of(bound(f"trainer.packing={value}")) for value in ("false", "true"))
     assert plain.id != packed.id
     assert "packing" not in plain.settings
-    assert encoders.fingerprint(plain.run.model) == encoders.fingerprint(packed.run.model)
+    assert pretrained.fingerprint(plain.run.model) == pretrained.fingerprint(packed.run.model)
 
 
 def test_shapes_are_part_of_a_packed_run_alone(bound):
@@ -394,7 +399,7 @@ def test_a_training_takes_the_shapes_asked_for(training, monkeypatch):
     monkeypatch.setattr(Layout, "of", lambda mask, shapes, apart=False: seen.add(shapes) or of(mask, shapes, apart))
     for shapes in SHAPES:
         made = packed_of(training("loss=ce", "optim.epochs=1", f"trainer.shapes={shapes}"))
-        fit.fit(made)
+        trainer.fit(made)
         assert seen == set(SHAPES[shapes])
         seen.clear()
 
@@ -408,8 +413,8 @@ def test_without_bf16_units_fp32_is_taken_and_said(bound, tiny, monkeypatch):
     assert "precision" not in devices.machine(narrow.trainer)["device"]
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     with pytest.warns(UserWarning, match="trainer.precision=bf16-mixed: this cpu has no bf16 products; fp32 is taken"):
-        fell = fit.fit(narrow)
-    assert fell.epochs[0].train_loss == fit.fit(wide).epochs[0].train_loss
+        fell = trainer.fit(narrow)
+    assert fell.epochs[0].train_loss == trainer.fit(wide).epochs[0].train_loss
     assert devices.machine(narrow.trainer)["device"]["precision"] == "32"
     assert "precision" not in devices.machine(wide.trainer)["device"]
 

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from conftest import equal, material_of, stopped_at
-from synthweight import compose, fit, parallel, run
-from synthweight.checkpoints import Checkpoints
+from synthweight.config import compose
 from synthweight.errors import UserError
 from synthweight.losses import LOSSES
-from synthweight.store import Store
+from synthweight.runs import run
+from synthweight.runs.store import Store
+from synthweight.training import distributed, trainer
+from synthweight.training.checkpoint import Checkpoints
 
 # a process takes some seconds to start: the others are marked slow
 QUICK = ["rho weighting.self_normalise=true trainer.group_by_length=false", "hu trainer.stratify=true"]
@@ -48,8 +50,8 @@ def on(training, devices):
 def test_two_processes_equal_one(training, loss):
     """Parameters after 21 steps, weights by id, curves; with texts that no even split has."""
     made = training(*f"loss={loss}".split())
-    equal(fit.fit(made), fit.fit(on(made, 2)))
-    assert parallel.ENVIRONMENT[0] not in os.environ
+    equal(trainer.fit(made), trainer.fit(on(made, 2)))
+    assert distributed.ENVIRONMENT[0] not in os.environ
 
 
 def test_every_loss_is_tried():
@@ -62,9 +64,9 @@ def test_two_processes_resume(training, tmp_path):
     checkpoints = Checkpoints(tmp_path / "run", {"id": "a"})
     stopped_at(made, checkpoints, 2)
     said: list[str] = []
-    resumed = fit.fit(made, say=said.append, checkpoints=checkpoints)
+    resumed = trainer.fit(made, say=said.append, checkpoints=checkpoints)
     assert said == ["goes on after epoch 1/3"]
-    equal(fit.fit(made), resumed)
+    equal(trainer.fit(made), resumed)
 
 
 @pytest.mark.slow
@@ -99,13 +101,16 @@ def test_what_another_process_says_is_told():
             time.sleep(0.1)
         dist.init_process_group("gloo", rank=0, world_size=2, timeout=timedelta(seconds=1))
 
-    with pytest.raises(UserError, match="process 1 of 2: UserError: no luck here"), parallel.started(2, fails_elsewhere, "user"):
+    with (
+        pytest.raises(UserError, match="process 1 of 2: UserError: no luck here"),
+        distributed.started(2, fails_elsewhere, "user"),
+    ):
         meet()
     assert not dist.is_initialized()
 
 
 def test_alone_nothing_is_changed():
-    alone, logits = parallel.Peers(), torch.randn(3, 2)
+    alone, logits = distributed.Peers(), torch.randn(3, 2)
     network = lambda **_: type("Out", (), {"logits": logits})  # noqa: E731
     assert alone.logits(network, {}) is logits
     assert alone.first(logits) is logits

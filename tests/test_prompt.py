@@ -8,12 +8,16 @@ import pytest
 
 from conftest import WORDS, write
 from llm_server import Say, prompt_of, serving
-from synthweight import compose, formats, metrics, prompt, tables
-from synthweight.blocks import expand
-from synthweight.data.records import text_hash
+from synthweight import metrics
+from synthweight.config import compose
+from synthweight.data.examples import text_hash
 from synthweight.errors import UserError
-from synthweight.gather import Wanted, gather
-from synthweight.store import SCHEMA, Store
+from synthweight.llm import classify
+from synthweight.reporting import render
+from synthweight.reporting.rows import Wanted, gather
+from synthweight.reporting.tables import results
+from synthweight.runs.store import SCHEMA, Store
+from synthweight.sweeps.grid import expand
 from test_run import KEYS, M
 from test_sweep import run_cli
 
@@ -27,7 +31,7 @@ def classified(asking, tmp_path):
     def run(server, *overrides: str):
         with compose.offline(compose.CONF):
             settings = compose.Composer("prompt").prompt(asking(server, "shots=3", *overrides))
-        return Store(settings.paths.outputs), prompt.classify(settings)
+        return Store(settings.paths.outputs), classify.classify(settings)
 
     return run
 
@@ -138,7 +142,7 @@ def test_a_part_of_test_is_nested_and_the_same_for_every_seed(classified):
 def test_what_names_a_row(asking, tmp_path):
     def name(*overrides):
         with compose.offline(compose.CONF), serving() as server:
-            return prompt.identify(compose.Composer("prompt").prompt(asking(server, *overrides))).id
+            return classify.identify(compose.Composer("prompt").prompt(asking(server, *overrides))).id
 
     same = name()
     for override in ("generator.concurrency=9", "generator.price.input=1", "paths.outputs=x", "generator.prompt.name=y"):
@@ -256,7 +260,7 @@ def test_files_of_several_generators_are_lines_of_their_own(bound, tmp_path, toy
         path = write(tmp_path / name / "synthetic.jsonl", [json.loads((toy / "synthetic.jsonl").read_text().splitlines()[0])])
         runs.append((name, bound("source=file", f"source.path={path}")))
     wanted = [Wanted(run_id, run_id, run) for run_id, run in runs]
-    text = formats.markdown(tables.results(gather(Store(tmp_path / "none"), wanted, "generators", partial=True)))
+    text = render.markdown(results.results(gather(Store(tmp_path / "none"), wanted, "generators", partial=True)))
     assert "| trained on | loss | source.path |" in text
     assert all(f"| file | ce | {run.source.path} |" in text for _, run in runs)
 
@@ -264,7 +268,7 @@ def test_files_of_several_generators_are_lines_of_their_own(bound, tmp_path, toy
 def test_text_hashes_are_those_of_test(classified, toy):
     with serving(with_probabilities) as server:
         store, run_id = classified(server, "n=5")
-    from synthweight.data.shelf import read_jsonl
+    from synthweight.data.on_disk import read_jsonl
 
     known = {e.id: text_hash(e) for e in read_jsonl(toy / "test.jsonl", "test", None)}
     assert all(known[x["id"]] == x["text_sha256"] for x in store.table(run_id).to_pylist())

@@ -2,8 +2,9 @@
 
 import pytest
 
-from synthweight import drawing, published, run
 from synthweight.errors import UserError
+from synthweight.reporting import plotting, publish
+from synthweight.runs import run
 
 
 def test_markers_are_written_and_checked(tmp_path):
@@ -16,17 +17,17 @@ def test_markers_are_written_and_checked(tmp_path):
         return "| 2.0 |\n"
 
     with pytest.raises(UserError, match="not what the rows give"):
-        published.readme(readme, table, write=False)
-    published.readme(readme, table, write=True)
+        publish.readme(readme, table, write=False)
+    publish.readme(readme, table, write=True)
     assert readme.read_text() == "# t\n<!-- tables demo seed=range(0,2) -->\n| 2.0 |\n<!-- /tables -->\nend\n"
-    published.readme(readme, table, write=False)
+    publish.readme(readme, table, write=False)
     assert asked[0] == "demo seed=range(0,2)"
     readme.write_text(readme.read_text().replace("2.0", "2.1"))
     with pytest.raises(UserError, match="tables --write"):
-        published.readme(readme, table, write=False)
+        publish.readme(readme, table, write=False)
     (tmp_path / "none.md").write_text("nothing")
     with pytest.raises(UserError, match="no <!-- tables"):
-        published.readme(tmp_path / "none.md", table, write=False)
+        publish.readme(tmp_path / "none.md", table, write=False)
 
 
 @pytest.fixture
@@ -43,14 +44,14 @@ def listed(tmp_path, settings):
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "published.yaml").write_text(f"tables:\n  small: {command}\nfigures:\n  two: {command}\n")
-    file, overrides, _ = published.words(command)
-    planned = published.plan(file, *overrides).planned
+    file, overrides, _ = publish.words(command)
+    planned = publish.plan(file, *overrides).planned
     for job in planned.jobs:
         run.train(job.who.run)
-    found = published.Published.read(folder)
+    found = publish.Published.read(folder)
     found.write_tables()
     for stem, line, chart in found.drawn():
-        drawing.write(chart, folder / "figures", stem, line)
+        plotting.write(chart, folder / "figures", stem, line)
     return found, planned.store, [job.who.id for job in planned.rows]
 
 
@@ -96,22 +97,22 @@ def test_what_is_committed_is_checked(listed, capsys):
 def test_a_bad_list_is_named(tmp_path, text):
     (tmp_path / "published.yaml").write_text(text)
     with pytest.raises(UserError, match=r"published\.yaml: "):
-        published.Published.read(tmp_path)
+        publish.Published.read(tmp_path)
 
 
 def test_a_published_command_knows_two_options():
-    assert published.words("demo seed='range(0,2)' --partial") == ("demo", ["seed=range(0,2)"], {"partial": True})
+    assert publish.words("demo seed='range(0,2)' --partial") == ("demo", ["seed=range(0,2)"], {"partial": True})
     with pytest.raises(UserError, match="not --check"):
-        published.words("demo --check")
+        publish.words("demo --check")
 
 
 def test_an_unknown_kind_of_table_or_figure_is_named(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {table: pie, blocks: [{seed: 0}]}}\n")
     with pytest.raises(UserError, match="no table or figure pie; there are results, timing"):
-        published.plan(str(path))
+        publish.plan(str(path))
 
 
 def test_a_sweep_without_figures_says_so():
     with pytest.raises(UserError, match="demo: its file names no figure"):
-        published.charts("demo", ["seed=0"], "demo")
+        publish.charts("demo", ["seed=0"], "demo")

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from synthweight import identity, metrics, run
+from synthweight import metrics
 from synthweight.data import sources
-from synthweight.data.records import text_hash
-from synthweight.epochs import Selector
+from synthweight.data.examples import text_hash
 from synthweight.errors import CheckerFailed, UserError
 from synthweight.losses import LOSSES
-from synthweight.store import Store
+from synthweight.runs import identity, run
+from synthweight.runs.store import Store
+from synthweight.training.history import Selector
 
 
 def train(bound_run) -> tuple[Store, str]:
@@ -151,17 +152,17 @@ def test_dimp_on_small_real_uses_the_checkers_own_row(bound):
 def test_a_checker_of_another_encoder(bound, tmp_path, monkeypatch):
     """Base checkers with a larger classifier: scores are joined by id, each encoder reads with its own tokenizer."""
     from conftest import make_encoder
-    from synthweight import schema
+    from synthweight.config import bind
 
     other = make_encoder(tmp_path, hidden=48, seed=5)
-    named = schema.named
+    named = bind.named
 
     def with_folder(group, name):
         found = named(group, name)
         changed = {"path": str(other)} if group == "model" else {"lr": 0.005, "epochs_small_real": 2, "max_length": 16}
         return dataclasses.replace(found, **changed)
 
-    monkeypatch.setattr(schema, "named", with_folder)
+    monkeypatch.setattr(bind, "named", with_folder)
     store, run_id = train(bound("loss=dimp", "checker.quality.model=bert_base"))
     quality = store.row(store.row(run_id)["checkers"]["quality"])
     assert quality["config"]["model"]["name"] == "bert_base"
@@ -191,30 +192,32 @@ def test_a_failed_checker_fails_the_run_because_of_it(bound, monkeypatch):
 
 
 def test_scores_of_another_text_are_refused(bound):
-    from synthweight import checkers
-    from synthweight.data.records import Example
+    from synthweight.data.examples import Example
+    from synthweight.runs import checker_scores
 
     known = {"a:0": (text_hash(Example("a:0", "old", None, "x")), np.zeros(2))}
     with pytest.raises(UserError, match="by another text"):
-        checkers.join(known, (Example("a:0", "new", None, "x"),), "id")
+        checker_scores.join(known, (Example("a:0", "new", None, "x"),), "id")
 
 
 def test_a_swapped_label_gets_its_own_score(bound):
-    from synthweight import checkers
-    from synthweight.data.records import Example
+    from synthweight.data.examples import Example
+    from synthweight.runs import checker_scores
 
     known = {"a:0": (text_hash(Example("a:0", "t", None, "x")), np.log([0.9, 0.1]))}
     swapped = Example("a:0", "t", None, "y", kind="swapped")
     material = sources.Material(("x", "y"), (swapped,), (), (), {})
     who = identity.of(bound("loss=dimp"))
-    scores, t = checkers.scores(who, "quality", material, lambda checker, examples: checkers.join(known, examples, checker.id))
+    scores, t = checker_scores.scores(
+        who, "quality", material, lambda checker, examples: checker_scores.join(known, examples, checker.id)
+    )
     assert scores[0] == pytest.approx(np.log(0.1))
     assert t is None
 
 
 def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
     """All test metrics set to NaN: the same epoch, the same model."""
-    from synthweight import ledger
+    from synthweight.training import objective
 
     job = bound("optim.epochs=4")
     store, run_id = train(job)
@@ -226,7 +229,7 @@ def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
             found |= {"accuracy": float("nan"), "macro_f1": float("nan"), "nll": float("nan"), "ece": float("nan")}
         return found
 
-    monkeypatch.setattr(ledger.metrics, "evaluate", blind)
+    monkeypatch.setattr(objective.metrics, "evaluate", blind)
     seen = {}
 
     def keep(self, row, table):
@@ -257,7 +260,7 @@ def test_the_last_epoch_and_no_selection_series(bound):
 
 def test_training_is_in_training_mode(bound):
     """Dropout on, in the loss and in DIMP's denominator: transformers hands models over in eval mode."""
-    from synthweight import module
+    from synthweight.training import module
 
     modes = []
     step = module.Classifier.training_step
@@ -299,9 +302,9 @@ def test_it_learns(bound):
 def test_the_real_encoder_trains_on_real_synthetic_texts(bound, tmp_path):
     """MiniLM, 96 LLM-written reviews of the committed set, two epochs: better than always the majority."""
     from conftest import write
-    from synthweight import configs
+    from synthweight.config import schema
 
-    rows = [json.loads(x) for x in (configs.DATA / "product_reviews" / "synthetic.jsonl").read_text("utf-8").splitlines()]
+    rows = [json.loads(x) for x in (schema.DATA / "product_reviews" / "synthetic.jsonl").read_text("utf-8").splitlines()]
     for split, part in {"small_real": rows[0::12][:60], "test": rows[1::12][:90], "synthetic": rows[2::8][:96]}.items():
         write(tmp_path / "real" / f"{split}.jsonl", part)
     job = bound(

@@ -6,12 +6,12 @@ import tracemalloc
 
 import pytest
 
-from synthweight import run, store
-from synthweight.data import benchmarks, shelf, sources
-from synthweight.data.records import Example
-from synthweight.data.shelf import Shelf, pick, shelve
+from synthweight.data import benchmarks, on_disk, sources
+from synthweight.data.examples import Example
+from synthweight.data.on_disk import Shelf, pick, shelve
 from synthweight.errors import UserError
-from synthweight.store import Store
+from synthweight.runs import run, store
+from synthweight.runs.store import Store
 
 SOME = (
     Example("a", 'é\u2028b\x85\n"c"', None, "x"),
@@ -24,8 +24,8 @@ SOME = (
 @pytest.fixture
 def few(monkeypatch):
     """Three examples are many."""
-    monkeypatch.setattr(shelf, "MANY", 3)
-    monkeypatch.setattr(shelf, "BLOCK", 2)
+    monkeypatch.setattr(on_disk, "MANY", 3)
+    monkeypatch.setattr(on_disk, "BLOCK", 2)
     benchmarks._read.cache_clear()
     yield
     benchmarks._read.cache_clear()
@@ -53,7 +53,7 @@ def test_few_are_a_tuple(few):
 
 
 def test_a_shelf_holds_where_they_begin_alone(monkeypatch):
-    monkeypatch.setattr(shelf, "MANY", 100)
+    monkeypatch.setattr(on_disk, "MANY", 100)
     tracemalloc.start()
     try:
         held = shelve(Example(str(i), "some words " * 20, None, "x") for i in range(20_000))
@@ -130,7 +130,7 @@ def test_a_run_over_shelves_leaves_the_same_row(bound, tmp_path, few, monkeypatc
     """With its checkers, and its lines written in parts."""
     job = [bound("loss=dimp", "optim.epochs=2", f"paths.outputs={tmp_path / name}") for name in ("shelves", "tuples")]
     monkeypatch.setattr(store, "GROUP", 7)
-    monkeypatch.setattr("synthweight.prepared.GROUP", 7)
+    monkeypatch.setattr("synthweight.runs.record.GROUP", 7)
     first = run.train(job[0])
     monkeypatch.undo()
     benchmarks._read.cache_clear()

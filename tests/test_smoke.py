@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from llm_server import KEY, Say, serving
-from synthweight import drawing, figures, formats, prompt, published, run
-from synthweight.configs import SWEEPS
-from synthweight.gather import Wanted, gather
+from synthweight.config.schema import SWEEPS
+from synthweight.llm import classify
+from synthweight.reporting import charts, plotting, publish, render
+from synthweight.reporting.rows import Wanted, gather
+from synthweight.runs import run
 
 FILES = sorted(SWEEPS.glob("*.yaml"))
 
@@ -45,13 +47,13 @@ def test_every_sweep_runs_and_is_shown(path, toy, tiny, outputs, monkeypatch):
         if "command: prompt" in path.read_text():
             given += ["generator=local", "generator.model=m", "generator.key_env=TEST_KEY", "generator.concurrency=4", "n=4"]
             given += [f"generator.base_url={server.url}"]
-        shown = published.plan(path.stem, *given)
+        shown = publish.plan(path.stem, *given)
         for job in shown.planned.jobs:  # in this process: Hydra would compose each of them once more
-            prompt.classify(job.who.run) if job.prompt else run.train(job.who.run)
+            classify.classify(job.who.run) if job.prompt else run.train(job.who.run)
     wanted = [Wanted(job.who.id, job.who.settings_id, job.who.run) for job in shown.planned.rows]
     found = gather(shown.planned.store, wanted, path.stem)
-    for text in [write(published.TABLES[shown.kind](found), None) for write in formats.FORMATS.values()]:
+    for text in [write(publish.TABLES[shown.kind](found), None) for write in render.FORMATS.values()]:
         assert len(text.splitlines()) > 1
     for kind in shown.figures:
-        files = drawing.write(figures.KINDS[kind](found), outputs, f"{path.stem}-{kind}", "smoke")
-        assert all(drawing.holds(file, figures.KINDS[kind](found)) for file in files)
+        files = plotting.write(charts.KINDS[kind](found), outputs, f"{path.stem}-{kind}", "smoke")
+        assert all(plotting.holds(file, charts.KINDS[kind](found)) for file in files)

@@ -4,7 +4,7 @@ import statistics
 import numpy as np
 import pytest
 
-from synthweight.stats import holm, paired_bootstrap, spread
+from synthweight.reporting.bootstrap import holm, paired_bootstrap, spread
 
 
 def test_mean_and_sample_deviation():

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synthweight import store
-from synthweight.data.records import Example, text_hash
+from synthweight.data.examples import Example, text_hash
 from synthweight.errors import LeaseLost, UserError
-from synthweight.store import SCHEMA, Store
+from synthweight.runs import store
+from synthweight.runs.store import SCHEMA, Store
 
 EXAMPLES = (Example("train:0", "a", None, "x"), Example("train:1", "b", None, "y", "swapped", "train:9"))
 

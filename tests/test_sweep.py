@@ -5,13 +5,15 @@ import re
 
 import pytest
 
-from synthweight import blocks, cli, compose, sweep
-from synthweight.store import Store
+from synthweight.cli import main
+from synthweight.config import compose
+from synthweight.runs.store import Store
+from synthweight.sweeps import grid, plan
 
 
 def run_cli(*arguments: str) -> int:
     with pytest.raises(SystemExit) as stopped:
-        cli.main([*arguments])
+        main.main([*arguments])
         raise SystemExit(0)
     return stopped.value.code
 
@@ -20,7 +22,7 @@ def test_plan_adds_checkers_first_and_counts_rows(small):
     path, values = small
     with compose.offline(path.parent):
         composer = compose.Composer(path.stem)
-        planned = sweep.plan(composer, blocks.blocks_of(composer), values)
+        planned = plan.plan(composer, grid.blocks_of(composer), values)
     assert len(planned.rows) == 8
     added = [job for job in planned.jobs if not job.row]
     assert [(j.who.run.loss.name, j.who.run.source.name, j.who.run.seed) for j in added] == [
@@ -69,7 +71,7 @@ def test_a_bad_job_stops_the_sweep_before_the_first_run(small, capfd):
 
 
 def test_a_failure_leaves_the_others_running_and_is_listed(small, capfd, monkeypatch):
-    from synthweight import run
+    from synthweight.runs import run
 
     path, values = small
     work = run.work

@@ -5,11 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from synthweight import compare, formats, identity, tables
-from synthweight.data.records import Example
+from synthweight.data.examples import Example
 from synthweight.errors import UserError
-from synthweight.gather import Wanted, gather
-from synthweight.store import Lines, Store
+from synthweight.reporting import compare
+from synthweight.reporting import render as formats
+from synthweight.reporting.rows import Wanted, gather
+from synthweight.reporting.tables import results
+from synthweight.runs import identity
+from synthweight.runs.store import Lines, Store
 
 
 def parquet():
@@ -24,7 +27,7 @@ def found(store, runs, partial=False, mixed=False):
 
 
 def render(store, runs, partial=False, mixed=False, kind="md"):
-    return formats.FORMATS[kind](tables.results(found(store, runs, partial, mixed)), None)
+    return formats.FORMATS[kind](results.results(found(store, runs, partial, mixed)), None)
 
 
 def row(run_id, accuracy, device="cpu", version=identity.VERSION, sha="s", settings=None, finished="2026-01-01"):

@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from synthweight import drawing, figures, formats, run, separation, timing
-from synthweight.data.records import Example
+from synthweight.data.examples import Example
 from synthweight.errors import UserError
-from synthweight.gather import Wanted, gather
-from synthweight.store import Lines, Store
+from synthweight.reporting import charts, plotting, render
+from synthweight.reporting.rows import Wanted, gather
+from synthweight.reporting.tables import noise_detection, timing
+from synthweight.runs import run
+from synthweight.runs.store import Lines, Store
 
 WEIGHT = {"ce": 1.0, "imp": 0.5, "dimp": 0.25}
 TRAIN = {"ce": 10.0, "imp": 11.0, "dimp": 12.0}
@@ -58,7 +60,7 @@ def made(bound, tmp_path):
 def test_separation_is_the_auc_of_the_weights(made):
     """Two examples: CE weighs them alike, the others the clean one above the swapped one."""
     store, runs = made
-    table = separation.separation(found(store, runs))
+    table = noise_detection.separation(found(store, runs))
     by_loss = {line[2]: line for line in table.lines}
     epochs = [[cell.mean for cell in by_loss[loss][-2:]] for loss in ("ce", "imp", "dimp")]
     assert epochs == [[0.5, 0.5], [1.0, 1.0], [1.0, 1.0]]
@@ -68,7 +70,7 @@ def test_separation_is_the_auc_of_the_weights(made):
 def test_without_a_swapped_label_there_is_no_separation(bound):
     outcome = run.train(bound("loss=ce"))
     with pytest.raises(UserError, match=r"set corruption\.swapped"):
-        separation.aucs(Store(bound().paths.outputs), outcome.id)
+        noise_detection.aucs(Store(bound().paths.outputs), outcome.id)
 
 
 def found(store, runs, **options):
@@ -76,7 +78,7 @@ def found(store, runs, **options):
 
 
 def table(store, runs, **options):
-    text = formats.comma_separated(timing.times(found(store, runs, **options)))
+    text = render.comma_separated(timing.times(found(store, runs, **options)))
     return {line["loss"]: line for line in csv.DictReader(io.StringIO(text))}
 
 
@@ -115,7 +117,7 @@ def test_times_of_different_machines_are_refused_or_named(made):
     store.place(row("ce0", "ce", 0, {}, {"train": 5.0}, threads=1), parquet("ce", 0))
     with pytest.raises(UserError, match="different machines: cpu, 1 threads; cpu, 2 threads"):
         table(store, runs)
-    text = formats.markdown(timing.times(found(store, runs, mixed=True)))
+    text = render.markdown(timing.times(found(store, runs, mixed=True)))
     assert "Machine: cpu, 1 threads; cpu, 2 threads." in text
 
 
@@ -132,7 +134,7 @@ def points(chart, label):
 
 
 def test_dynamics(made):
-    chart = figures.dynamics(found(*made))
+    chart = charts.dynamics(found(*made))
     assert [(p.x, p.y, p.low, p.high, p.n) for p in points(chart, "imp")] == [
         (1, pytest.approx(50.5), 50, pytest.approx(51), 2), (2, pytest.approx(60.5), 60, pytest.approx(61), 2),
     ]  # fmt: skip
@@ -141,11 +143,11 @@ def test_dynamics(made):
 
 
 def test_weights_by_kind_and_their_distribution(made):
-    chart = figures.weights(found(*made))
+    chart = charts.weights(found(*made))
     assert [s.label for s in chart.panels[0].series] == ["ce", "imp", "dimp, first epoch", "dimp, last epoch"]
     assert [(p.x, p.y) for p in points(chart, "imp")] == [(0, 0.5), (1, pytest.approx(0.05))]
     assert points(chart, "dimp, last epoch")[0].y == 0.5
-    spread = figures.distribution(found(*made))
+    spread = charts.distribution(found(*made))
     assert [s.label for s in spread.panels[0].series] == ["imp", "dimp"]  # CE's weights are all 1
     assert [round(p.y) for p in points(spread, "imp") if p.y] == [50, 50]
 
@@ -154,29 +156,29 @@ def test_curves_and_cost(made, bound):
     store, runs = made
     ce = [run for run_id, run in runs if run_id.startswith("ce")]
     x = [dataclasses.replace(run, source=dataclasses.replace(run.source, n=n)) for run, n in zip(ce, [48, None], strict=True)]
-    chart = figures.KINDS["quantity"](found(store, [("ce0", x[0]), ("ce1", x[1])]))
+    chart = charts.KINDS["quantity"](found(store, [("ce0", x[0]), ("ce1", x[1])]))
     assert [(p.x, p.n) for p in points(chart, "ce")] == [(48, 1), (96, 1)]
     assert "n = 1: one seed, no spread" in chart.notes[0]
-    (p,) = points(figures.cost(found(*made)), "imp")
+    (p,) = points(charts.cost(found(*made)), "imp")
     assert (p.x, p.x_low, p.x_high, p.y) == (29, 28, 30, pytest.approx(60.5))
 
 
 @pytest.mark.parametrize("kind", ["dynamics", "weights", "distribution", "cost"])
 def test_a_figure_has_the_same_bytes_in_any_order_of_rows(made, kind, tmp_path):
     store, runs = made
-    first, second = (figures.KINDS[kind](found(store, r)) for r in (runs, [runs[i] for i in (3, 4, 5, 0, 1, 2)]))
+    first, second = (charts.KINDS[kind](found(store, r)) for r in (runs, [runs[i] for i in (3, 4, 5, 0, 1, 2)]))
     for name, chart in (("a", first), ("b", second)):
-        drawing.write(chart, tmp_path / name, "figure", "command")
-    for file in drawing.files(tmp_path / "a", "figure"):
+        plotting.write(chart, tmp_path / name, "figure", "command")
+    for file in plotting.files(tmp_path / "a", "figure"):
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
-        assert drawing.holds(file, second)
+        assert plotting.holds(file, second)
 
 
 def test_a_figure_of_other_numbers_is_found_out(made, tmp_path):
     store, runs = made
-    files = drawing.write(figures.dynamics(found(store, runs)), tmp_path, "figure", "command")
-    fewer = figures.dynamics(found(store, runs[:3]))
-    assert not any(drawing.holds(file, fewer) for file in files)
+    files = plotting.write(charts.dynamics(found(store, runs)), tmp_path, "figure", "command")
+    fewer = charts.dynamics(found(store, runs[:3]))
+    assert not any(plotting.holds(file, fewer) for file in files)
 
 
 def test_an_incomplete_figure_says_so(made):
@@ -184,8 +186,8 @@ def test_an_incomplete_figure_says_so(made):
     store.json_path("dimp1").unlink()
     with pytest.raises(UserError, match="1 of 6 runs have no row, first dimp1 .* synthweight sweep timing"):
         found(store, runs)
-    assert "INCOMPLETE: 1 of 6 runs have no row." in figures.dynamics(found(store, runs, partial=True)).notes
+    assert "INCOMPLETE: 1 of 6 runs have no row." in charts.dynamics(found(store, runs, partial=True)).notes
     for run_id, _ in runs:
         store.json_path(run_id).unlink(missing_ok=True)
     with pytest.raises(UserError, match="nothing to draw"):
-        figures.dynamics(found(store, runs, partial=True))
+        charts.dynamics(found(store, runs, partial=True))

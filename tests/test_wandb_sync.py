@@ -2,8 +2,9 @@
 
 import pytest
 
-from synthweight import run, wandb_cards, wandb_runs
-from synthweight.store import Store
+from synthweight.runs import run
+from synthweight.runs.store import Store
+from synthweight.tracking import wandb_cards, wandb_runs
 from test_sweep import run_cli
 from wandb_files import NOISE, files, read
 

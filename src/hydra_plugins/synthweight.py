@@ -16,7 +16,7 @@ class SweeperConf:
     """`hydra.sweeper`: a list of parameter maps whose products are united, and how their rows are shown."""
 
     _target_: str = "hydra_plugins.synthweight.SynthweightSweeper"
-    blocks: list[dict[str, Any]] = field(default_factory=list)
+    grid: list[dict[str, Any]] = field(default_factory=list)
     table: str = "results"  # the kind of the sweep's table, of published.TABLES
     figures: list[str] = field(default_factory=list)  # the kinds of its figures, of figures.KINDS
     checkers: list[str] = field(default_factory=list)  # quality or diversity: its runs' checkers as lines of its table
@@ -39,12 +39,12 @@ class SynthweightSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from synthweight import blocks, execute, sweep
-        from synthweight.compose import Composer
+        from synthweight.config.compose import Composer
+        from synthweight.sweeps import grid, plan, worker
 
         assert self.config is not None
         composer = Composer(self.config.hydra.job.config_name)
         if not self.blocks and composer.config_name != "config":
-            blocks.blocks_of(composer)  # a sweep's file without blocks: says so
-        planned = sweep.ready(composer, self.blocks, [*arguments, *blocks.aside()])
-        return execute.execute(planned, self.launcher, sweep.Options.handed())
+            grid.blocks_of(composer)  # a sweep's file without blocks: says so
+        planned = plan.ready(composer, self.blocks, [*arguments, *grid.aside()])
+        return worker.execute(planned, self.launcher, plan.Options.handed())

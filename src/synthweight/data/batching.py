@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
-from .tokens import Tokens
+from .tokenization import Tokens
 
 WINDOW = 8  # batches: lengths are sorted within so many only, so that a batch's company is drawn anew every epoch
 

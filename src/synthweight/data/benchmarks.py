@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from . import hub, product_reviews
-from .records import Split, data_hash
-from .shelf import read_jsonl, shelve
+from .examples import Split, data_hash
+from .on_disk import read_jsonl, shelve
 
 if TYPE_CHECKING:
-    from .settings import Dataset
+    from ..config.schema import Dataset
 
 SHIPPED = Path(__file__).resolve().parents[3] / "data"
 

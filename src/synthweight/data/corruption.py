@@ -6,8 +6,8 @@ from itertools import chain
 import numpy as np
 
 from ..errors import UserError
-from .records import Example, Examples
-from .shelf import shelve
+from .examples import Example, Examples
+from .on_disk import shelve
 
 
 def corrupt(

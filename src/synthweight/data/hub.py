@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import UserError, first_line
-from .records import Example
+from .examples import Example
 
 Rows = list[tuple[str, str | None, str]]  # text, text_pair, label
 

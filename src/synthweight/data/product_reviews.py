@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import UserError
-from .records import write_jsonl
+from .examples import write_jsonl
 
 INNER, MEMBER = "additional_resources/hutto_ICWSM_2014.tar.gz", "amazonReviewSnippets_GroundTruth.txt"
 TEST, TEST_AND_SMALL = 1200, 1500  # sentences: test is filled first, then small real; whole reviews

@@ -9,13 +9,12 @@ import numpy as np
 
 from ..errors import UserError
 from . import benchmarks, corruption
-from .records import Examples, Split, overlap_key
-from .shelf import pick, shelve
-from .subsets import hold_out, leave_out, subset
+from .examples import Examples, Split, overlap_key
+from .on_disk import pick, shelve
+from .splits import hold_out, leave_out, subset
 
 if TYPE_CHECKING:
-    from ..configs import Paths, Run
-    from .settings import Dataset, Source
+    from ..config.schema import Dataset, Paths, Run, Source
 
 
 class Reads(Protocol):

@@ -17,7 +17,7 @@ from .journal import Reply
 from .prompts import Body, Request
 
 if TYPE_CHECKING:
-    from .settings import Generator
+    from ..config.llm_schema import Generator
 
 SPELT = {  # how a server's complaint names the parameters of a feature
     "structured": ("response_format", "json_schema", "schema", "grammar"),

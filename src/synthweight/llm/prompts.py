@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..data.records import Example
+from ..data.examples import Example
 from ..errors import UserError
 from . import templates
 
 if TYPE_CHECKING:
-    from .settings import Generator, Template
-    from .shots import Pool
+    from ..config.llm_schema import Generator, Template
+    from .few_shot import Pool
 
 ANSWER_TOKENS = 16  # of a classification: a label's word, with room for quotes
 Body = dict[str, Any]

@@ -1,6 +1,18 @@
 """A loss is a weight: one strategy a file, a registry, and the only reduction of the project."""
 
-from .base import BOUND, Learner, Scored, Strategy, Task, Texts, bounded_exp, guard_hits, loss, reduce, score
+from .base import (
+    BOUND,
+    Learner,
+    Scored,
+    Strategy,
+    Task,
+    Texts,
+    bounded_exp,
+    guard_hits,
+    loss,
+    reduce,
+    score,
+)
 from .ce import Ce
 from .dimp import Dimp
 from .filter import Filter

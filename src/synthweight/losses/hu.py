@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..errors import require
 from .base import Task
-from .online import Meta, Online
+from .meta.online import Meta, Online
 
 
 @dataclass

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .base import Task
-from .online import Meta, Online
+from .meta.online import Meta, Online
 
 
 @dataclass

@@ -7,11 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .. import bilevel
-from ..bilevel import Params
 from ..errors import require
-from . import proxies
 from .base import Learned, Task, cross_entropies, widened
+from .meta import gradients, proxies
+from .meta.gradients import Params
 
 
 @dataclass
@@ -116,14 +115,14 @@ class SungenLearner:
             index = order[start : start + size]
             with self.proxy.precision():  # anew each step: autocast keeps narrow copies of what the optimizer changes
                 value = (w[torch.from_numpy(index)] * self.losses(params, index)).mean()
-            for p, g in zip(params.values(), bilevel.gradient(value, params).values(), strict=True):
+            for p, g in zip(params.values(), gradients.gradient(value, params).values(), strict=True):
                 p.grad = g
             optimizer.step()
         return {name: p.detach() for name, p in params.items()}
 
     def outer_gradient(self, params: Params, rng: np.random.Generator) -> Params:
         """g: the outer loss's gradient, a mean within each batch, summed over the batches."""
-        leaves = bilevel.leaf(params)
+        leaves = gradients.leaf(params)
         on_dev = self.settings.outer == "dev"
         if on_dev:
             assert self.task.dev is not None
@@ -140,8 +139,8 @@ class SungenLearner:
             values = (
                 cross_entropies(logits, of) if on_dev else reverse_cross_entropy(widened(logits), of, self.settings.label_logit)
             )
-            found = bilevel.gradient(values.mean(), leaves)
-            total = bilevel.added(total, found)
+            found = gradients.gradient(values.mean(), leaves)
+            total = gradients.added(total, found)
         return total
 
     def trusted(self, rng: np.random.Generator) -> np.ndarray:
@@ -164,7 +163,7 @@ class SungenLearner:
         for start in range(0, len(self.order), self.settings.batch):
             index = self.order[start : start + self.settings.batch]
             with torch.autocast(device, enabled=False):
-                found = bilevel.alignment_difference(lambda p, i=index: self.losses(p, i), params, g)  # type: ignore[misc]
+                found = gradients.alignment_difference(lambda p, i=index: self.losses(p, i), params, g)  # type: ignore[misc]
             out[torch.from_numpy(index)] = found.to(out.dtype)
         return out
 

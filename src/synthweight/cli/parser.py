@@ -1,0 +1,89 @@
+"""The command line's grammar: commands, their options, one line for an error. Imports nothing heavy."""
+
+import argparse
+import sys
+from typing import NoReturn
+
+from .. import __version__
+
+EPILOG = """\
+grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, and any value by its key (loss.gamma=2)
+  synthweight train dataset=product_reviews source=synthetic loss=dimp model=minilm seed=0
+  synthweight train -m loss=ce,imp,dimp seed='range(0,3)'
+  synthweight sweep demo                 runs what sweeps/demo.yaml lacks
+  synthweight plan demo seed=0           says what that would be
+  synthweight status demo                shows who is at what
+  synthweight tables demo                prints the table of that sweep
+  synthweight figures dynamics           draws its figures: SVG, PNG and the numbers as CSV
+  synthweight wandb sync demo            sends its finished rows to W&B; synthweight wandb dashboard makes the page
+  synthweight generate dataset=financial generator=openai n=3000 seed=0    has an LLM write the training data
+  synthweight prompt dataset=financial generator=openai shots=8 seed=0     the LLM itself as classifier on test
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one line for an error."""
+
+    def error(self, message: str) -> NoReturn:
+        stop(f"{message} (see {self.prog} --help)", 2)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = Parser(
+        prog="synthweight",
+        description="Trains text classifiers on LLM-written data with weighted losses, and compares them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"synthweight {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    train = commands.add_parser("train", help="one run; with -m one for every combination")
+    train.add_argument("-m", "--multirun", action="store_true", help="Hydra's multirun: a,b and range(0,4) are swept")
+    sweep = commands.add_parser("sweep", help="run what a sweep file lacks, beside any number of others that do")
+    sweep.add_argument("--retry-failed", action="store_true", help="try again what failed before")
+    sweep.add_argument("--fail-fast", action="store_true", help="begin nothing more after the first failure")
+    sweep.add_argument("--stack-seeds", action="store_true", help="train the seeds of a configuration at once, as one stack")
+    sweep.add_argument("--workers", type=int, default=1, metavar="N", help="so many processes, the cores divided among them")
+    plan = commands.add_parser("plan", help="say what a sweep would run, and how long that may take")
+    status = commands.add_parser("status", help="who is at what: a live table of a sweep, or of all outputs")
+    status.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file")
+    status.add_argument("--once", action="store_true", help="print the table and end")
+    tables = commands.add_parser("tables", help="the table of a sweep, from rows")
+    figures = commands.add_parser("figures", help="the figures of a sweep, or all of outputs/published.yaml")
+    board = commands.add_parser("wandb", help="finished rows and the dashboard, to W&B")
+    board.add_argument("action", choices=("sync", "dashboard"), help="send a sweep's rows; save the project's dashboard")
+    board.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file; dashboard: of all without one")
+    board.add_argument("--json", action="store_true", help="dashboard: write it to a file of the outputs folder alone")
+    generate = commands.add_parser("generate", help="training data written by an LLM (conf/generate.yaml)")
+    prompt = commands.add_parser("prompt", help="an LLM as few-shot classifier on test (conf/prompt.yaml)")
+    for command in (sweep, plan):
+        command.add_argument("file", help="a name in sweeps/, or the path of a YAML file")
+    for command in (tables, figures):
+        command.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file")
+        command.add_argument("--partial", action="store_true", help="show missing runs as holes instead of refusing")
+        command.add_argument(
+            "--mixed", action="store_true", help="fill holes with rows of another VERSION, data or device, marked"
+        )
+    tables.add_argument("--format", choices=("md", "latex", "csv"), default="md", help="md unless told")
+    tables.add_argument("--write", action="store_true", help="write README's tables and outputs/tables")
+    tables.add_argument("--check", action="store_true", help="fail where README, tables or figures differ from the rows")
+    generate.add_argument("--budget", metavar="DOLLARS", help="stop before this is spent; the same as budget=DOLLARS")
+    for command in (train, sweep, plan, status, tables, figures, board, generate, prompt):
+        command.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
+    return top
+
+
+def parse(typed: list[str]) -> argparse.Namespace:
+    """Options and overrides in any order. Exits with 2 for an option that no command has."""
+    top = parser()
+    options, rest = top.parse_known_args(typed)
+    unknown = [word for word in rest if word.startswith("-")]
+    if unknown:
+        top.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.overrides += rest
+    return options
+
+
+def stop(message: str, code: int) -> NoReturn:
+    print(f"synthweight: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)

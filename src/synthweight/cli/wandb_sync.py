@@ -1,0 +1,69 @@
+"""`synthweight wandb sync`: a sweep's finished rows as runs at W&B, whatever logger they were trained with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..config import bind
+from ..reporting import publish
+from ..runs.store import Store
+from ..sweeps.plan import Job
+from ..tracking import wandb_cards, wandb_runs
+from ..training.history import curves
+
+
+def sync(file: str, overrides: Sequence[str]) -> None:
+    """Sends what W&B does not have of a sweep's rows; of a row that it has, nothing. What is missing is named at the end.
+
+    Raises:
+        UserError: no such sweep, a damaged row, a server that does not answer any more.
+    """
+    planned = publish.plan(file, *overrides).planned
+    done = [job for job in planned.rows if planned.store.exists(job.who.id)]
+    counted = dict.fromkeys(("uploaded", "written", "there"), 0)
+    for number, job in enumerate(done, 1):
+        what = send(planned.store, job, Path(file).stem)
+        counted[what] += 1
+        print(f"[{number}/{len(done)}] {job} ({job.who.id}): {'there already' if what == 'there' else what}", flush=True)
+    print(closing(planned.store, [j for j in planned.rows if j not in done], counted), flush=True)
+
+
+def send(store: Store, job: Job, group: str) -> str:
+    """One row: "uploaded", "written" (offline) or "there". Its lease keeps out the live run, which may still be uploading."""
+    row = store.row(job.who.id)
+    card = wandb_cards.card(row["id"], row["config"], project(job), group)
+    with store.lease(row["id"]):
+        return wandb_runs.send(card, row, lambda: epochs(row, store.table(row["id"])), store.run_folder(row["id"]))
+
+
+def project(job: Job) -> str:
+    """The project that a run's logger names; few-shot classifications have no logger."""
+    logger = getattr(job.who.run, "logger", None) or bind.named("logger", "wandb")
+    return logger.project
+
+
+def epochs(row: dict[str, Any], table: pa.Table) -> list[wandb_cards.Drawn]:
+    """What was drawn of each epoch when the row was made."""
+    train = table.filter(pc.equal(table["split"], "train"))
+    out = []
+    for epoch in row["epochs"]:
+        kept = train.filter(pc.equal(train["epoch"], epoch["epoch"]))
+        weights = kept["weight"].to_numpy().astype(np.float32)
+        series = {name: epoch[name] for name in ("selection", "test")}
+        out.append((curves(epoch["train_loss"], series, weights), weights))
+    return out
+
+
+def closing(store: Store, missing: Sequence[Job], counted: dict[str, int]) -> str:
+    """What became of the rows, how to upload what was written, which rows there are not yet."""
+    said = ", ".join(f"{n} {'there already' if what == 'there' else what}" for what, n in counted.items() if n) or "no row"
+    lines = [f"W&B: {said}"]
+    if wandb_runs.session.decided == "offline":
+        lines.append(f"offline files: wandb sync {store.runs}/*/wandb/offline-run-* uploads them")
+    if missing:
+        lines.append(f"not run yet: {len(missing)} ({', '.join(f'{job} {job.who.id}' for job in missing)})")
+    return "\n".join(lines)

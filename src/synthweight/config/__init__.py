@@ -1,0 +1,1 @@
+"""Types and ranges of every setting, and the border to Hydra."""

@@ -1,0 +1,296 @@
+"""The type and range of every setting. Values live in conf/, each once; nothing here has a default.
+
+The loss's dataclass is the strategy itself (`losses/`), so a new loss needs no line here.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, require
+from ..losses import LOSSES, Strategy, Weighting
+
+ROOT = Path(__file__).resolve().parents[3]
+CONF, SWEEPS, DATA = ROOT / "conf", ROOT / "sweeps", ROOT / "data"
+
+SOURCES = ("small_real", "synthetic", "large_real", "noisy", "mixed", "file")
+SPLITS = ("dprime", "holdout", "last")
+LOGGERS = ("csv", "tensorboard", "wandb", "none")
+
+
+@dataclass
+class Hub:
+    path: str
+    name: str | None
+    data_dir: str | None
+    revision: str | None
+
+
+@dataclass
+class Archive:
+    package: str
+    version: str
+    sha256: str
+
+
+@dataclass
+class Dataset:
+    name: str
+    path: str | None
+    labels: list[str] | None
+    drop_overlap: bool
+    hub: Hub | None
+    archive: Archive | None
+    sha256: dict[str, str | None]  # by split
+
+    def __post_init__(self) -> None:
+        enough = self.labels is None or len(set(self.labels)) == len(self.labels) >= 2
+        require(enough, "dataset.labels", "at least two different names", self.labels)
+
+
+@dataclass
+class Source:
+    name: str
+    path: str | None
+    n: int | None
+    folds: int
+    fold: int | None
+
+    def __post_init__(self) -> None:
+        require(self.name in SOURCES, "source.name", f"one of {', '.join(SOURCES)}", self.name)
+        require(self.n is None or self.n >= 1, "source.n", "at least 1, or null for all", self.n)
+        require(self.folds >= 1, "source.folds", "at least 1", self.folds)
+        if self.fold is None:
+            require(self.folds == 1, "source.folds", "1 where source.fold names none to leave out", self.folds)
+        else:
+            require(0 <= self.fold < self.folds != 1, "source.fold", "one of 0 to source.folds - 1, of at least 2", self.fold)
+
+
+@dataclass
+class Corruption:
+    name: str
+    swapped: float
+    duplicated: float
+    unrelated: float
+    other: str | None
+
+    def __post_init__(self) -> None:
+        for key in ("swapped", "duplicated", "unrelated"):
+            require(0 <= getattr(self, key) <= 1, f"corruption.{key}", "a share, 0 to 1", getattr(self, key))
+        require(self.swapped + self.duplicated <= 1, "corruption.duplicated", "at most 1 - swapped", self.duplicated)
+
+    @property
+    def active(self) -> bool:
+        return self.swapped + self.duplicated + self.unrelated > 0
+
+
+@dataclass
+class Model:
+    name: str
+    path: str | None
+    package: str | None
+    folder: str | None
+    hub: str | None
+    revision: str | None
+    sha256: str | None
+
+
+@dataclass
+class Optim:
+    name: str
+    lr: float
+    batch_size: int
+    epochs: int
+    epochs_small_real: int
+    weight_decay: float
+    schedule: str
+    warmup: float
+    clip_norm: float
+    max_length: int
+
+    def __post_init__(self) -> None:
+        require(0 < self.lr < 1, "optim.lr", "above 0 and below 1", self.lr)
+        for key in ("batch_size", "epochs", "epochs_small_real"):
+            require(getattr(self, key) >= 1, f"optim.{key}", "at least 1", getattr(self, key))
+        require(self.weight_decay >= 0, "optim.weight_decay", "at least 0", self.weight_decay)
+        require(self.schedule in ("linear", "constant"), "optim.schedule", "linear or constant", self.schedule)
+        require(0 <= self.warmup < 1, "optim.warmup", "a share of the steps, 0 to below 1", self.warmup)
+        require(self.clip_norm > 0, "optim.clip_norm", "above 0", self.clip_norm)
+        require(self.max_length >= 4, "optim.max_length", "at least 4 tokens", self.max_length)
+
+
+@dataclass
+class Quality:
+    model: str | None
+    recipe: str | None
+    epochs: int | None
+    source: str
+    share: float
+    calibrate: bool
+
+    def __post_init__(self) -> None:
+        key = "checker.quality"
+        require(self.epochs is None or self.epochs >= 1, f"{key}.epochs", "at least 1", self.epochs)
+        require(self.source in ("small_real", "large_real"), f"{key}.source", "small_real or large_real", self.source)
+        require(0 < self.share <= 1, f"{key}.share", "above 0 and at most 1", self.share)
+
+
+@dataclass
+class Diversity:
+    model: str | None
+    recipe: str | None
+    epochs: int | None
+    calibrate: bool
+    folds: int
+
+    def __post_init__(self) -> None:
+        require(self.epochs is None or self.epochs >= 1, "checker.diversity.epochs", "at least 1", self.epochs)
+        require(self.folds >= 1, "checker.diversity.folds", "at least 1 (trained on all of its data)", self.folds)
+
+
+@dataclass
+class Checker:
+    quality: Quality
+    diversity: Diversity
+    calibration_folds: int
+
+    def __post_init__(self) -> None:
+        require(self.calibration_folds >= 2, "checker.calibration_folds", "at least 2", self.calibration_folds)
+
+    def folds(self, role: str) -> int:
+        """How many runs, each trained on all but one fold, this role takes; 0 where the one trained on all is enough."""
+        if self.crossed(role):
+            return self.diversity.folds
+        return self.calibration_folds if self.calibrated(role) else 0
+
+    def crossed(self, role: str) -> bool:
+        """Whether each example is scored by the fold's run that did not see it, and no run is trained on all."""
+        return role == "diversity" and self.diversity.folds > 1
+
+    def calibrated(self, role: str) -> bool:
+        """Whether its log-probabilities are divided by a temperature."""
+        return bool(getattr(self, role).calibrate)
+
+
+@dataclass
+class Selection:
+    split: str
+    holdout: float
+    reserve: float
+
+    def __post_init__(self) -> None:
+        require(self.split in SPLITS, "selection.split", f"one of {', '.join(SPLITS)}", self.split)
+        require(0 < self.holdout < 1, "selection.holdout", "above 0 and below 1", self.holdout)
+        require(0 <= self.reserve < 1, "selection.reserve", "0 to below 1", self.reserve)
+
+    @property
+    def kept_out(self) -> float:
+        """The share of D_P' that neither this run's training nor its quality checker may see."""
+        return {"dprime": 0.0, "holdout": self.holdout, "last": self.reserve}[self.split]
+
+
+@dataclass
+class Trainer:
+    precision: str
+    score_precision: str
+    packing: bool
+    shapes: str
+    group_by_length: bool
+    stratify: bool
+    compile: bool
+    accelerator: str
+    threads: int | None
+    devices: int
+    checkpoint: str
+    keep_model: bool
+
+    def __post_init__(self) -> None:
+        kinds = ("auto", "cpu", "gpu", "cuda", "mps")
+        require(self.accelerator in kinds, "trainer.accelerator", f"one of {', '.join(kinds)}", self.accelerator)
+        precisions = ("32", "bf16-mixed", "64-true")
+        require(self.precision in precisions, "trainer.precision", f"one of {', '.join(precisions)}", self.precision)
+        require(self.score_precision in precisions[:2], "trainer.score_precision", "32 or bf16-mixed", self.score_precision)
+        require(self.shapes in ("fine", "coarse"), "trainer.shapes", "fine or coarse", self.shapes)
+        require(self.threads is None or self.threads >= 1, "trainer.threads", "at least 1", self.threads)
+        require(self.devices >= 1, "trainer.devices", "at least 1", self.devices)
+        require(self.checkpoint in ("epoch", "off"), "trainer.checkpoint", "epoch or off", self.checkpoint)
+
+
+@dataclass
+class Logger:
+    name: str
+    project: str
+    group: str | None
+
+    def __post_init__(self) -> None:
+        require(self.name in LOGGERS, "logger.name", f"one of {', '.join(LOGGERS)}", self.name)
+
+
+@dataclass
+class Paths:
+    data: str | None
+    cache: str
+    outputs: str
+
+
+@dataclass
+class Run:
+    dataset: Dataset
+    source: Source
+    corruption: Corruption
+    loss: Strategy
+    weighting: Weighting
+    model: Model
+    optim: Optim
+    checker: Checker
+    selection: Selection
+    trainer: Trainer
+    logger: Logger
+    paths: Paths
+    seed: int
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, "seed", "an integer from 0 to 2**32 - 1", self.seed)
+        if LOSSES.get(self.loss.name) is not type(self.loss):
+            raise UserError(f"loss.name={self.loss.name}: the name follows the choice: use loss={self.loss.name}")
+        trains_on_dprime = self.source.name in ("small_real", "mixed")
+        if trains_on_dprime and self.selection.split == "dprime":
+            raise UserError(
+                f"selection.split=dprime would choose the epoch of source={self.source.name} on its own training set: "
+                "use selection=last or selection=holdout"
+            )
+        if trains_on_dprime and self.loss.dev:
+            raise UserError(
+                f"loss={self.loss.name} on source={self.source.name}: its dev set D_P' would be in its training set; "
+                "use another source"
+            )
+        if self.source.name == "noisy" and not self.corruption.active:
+            raise UserError("source=noisy with no corruption is source=large_real: use that, or set a share above 0")
+        if self.source.name == "small_real" and "diversity" in self.loss.needs:
+            raise UserError(
+                f"loss={self.loss.name} on source=small_real: the diversity checker would be the quality checker and "
+                "every weight 1; use loss=dimp or another source"
+            )
+        if self.source.fold is not None and "diversity" in self.loss.needs and self.checker.folds("diversity"):
+            raise UserError(
+                f"source.fold={self.source.fold} with a diversity checker in folds: a fold of a fold; set "
+                "checker.diversity.folds=1 checker.diversity.calibrate=false, or train on the whole source"
+            )
+
+    @property
+    def epochs(self) -> int:
+        """D_P' is small: it has an epoch count of its own."""
+        return self.optim.epochs_small_real if self.source.name == "small_real" else self.optim.epochs
+
+
+GROUPS: dict[str, type] = {
+    "dataset": Dataset, "source": Source, "corruption": Corruption, "weighting": Weighting, "model": Model, "optim": Optim,
+    "checker": Checker, "selection": Selection, "trainer": Trainer, "logger": Logger, "paths": Paths,
+}  # fmt: skip
+CHOICES = ("dataset", "corruption", "source", "loss", "model", "optim", "selection", "logger")  # groups with a name of their own
+
+
+def as_dict(run: Run) -> dict[str, Any]:
+    """Every setting as plain values, losses included."""
+    return dataclasses.asdict(run)

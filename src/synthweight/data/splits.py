@@ -1,0 +1,94 @@
+"""Parts of a set of examples, drawn from its hash and a seed: nested subsets, what is held out, folds."""
+
+from collections import Counter
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from ..errors import UserError
+from .examples import Examples, Split, data_hash, text_hash
+from .on_disk import pick
+
+
+def permuted_by_class(examples: Examples, entropy: list[int]) -> list[int]:
+    """A stratified permutation: every prefix has each class in proportion, so that subsets are nested.
+
+    Within a class the order is drawn; across classes the j-th of n_c examples has the place (j + u) / n_c, with one u
+    a class, and ties fall to the class name.
+    """
+    rng = np.random.default_rng(entropy)
+    places: list[tuple[float, str, int]] = []
+    labels = [e.label for e in examples]
+    for label in sorted(set(labels)):
+        members = [i for i, own in enumerate(labels) if own == label]
+        offset = rng.uniform()
+        places += [((j + offset) / len(members), label, int(i)) for j, i in enumerate(rng.permutation(members))]
+    return [i for _, _, i in sorted(places)]
+
+
+def entropy(sha256: str) -> int:
+    return int(sha256[:16], 16)
+
+
+def subset(examples: Examples, n: int | None, sha256: str, seed: int) -> Examples:
+    """The first n of one stratified permutation by data hash and seed, in the order of the source.
+
+    Raises:
+        UserError: there are fewer than n examples.
+    """
+    if n is None:
+        return examples
+    if n > len(examples):
+        raise UserError(f"source.n={n}: there are {len(examples)} examples")
+    return pick(examples, sorted(permuted_by_class(examples, [entropy(sha256), seed])[:n]))
+
+
+def hold_out(small: Split, share: float) -> tuple[Examples, Examples]:
+    """D_P' in two, stratified and drawn from the data hash alone: (kept for training, held out).
+
+    Raises:
+        UserError: one of the two would lack a class.
+    """
+    if share == 0:
+        return small.examples, ()
+    order = permuted_by_class(small.examples, [entropy(small.sha256)])
+    held = round(share * len(order))
+    kept, out = (pick(small.examples, sorted(part)) for part in (order[held:], order[:held]))
+    for part in (kept, out):
+        lacking = sorted(small.labels - {e.label for e in part})
+        if lacking:
+            raise UserError(f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}")
+    return kept, out
+
+
+def leave_out(examples: Examples, k: int, fold: int) -> tuple[Examples, Examples]:
+    """A training set in two: (all but one fold of k, that fold), drawn from the data hash of the set itself.
+
+    Raises:
+        UserError: a class has fewer different texts than there are folds.
+    """
+    different = Counter({text_hash(e): e.label for e in reversed(examples)}.values())  # a text counts for its first twin's class
+    rarest = min(sorted({e.label for e in examples}), key=lambda label: different[label])
+    if different[rarest] < k:
+        raise UserError(
+            f"source.folds={k}: class {rarest!r} has {different[rarest]} different texts to train on: every fold needs one"
+        )
+    return apart(examples, folds(examples, k, entropy(data_hash(examples)) % 2**32), fold)
+
+
+def folds(examples: Examples, k: int, seed: int) -> np.ndarray:
+    """The fold, one of k, that each example lies in, [n], int; stratified, equal texts together by their first twin."""
+    first: dict[str, int] = {}
+    labels = [e.label for e in examples]
+    owner = np.array([first.setdefault(text_hash(e), i) for i, e in enumerate(examples)])
+    heads = np.unique(owner)
+    splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
+    of = np.zeros(len(examples), dtype=np.int64)  # of the heads, then by them of all
+    for fold, (_, held) in enumerate(splitter.split(heads, [labels[i] for i in heads])):
+        of[heads[held]] = fold
+    return of[owner]
+
+
+def apart(examples: Examples, of: np.ndarray, fold: int) -> tuple[Examples, Examples]:
+    """(All but one fold, that fold), each in the order of the examples; of: what `folds` gives."""
+    return pick(examples, np.flatnonzero(of != fold).tolist()), pick(examples, np.flatnonzero(of == fold).tolist())

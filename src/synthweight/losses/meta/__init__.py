@@ -1,0 +1,1 @@
+"""Weights that are learned: meta-gradients and what computes them."""

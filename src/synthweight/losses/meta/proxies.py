@@ -1,0 +1,139 @@
+"""The models that SunGen trains again and again in the classifier's place: small ones, or the classifier itself."""
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..base import Task, Texts
+from .functional_model import INPUTS, Network
+from .gradients import Params
+
+CHUNK = 64  # texts of a pass through the encoder
+
+
+@runtime_checkable
+class Proxy(Protocol):
+    """A model of its own parameters.
+
+    initial: where each inner training begins. precision: a context to train in. logits: [n, classes] at any parameters.
+    """
+
+    initial: Params
+
+    def precision(self) -> AbstractContextManager[Any]: ...
+
+    def logits(self, params: Params, index: np.ndarray, dev: bool = False) -> Tensor: ...
+
+
+def build(kind: str, task: Task, hidden: int) -> Proxy:
+    """The proxy of a kind. Its parameters are drawn by the run's seed, without a draw from the training's own stream."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.seed)
+        kinds: dict[str, Callable[[Task, int], Proxy]] = {"head": Head, "lstm": Lstm, "encoder": Encoder}
+        return kinds[kind](task, hidden)
+
+
+class Module:
+    """A small network, in fp32."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self.network = network.to(device)
+        self.initial = {name: p.detach().clone() for name, p in self.network.named_parameters()}
+
+    def precision(self) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+
+class Head(Module):
+    """Two layers on frozen features: the encoder's mean-pooled last layer, each dimension of mean 0 and variance 1."""
+
+    def __init__(self, task: Task, hidden: int) -> None:
+        self.train, mean, sd = self.features(task, task.train, None)
+        self.dev = self.features(task, task.dev, (mean, sd))[0] if task.dev is not None else None
+        width = self.train.shape[1]
+        network = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, len(task.labels)))
+        super().__init__(network, task.device)
+
+    @staticmethod
+    def features(task: Task, texts: Texts, scale: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """[n, width], fp32, with the means and standard deviations that scaled them."""
+        network = Network(task)
+        order = np.argsort(-texts.lengths, kind="stable")
+        parts = []
+        with network.quiet(), torch.no_grad(), task.precision():
+            for start in range(0, len(order), CHUNK):
+                batch = {k: v.to(task.device) for k, v in texts.batch(order[start : start + CHUNK].tolist()).items()}
+                states = task.network.base_model(**{k: batch[k] for k in INPUTS if k in batch}).last_hidden_state  # type: ignore[operator]
+                mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
+                parts.append(((states * mask).sum(1) / mask.sum(1)).float())
+        pooled = torch.empty_like(stacked := torch.cat(parts))
+        pooled[torch.from_numpy(order).to(task.device)] = stacked
+        mean, sd = scale or (pooled.mean(0), pooled.std(0).clamp_min(1e-6))
+        return (pooled - mean) / sd, mean, sd
+
+    def logits(self, params: Params, index: np.ndarray, dev: bool = False) -> Tensor:
+        features = self.dev if dev else self.train
+        assert features is not None
+        return functional_call(self.network, params, (features[torch.from_numpy(index).to(features.device)],))
+
+
+class Recurrent(nn.Module):
+    """An embedding, one LSTM layer, and a linear layer on the state after the last token."""
+
+    def __init__(self, words: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, hidden)
+        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        self.out = nn.Linear(hidden, classes)
+
+    def forward(self, ids: Tensor, last: Tensor) -> Tensor:
+        states, _ = self.lstm(self.embedding(ids))
+        return self.out(states[torch.arange(len(ids), device=ids.device), last])
+
+
+class Lstm(Module):
+    """The official "tiny task model", over the encoder's token ids, its embedding learned from scratch."""
+
+    def __init__(self, task: Task, hidden: int) -> None:
+        self.task = task
+        known = np.unique(np.concatenate([self.ids(task.train, [i]).flatten() for i in range(len(task.train.targets))]))
+        self.places = torch.zeros(int(known.max()) + 1, dtype=torch.long)
+        self.places[torch.from_numpy(known)] = torch.arange(1, len(known) + 1)  # 0 is a token that training never shows
+        super().__init__(Recurrent(len(known) + 1, hidden, len(task.labels)), task.device)
+
+    @staticmethod
+    def ids(texts: Texts, index: list[int]) -> np.ndarray:
+        return texts.batch(index)["input_ids"].numpy()
+
+    def logits(self, params: Params, index: np.ndarray, dev: bool = False) -> Tensor:
+        texts = self.task.dev if dev else self.task.train
+        assert texts is not None
+        batch = texts.batch(index.tolist())
+        ids = batch["input_ids"]
+        ids = self.places[ids.clamp_max(len(self.places) - 1)] * (ids < len(self.places))
+        last = batch["attention_mask"].sum(1) - 1
+        return functional_call(self.network, params, (ids.to(self.task.device), last.to(self.task.device)))
+
+
+class Encoder:
+    """The classifier itself, from where its training will begin, without dropout."""
+
+    def __init__(self, task: Task, hidden: int) -> None:
+        self.task, self.network = task, Network(task)
+        self.initial = {name: p.clone() for name, p in self.network.now().items()}
+
+    def precision(self) -> AbstractContextManager[Any]:
+        return self.task.precision()
+
+    def logits(self, params: Params, index: np.ndarray, dev: bool = False) -> Tensor:
+        texts = self.task.dev if dev else self.task.train
+        assert texts is not None
+        batch = {k: v.to(self.task.device) for k, v in texts.batch(index.tolist()).items() if k in INPUTS}
+        with self.network.quiet():
+            return functional_call(self.task.network, params, (), batch).logits

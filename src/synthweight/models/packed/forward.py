@@ -1,0 +1,197 @@
+"""Encoders without padding: a forward pass of our own over an encoder's own modules.
+
+A batch of texts of unlike length is mostly linear layers, and those need no padding: the texts' tokens lie end to end,
+[tokens, hidden], and are laid out as [batch, width] for the attention alone. The parameters stay where they are, in the
+network that transformers built, so that what is saved, copied or differentiated is the same.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from ...data.tokenization import Tokens
+from .architectures import FAMILIES, Layer, Mixed
+from .embedding import Vocabulary
+from .layout import SHAPES, Group, Layout, Shapes
+
+
+class Packed:
+    """The forward pass of a sequence classifier of one of `FAMILIES`; takes and gives what the network's own does."""
+
+    def __init__(self, network: nn.Module, shapes: str = "coarse", stacked: bool = False) -> None:
+        """shapes: of `SHAPES`. stacked: to be called under `vmap`, which knows torch's own draws alone."""
+        self.network, self.stacked = network, stacked
+        self.shapes = SHAPES[shapes]
+        config: Mixed = network.config
+        self.encoder = FAMILIES[config.model_type](network)
+
+    def __call__(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> SequenceClassifierOutput:
+        layout = self.layout(attention_mask)
+        types = None if token_type_ids is None else token_type_ids.flatten()[layout.places]
+        return SequenceClassifierOutput(logits=self.logits(input_ids.flatten()[layout.places], types, layout))
+
+    @property
+    def rounding(self) -> Shapes:
+        training, otherwise = self.shapes
+        return training if self.network.training else otherwise
+
+    def evaluation_tokens(self, precision: str) -> int | None:
+        """How many tokens a batch of evaluation has at most; None: 64 texts. In fp32 half as many, each twice as large."""
+        most = self.shapes[1].batch
+        return most if most is None or precision == "bf16-mixed" else most // 2
+
+    def layout(self, attention_mask: Tensor) -> Layout:
+        return Layout.of(attention_mask, self.rounding, apart=not self.network.training)
+
+    def texts(self, attention_mask: Tensor) -> dict[int, Tensor]:
+        """Of the rows of a pass, which are a batch's tokens or its texts: the text of each, by how many rows there are."""
+        layout = self.layout(attention_mask)
+        of_tokens = layout.places // attention_mask.shape[1]
+        every = torch.arange(len(attention_mask), device=attention_mask.device)
+        return {len(of_tokens): of_tokens, len(every): every if layout.order is None else layout.order.argsort()}
+
+    def logits(self, ids: Tensor, types: Tensor | None, layout: Layout) -> Tensor:
+        """[batch, classes] of tokens that lie end to end, [tokens]."""
+        parts = self.encoder
+        states = self.drop(parts.embed(ids, types, layout.positions), parts.hidden_dropout)
+        bias = parts.bias(max(group.shape[1] for group in layout.groups))
+        for of in parts.layers[:-1]:
+            states = self.rest(of, self.attention(of, states, layout, bias), states)
+        of = parts.layers[-1]  # the head reads the first tokens alone: nothing else of the last layer is computed
+        first = states.index_select(0, torch.cat([group.first for group in layout.groups]))
+        logits = parts.head(self.rest(of, self.first_attention(of, states, first, layout, bias), first))
+        return logits if layout.order is None else logits.index_select(0, layout.order)
+
+    def rest(self, of: Layer, mixed: Tensor, states: Tensor) -> Tensor:
+        """The rest of a layer, row by row: what attention mixed, and the states that came in."""
+        p = self.encoder.hidden_dropout
+        states = of.attention_norm(self.drop(of.out(mixed), p) + states)
+        return of.norm(self.drop(of.down(of.activation(of.up(states))), p) + states)
+
+    def attention(self, of: Layer, states: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
+        """softmax(QKᵀ/√d + bias)·V of each text, [tokens, hidden]."""
+        projected = self.projected(states, (of.query, of.key, of.value))
+        mixed = []
+        for group in layout.groups:
+            query, key, value = self.laid(projected, group)
+            mixed.append(self.mixed(query, key, value, group, bias).flatten(0, 1))
+        return joined(mixed).index_select(0, layout.slots)
+
+    def first_attention(self, of: Layer, states: Tensor, first: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
+        """The same for the first token of each text, whose states come too, [batch, hidden]."""
+        projected = self.projected(states, (of.key, of.value))
+        queries = of.query(first).unflatten(1, (self.encoder.heads, 1, -1)).split([group.shape[0] for group in layout.groups])
+        mixed = []
+        for query, group in zip(queries, layout.groups, strict=True):
+            key, value = self.laid(projected, group)
+            mixed.append(self.mixed(query, key, value, group, bias).flatten(0, 1))
+        return joined(mixed)
+
+    def projected(self, states: Tensor, projections: tuple[Mixed, ...]) -> Tensor:
+        """The projections of all tokens, [tokens, projections, heads, size of a head]; one product for all."""
+        weight, shift = torch.cat([m.weight for m in projections]), torch.cat([m.bias for m in projections])
+        return F.linear(states, weight, shift).unflatten(1, (len(projections), self.encoder.heads, -1))
+
+    def laid(self, projected: Tensor, group: Group) -> tuple[Tensor, ...]:
+        """A group's projections in their slots, each [texts, heads, width, size of a head]."""
+        # index_select: the backward pass of [] is several times slower on a CPU
+        laid = projected.index_select(0, group.tokens).unflatten(0, group.shape)
+        return laid.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def mixed(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
+        """Attention of [texts, heads, queries, size], [texts, queries, hidden]."""
+        with torch.autocast(query.device.type, enabled=False):  # else softmax, and what follows it, would be in fp32
+            if self.rounding.fused and torch.is_inference_mode_enabled():
+                return self.fused(query, key, value, group, bias)
+            scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+            if bias is not None:
+                scores = scores + bias[..., : scores.shape[-2], : scores.shape[-1]].to(scores.dtype)
+            scores = scores.float() if group.wide and scores.dtype == torch.bfloat16 else scores
+            hidden = torch.where(group.mask, 0.0, -torch.inf).to(scores.dtype)
+            scores += hidden  # whose backward pass is none: that of masked_fill is one more over all scores
+            shares = scores.softmax(-1).to(value.dtype)
+            return (self.drop(shares, self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
+
+    def fused(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
+        """The same by torch's own kernel, which knows no dropout on a CPU and has no forward mode."""
+        added = torch.where(group.mask, 0.0, -torch.inf).to(query.dtype)
+        if bias is not None:
+            added = added + bias[..., : query.shape[-2], : key.shape[-2]].to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=added).transpose(1, 2).flatten(2)
+
+    def drop(self, values: Tensor, p: float) -> Tensor:
+        """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws are a sixth of a step."""
+        if not self.network.training or p == 0:
+            return values
+        if self.stacked or values.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(values, p)
+        dropped = round(p * 2**16)
+        if dropped == 0:
+            return values
+        least = dropped - 2**15
+        bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        kept = bits[: values.numel()].view(values.shape).clamp_(least - 1, least).sub_(least - 1)  # 0 or 1; faster than >=
+        scale = torch.tensor(2**16 / (2**16 - dropped), dtype=values.dtype)
+        if values.dtype == torch.bfloat16:
+            return values * kept.mul_(int(scale.view(torch.int16))).view(torch.bfloat16)  # its bits, or none: faster than a cast
+        return values * kept.to(values.dtype).mul_(scale)
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def packs(network: nn.Module) -> bool:
+    """Whether the network's family is one that is known here; says so where it is not."""
+    config: Mixed = network.config
+    causal = getattr(config, "is_decoder", False)  # of some families a mask that the packed attention has not
+    if config.model_type in FAMILIES and not causal:
+        return True
+    kind = f"causal {config.model_type}" if causal else config.model_type
+    warnings.warn(f"trainer.packing: {kind} encoders are padded; those packed are {', '.join(FAMILIES)}", stacklevel=3)
+    return False
+
+
+def is_packed(network: nn.Module) -> bool:
+    return isinstance(network.forward, Packed)
+
+
+def evaluation_tokens(network: nn.Module, precision: str) -> int | None:
+    """The same of any network: padded ones take 64 texts."""
+    return network.forward.evaluation_tokens(precision) if isinstance(network.forward, Packed) else None
+
+
+@contextmanager
+def packed(network: nn.Module, shapes: str) -> Iterator[None]:
+    """Within it the network's forward pass is the packed one, in one of `SHAPES`; its own where its family is not known here."""
+    if not packs(network):
+        yield
+        return
+    network.forward = Packed(network, shapes)
+    try:
+        yield
+    finally:
+        del network.forward
+
+
+@contextmanager
+def compact(network: nn.Module, splits: list[Tokens], shapes: str) -> Iterator[Callable[[Tokens], Tokens]]:
+    """Within it the network is packed and knows the words of these splits alone; gives what turns a split's ids into theirs.
+
+    An encoder of another family stays as it is: it may look for an id, of a last token say, in ways not known here.
+    """
+    if not packs(network):
+        yield lambda tokens: tokens
+        return
+    words: Any = network.get_input_embeddings()  # type: ignore[operator]
+    vocabulary = Vocabulary(splits, words.padding_idx)
+    with vocabulary.narrowed(network), packed(network, shapes):
+        yield vocabulary.tokens

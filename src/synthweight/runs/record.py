@@ -1,0 +1,174 @@
+"""What a run begins with and ends with: its data, tokens and scores; its model and its row."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from shutil import copy2, rmtree
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..atomic_io import beside
+from ..config import schema
+from ..config.schema import Run
+from ..data import sources
+from ..data.examples import Examples
+from ..data.tokenization import Tokens, tokenize
+from ..models import pretrained
+from ..tracking import loggers
+from ..training import devices, trainer
+from ..training.history import Epoch
+from . import checker_scores, identity, provenance
+from .identity import Identity
+from .store import FORMAT, GROUP, Lines, Store
+
+
+class Stopwatch:
+    """Seconds since the last lap, and in all."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        elapsed, self.last = now - self.last, now
+        return elapsed
+
+    def so_far(self) -> float:
+        return time.perf_counter() - self.start
+
+
+@dataclass
+class Prepared:
+    """A run whose data, tokens and scores are at hand."""
+
+    who: Identity
+    name: str
+    started: str
+    clock: Stopwatch
+    material: sources.Material
+    training: trainer.Training
+    temperatures: dict[str, float | None]
+    seconds: dict[str, float]
+
+
+def prepare(who: Identity, name: str, ask: checker_scores.Ask) -> Prepared:
+    """Brings together what a run is trained on. ask: gives the scores of a checker that has been trained."""
+    run = who.run
+    started, clock = provenance.now(), Stopwatch()
+    material = sources.build(run)
+    folder, encoder = pretrained.locate(run.model), pretrained.fingerprint(run.model)
+
+    def tokens(examples: Examples) -> Tokens:
+        return tokenize(folder, encoder, examples, run.optim.max_length, Path(run.paths.cache))
+
+    series = {"selection": material.selection} if material.selection else {}
+    series["test"] = material.test
+    tokenized = {key: (tokens(examples), material.targets(examples)) for key, examples in series.items()}
+    train = (tokens(material.train), material.targets(material.train))
+    seconds = {"prepare": clock.lap()}
+    dev = (tokens(material.dev), material.targets(material.dev)) if run.loss.dev else None
+    scored = {role: checker_scores.scores(who, role, material, ask) for role in sorted(run.loss.needs)}
+    seconds["scores"] = clock.lap()
+    training = trainer.Training.of(
+        run, folder, material.labels, train, tokenized, dev=dev, scores={role: values for role, (values, _) in scored.items()},
+        select=run.selection.split != "last", keep_state=run.loss.name == "ce" or run.trainer.keep_model,
+    )  # fmt: skip
+    temperatures = {role: scored[role][1] if role in scored else None for role in ("quality", "diversity")}
+    return Prepared(who, name, started, clock, material, training, temperatures, seconds)
+
+
+def reporter(store: Store, ready: Prepared, watch: loggers.Watch) -> Callable[[int, Epoch], None]:
+    """Says each epoch: to the user, to others who look at the run, and to its logger."""
+
+    def report(number: int, epoch: Epoch) -> None:
+        chosen = "".join(f" · {key} {m['accuracy'] or 0:.1%}" for key, m in epoch.metrics.items() if key == "selection")
+        done = f"epoch {number + 1}/{ready.training.epochs} · loss {epoch.train_loss:.4f}{chosen}"
+        print(f"{ready.name}: {done} · {ready.clock.so_far():.0f} s", flush=True)
+        store.note(ready.who.id, f"epoch {number + 1}/{ready.training.epochs}")
+        watch.epoch(number + 1, epoch)
+
+    return report
+
+
+def finish(
+    store: Store, ready: Prepared, fitted: trainer.Fitted, row: bool, watch: loggers.Watch, stacked: Sequence[int] = ()
+) -> None:
+    """Keeps the model where one is kept, and places the row. stacked: the seeds that were trained at once."""
+    who, run, material, training = ready.who, ready.who.run, ready.material, ready.training
+    spent = fitted.seconds
+    seconds = ready.seconds | {"weights": spent.weights, "train": spent.train, "evaluate": spent.evaluate}
+    ready.clock.lap()
+    own = None
+    if training.keep_state:
+        own = trainer.log_probs(fitted.network, training.train[0], len(material.labels), run.trainer)
+        save_model(fitted.network, training.folder, store.run_folder(who.id) / "model")
+        seconds["evaluate"] += ready.clock.lap()
+    if not row:
+        return
+    record = {
+        "format": FORMAT,
+        "id": who.id,
+        "settings_id": who.settings_id,
+        "version": identity.VERSION,
+        "kind": "train",
+        "config": public(run),
+        "labels": list(material.labels),
+        "data": material.record,
+        "checkers": dict.fromkeys(("quality", "diversity")) | {key: checker.id for key, checker in who.checkers.items()},
+        "temperatures": ready.temperatures,
+        "epochs": [
+            {
+                "epoch": i + 1,
+                "train_loss": e.train_loss,
+                "selection": e.metrics.get("selection"),
+                "test": e.metrics["test"],
+            }
+            for i, e in enumerate(fitted.epochs)
+        ],
+        "selected_epoch": fitted.selected + 1,
+        "guard_hits": fitted.guard_hits,
+        "seconds": {key: round(value, 3) for key, value in seconds.items()},
+        "provenance": provenance.code()
+        | devices.machine(run.trainer, stacked, fitted.taken)
+        | {"argv": provenance.command(), "started": ready.started, "finished": provenance.now()},
+    }
+    store.place(record, tables(material, fitted, own if run.loss.name == "ce" else None))
+    watch.done(partial(store.row, who.id))
+    test = fitted.epochs[fitted.selected].metrics["test"]
+    print(f"{ready.name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
+
+
+def public(run: Run) -> dict[str, Any]:
+    """The resolved configuration without paths and logger."""
+    return {key: value for key, value in schema.as_dict(run).items() if key not in ("paths", "logger")}
+
+
+def tables(material: sources.Material, fitted: trainer.Fitted, own: np.ndarray | None) -> Iterator[pa.Table]:
+    """The row's Parquet: test at the selected epoch, then the training set at every epoch, in parts of `GROUP` examples."""
+    chosen = fitted.epochs[fitted.selected]
+    yield Lines("test", material.test, material.labels).at(fitted.selected + 1, chosen.log_probs["test"], None)
+    n, lines = len(material.train), None
+    for i, epoch in enumerate(fitted.epochs):
+        for start in range(0, n, GROUP):
+            part = slice(start, start + GROUP)
+            if lines is None or n > GROUP:  # one part alone serves every epoch
+                lines = Lines("train", material.train[part], material.labels)
+            yield lines.at(i + 1, own[part] if own is not None and i == fitted.selected else None, epoch.weights[part])
+
+
+def save_model(network: Any, encoder: Path, folder: Path) -> None:
+    """A Hugging Face folder with the tokenizer, whole or not at all."""
+    part = beside(folder)
+    try:
+        network.save_pretrained(part)
+        for name in pretrained.TOKENIZER_FILES:
+            if (encoder / name).is_file():
+                copy2(encoder / name, part / name)
+        rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        rmtree(part, ignore_errors=True)  # of a disk that was full, half a model

@@ -1,0 +1,193 @@
+"""One run, top to bottom: identity, checkers, training, row; or seeds of one configuration at once."""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from ..config.schema import Run
+from ..data.examples import Examples
+from ..errors import CheckerFailed, LeaseLost, Taken, disk_full
+from ..models import pretrained
+from ..models.packed.layout import SHAPES
+from ..tracking import loggers
+from ..training import devices, seed_ensemble
+from ..training import trainer as fit
+from ..training.checkpoint import Checkpoints
+from . import checker_scores, identity, provenance
+from .identity import Identity, describe
+from .record import finish, prepare, public, reporter
+from .store import FORMAT, Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: "done" before, "trained" now, or "taken": another process is at it."""
+
+    id: str
+    status: str
+
+
+def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
+    """Trains one run, its missing checkers first, and places its row; does nothing where the row is already.
+
+    Args:
+        progress: printed before every line, such as "[3/12] ". wait: for a process that is at this run; else "taken".
+
+    Raises:
+        UserError: bad input, before anything is trained. Any other failure is recorded in failed.json and raised; a full
+            disk is only raised: it is no fault of the run.
+    """
+    who = identity.of(run)
+    store = Store(run.paths.outputs)
+    name = progress + describe(run)
+    if store.exists(who.id):
+        print(f"{name}: done already ({who.id}), nothing to do", flush=True)
+        return Outcome(who.id, "done")
+    if pretrained.fetch([run.model, *(checker.run.model for checker in who.checkers.values())]):
+        return train(run, progress, wait)  # by the hash of what came
+    devices.require_device(run.trainer.accelerator, run.trainer.devices)
+    loggers.require(run.logger.name)
+    store.prepare()
+    try:
+        with store.lease(who.id, wait):
+            if store.exists(who.id):
+                return Outcome(who.id, "done")
+            try:
+                train_checkers(store, who, progress)
+                work(store, who, name, row=True)
+                store.clear_failure(who.id)
+            except Exception as error:
+                if not isinstance(error, LeaseLost) and not disk_full(error):
+                    store.fail(who.id, error, shlex.join(provenance.command()))
+                raise
+    except (Taken, LeaseLost):
+        if wait:
+            raise
+        return Outcome(who.id, "taken")
+    return Outcome(who.id, "trained")
+
+
+def train_checkers(store: Store, who: Identity, progress: str) -> None:
+    """All that a run needs are there afterwards. Raises CheckerFailed."""
+    for role, checker in who.checkers.items():
+        try:
+            ensure(store, checker, progress)
+        except Exception as error:
+            if isinstance(error, LeaseLost) or disk_full(error):
+                raise
+            what = f"{describe(who.run)}: its {role} checker {checker.id} failed: {error}"
+            raise CheckerFailed(what) from error
+
+
+def ensure(store: Store, checker: Identity, progress: str) -> None:
+    """The checker's row exists afterwards."""
+    if not store.exists(checker.id):
+        train(checker.run, progress)
+
+
+def work(store: Store, who: Identity, name: str, row: bool) -> None:
+    """The training itself. With `row` False only the model is written: a checker's row that stands is left alone."""
+    logger, folder = who.run.logger, store.run_folder(who.id)
+    watching = loggers.opened(logger, who.id, folder, public(who.run)) if row else nullcontext(loggers.Watch())
+    with watching as watch:
+        carry_out(store, who, name, row, watch)
+
+
+def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.Watch) -> None:
+    """The training, its model and its row."""
+    ready = prepare(who, name, partial(ask, store))
+    saved = checkpoints_of(store, who)
+
+    def say(line: str) -> None:
+        print(f"{name}: {line} · {ready.clock.so_far():.0f} s", flush=True)
+
+    fitted = fit.fit(ready.training, reporter(store, ready, watch), say, watch.lightning, saved.folder, saved)
+    finish(store, ready, fitted, row, watch)
+    saved.clear()
+
+
+def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
+    """Where a killed run left off. It starts anew where digits would be others: by libraries, devices, what is taken for bf16."""
+    libraries = {key: provenance.code()["versions"][key] for key in ("torch", "transformers", "pytorch-lightning")}
+    trainer = who.run.trainer
+    taken = {"device": devices.device(trainer.accelerator).type, "precision": devices.precision(trainer)}
+    taken |= {"score_precision": devices.precision(trainer, scoring=True)} if who.run.loss.needs else {}
+    taken |= {"shapes": repr(SHAPES[trainer.shapes])} if trainer.packing else {}
+    identity = {"format": FORMAT, "id": who.id, "devices": trainer.devices} | taken | libraries
+    return Checkpoints(store.run_folder(who.id), identity, lambda: store.guard(who.id))
+
+
+def ask(store: Store, checker: Identity, examples: Examples) -> np.ndarray:
+    """log p of all classes by a checker whose row stands; trains it again where its model is gone."""
+
+    def rebuild() -> None:
+        work(store, checker, f"{describe(checker.run)} (again, its model is gone)", row=False)
+
+    with store.lease(checker.id):  # several runs may want the same scores at once
+        return checker_scores.log_probs(store, checker.run, checker.id, examples, rebuild)
+
+
+def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
+    """Trains runs that differ in their seed alone as one stack, their missing checkers first, and places their rows.
+
+    Those that are done, or that another process is at, are left out. Begun anew after a stop: a stack keeps no checkpoints.
+
+    Raises:
+        What `train` raises. Nothing is recorded as failed: whoever asked may train them one after the other.
+    """
+    whos = [identity.of(run) for run in runs]
+    store = Store(runs[0].paths.outputs)
+    devices.require_device(runs[0].trainer.accelerator, runs[0].trainer.devices)
+    loggers.require(runs[0].logger.name)
+    store.prepare()
+    outcomes = {who.id: Outcome(who.id, "done") for who in whos}
+    with ExitStack() as held:
+        mine: list[Identity] = []
+        for who in whos:
+            try:
+                if not store.exists(who.id):
+                    held.enter_context(store.lease(who.id, wait=False))
+                    if not store.exists(who.id):
+                        mine.append(who)
+            except Taken:
+                outcomes[who.id] = Outcome(who.id, "taken")
+        if len(mine) == 1:  # alone it draws as it always does, and keeps checkpoints
+            train_checkers(store, mine[0], progress)
+            work(store, mine[0], progress + describe(mine[0].run), row=True)
+        elif mine:
+            train_stack(store, mine, progress)
+        for who in mine:
+            store.clear_failure(who.id)
+            outcomes[who.id] = Outcome(who.id, "trained")
+    return list(outcomes.values())
+
+
+def train_stack(store: Store, whos: Sequence[Identity], progress: str) -> None:
+    """The training itself, of runs that are leased here."""
+    for who in whos:
+        train_checkers(store, who, progress)
+    ready = [prepare(who, progress + describe(who.run), partial(ask, store)) for who in whos]
+    with ExitStack() as looking:
+        seats, watches = [], []
+        for one in ready:
+            logger, folder = one.who.run.logger, store.run_folder(one.who.id)
+            watches.append(looking.enter_context(loggers.opened(logger, one.who.id, folder, public(one.who.run))))
+            seats.append(seed_ensemble.Seat(one.training, reporter(store, one, watches[-1]), watches[-1].lightning))
+        for one, fitted, watch in zip(ready, seed_ensemble.fit_together(seats), watches, strict=True):
+            finish(store, one, fitted, True, watch, stacked=[other.who.run.seed for other in ready])
+            checkpoints_of(store, one.who).clear()  # of an earlier attempt, alone
+
+
+def stacked_with(run: Run) -> tuple[str, str | None]:
+    """What the runs that may be trained together have in common, and why this one is none of them (None: it is)."""
+    alike = repr(dataclasses.replace(run, seed=0))
+    if run.source.fold is not None and run.corruption.active:
+        return alike, "a fold of corrupted data has another size for each seed"
+    if run.logger.name == "wandb":
+        return alike, "logger=wandb looks at one run a process"
+    return alike, seed_ensemble.refused(run.loss, run.trainer)

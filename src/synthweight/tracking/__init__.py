@@ -1,0 +1,1 @@
+"""Where curves go while a run trains: CSV, TensorBoard, W&B."""

@@ -1,0 +1,1 @@
+"""One training: the LightningModule, its objective, its trainer and its checkpoints."""

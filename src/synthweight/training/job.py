@@ -1,0 +1,110 @@
+"""What a training is made of, what it begins with, and what comes of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..data.batching import training_batches
+from ..data.tokenization import Tokens
+from ..losses import Strategy, Weighting
+from ..models import classifier
+from ..models.compile import compiled
+from ..models.packed import forward
+from .history import Epoch, Seconds
+
+if TYPE_CHECKING:
+    from ..config.schema import Optim, Run, Trainer
+
+Split = tuple[Tokens, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that one training is made of; other processes can be sent it.
+
+    folder: of the encoder. labels: sorted. train, series: tokens with label positions. scores: by checker, log p of the
+    given label, [n]. select: choose the epoch by series["selection"]. keep_state: the network returned has the selected
+    epoch's weights. dev: D_P' for a strategy that learns by it.
+    """
+
+    folder: Path
+    strategy: Strategy
+    weighting: Weighting
+    optim: "Optim"
+    trainer: "Trainer"
+    epochs: int
+    seed: int
+    labels: tuple[str, ...]
+    train: Split
+    scores: dict[str, np.ndarray]
+    series: dict[str, Split]
+    select: bool
+    keep_state: bool = False
+    dev: Split | None = None
+
+    @classmethod
+    def of(
+        cls, run: "Run", folder: Path, labels: tuple[str, ...], train: Split, series: dict[str, Split], **more: Any
+    ) -> "Training":
+        """A run's, by its loss, weighting, recipe, epochs and seed. more: other fields, or others than the run's."""
+        given: dict[str, Any] = {"strategy": run.loss, "weighting": run.weighting, "optim": run.optim, "trainer": run.trainer}
+        given |= {"epochs": run.epochs, "seed": run.seed, "scores": {}, "select": False}
+        return cls(folder=folder, labels=labels, train=train, series=series, **(given | more))
+
+    @property
+    def splits(self) -> list[Tokens]:
+        """The tokens of all its texts."""
+        known = [self.train, *self.series.values(), *([] if self.dev is None else [self.dev])]
+        return [tokens for tokens, _ in known]
+
+    def batches(self) -> DataLoader:
+        """What an epoch's steps draw: its training texts, or the candidates of a strategy that picks."""
+        (tokens, labels), how = self.train, self.trainer
+        drawn = round(self.optim.batch_size * self.strategy.candidates)
+        return training_batches(tokens, drawn, self.seed, how.group_by_length, labels if how.stratify else None)
+
+    def by(self, change: Callable[[Tokens], Tokens]) -> "Training":
+        """The same with other tokens."""
+        train, dev = self.train, self.dev
+        return replace(
+            self,
+            train=(change(train[0]), train[1]),
+            series={name: (change(tokens), targets) for name, (tokens, targets) in self.series.items()},
+            dev=None if dev is None else (change(dev[0]), dev[1]),
+        )
+
+
+@dataclass
+class Fitted:
+    """A finished training. `network` has the weights of the selected epoch where `keep_state` asked for it."""
+
+    network: nn.Module
+    epochs: list[Epoch]
+    selected: int
+    guard_hits: int
+    seconds: Seconds
+    taken: dict[str, Any] = field(default_factory=dict)  # what was taken where a setting could not be
+
+
+@contextmanager
+def begun(t: Training, splits: list[Tokens] | None = None) -> Iterator[tuple[nn.Module, Training]]:
+    """The network that a training begins with, in training mode, and the training by the words that the network knows.
+
+    Packed and compiled, where `trainer.packing` and `trainer.compile` ask for it, until the end. splits: whose words these
+    are, if not the training's own alone.
+    """
+    network = classifier.build(t.folder, t.labels).train()  # transformers hands it over in eval mode: without dropout
+    if t.trainer.precision == "64-true":
+        network.double()  # before Lightning does: it loads a checkpoint first, and would round it
+    with ExitStack() as within:
+        if t.trainer.packing:
+            t = t.by(within.enter_context(forward.compact(network, splits or t.splits, t.trainer.shapes)))
+        if t.trainer.compile:
+            within.enter_context(compiled(network))
+        yield network, t
