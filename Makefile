@@ -25,6 +25,7 @@ test: $(VENV)/.installed
 check: $(VENV)/.installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 	@$(BIN)/synthweight tables --check
 

@@ -26,7 +26,7 @@ from synthweight.config.schema import ROOT
 from synthweight.runs.store import Store
 
 sys.path.insert(0, str(ROOT / "tests"))
-from conftest import make_encoder, make_toy
+from support.toy import make_encoder, make_toy
 
 RUNS, WORKERS = 24, 2
 CODE = (  # a handler of Python's own: Lightning restores those after a training, and not faulthandler.register's

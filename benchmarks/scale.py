@@ -18,7 +18,7 @@ from pathlib import Path
 from synthweight.config.schema import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))
-from conftest import make_encoder
+from support.toy import make_encoder
 
 CODE = """
 import resource

@@ -21,7 +21,7 @@ from pathlib import Path
 from synthweight.config.schema import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))
-from conftest import make_encoder, make_toy
+from support.toy import make_encoder, make_toy
 
 CODE = "from synthweight.cli.main import main; main()"
 SIZES = {"small_real": 60, "test": 60, "synthetic": 120}

@@ -1,0 +1,440 @@
+"""LLM-written data against a server that misbehaves: nothing lost, nothing asked twice, the same file in the end."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from support.cli import CLI, run_cli
+from support.llm_server import KEY, Say, Server, fresh, obliging, serving, wanted
+from support.toy import write
+from synthweight.config import compose
+from synthweight.data.on_disk import read_jsonl
+from synthweight.errors import UserError
+from synthweight.llm import generate
+
+
+@pytest.fixture
+def made(asking, tmp_path):
+    """Generates into a folder of tmp_path: made(server, "gen", "n=6") → the folder, the outcome."""
+
+    def make(server: Server, name: str, *overrides: str):
+        with compose.offline(compose.CONF):
+            settings = compose.Composer("generate").generate(
+                asking(server, "n=12", "shots=3", f"out={tmp_path / name}", *overrides)
+            )
+        return tmp_path / name, generate.generate(settings)
+
+    return make
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "synthetic.jsonl").read_text().splitlines()]
+
+
+def card(folder: Path) -> dict:
+    return json.loads((folder / "card.json").read_text())
+
+
+def test_a_set_and_its_card(made, capfd):
+    with serving() as server:
+        folder, outcome = made(server, "gen")
+    assert (outcome.kept, outcome.asked) == (12, 12)
+    assert Counter(row["label"] for row in rows(folder)) == {"negative": 4, "neutral": 4, "positive": 4}
+    assert [e.id for e in read_jsonl(folder / "synthetic.jsonl", "file", None)] == [f"0-{i}" for i in range(12)]
+    found = card(folder)
+    assert found["counts"]["kept"] == found["replies"] == sum(found["counts"].values()) == 12
+    assert (found["complete"], found["generator"]["served_as"], found["cost_usd"]) == (True, "served", 0)
+    assert found["tokens"] == {"prompt": sum(len(p) // 4 for p in server.prompts), "completion": 120}
+    assert found["data"]["labels"] == {"negative": 4, "neutral": 4, "positive": 4}
+    assert found["overlap"] == {"small_real": 0, "large_real": 0, "test": 0}
+    assert 0 < found["data"]["distinct_2"] <= 1
+    assert "12 kept" in (folder / "README.md").read_text()
+    assert "12 of 12 examples" in capfd.readouterr().out
+    journal = (folder / "journal.jsonl").read_text().splitlines()
+    assert len(journal) == 13
+    assert {b["response_format"]["json_schema"]["strict"] for b in server.asked} == {True}
+
+
+def test_any_order_of_replies_gives_the_same_file(made):
+    rng = random.Random(3)
+
+    def shuffled(body, number):
+        say = obliging(body, number)
+        say.delay = rng.uniform(0, 0.05)
+        return Say("", delay=say.delay) if fresh(body)[10] in "01" else say  # some replies are bad, by their request
+
+    with serving(shuffled) as server:
+        one, _ = made(server, "one", "n=20", "attempts=3")
+        two, _ = made(server, "two", "n=20", "attempts=3", "generator.concurrency=1")
+        other, _ = made(server, "other", "n=20", "attempts=3", "seed=1")
+    assert (one / "synthetic.jsonl").read_bytes() == (two / "synthetic.jsonl").read_bytes()
+    assert (one / "synthetic.jsonl").read_bytes() != (other / "synthetic.jsonl").read_bytes()
+    assert card(one)["counts"]["malformed"] > 0
+    assert card(one)["counts"] == card(two)["counts"]
+
+
+FAULTS = {
+    "429": Say(status=429, headers={"Retry-After": "0.05"}, error="slow down"),
+    "500": Say(status=500, error="oops"),
+    "503": Say(status=503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
+    "late": Say(delay=0.5),
+    "cut": Say(cut=True),
+    "broken": Say(broken=True),
+    "slow tokens": Say(drip=0.02),
+}
+
+
+def test_a_misbehaving_server_loses_nothing_and_nothing_is_asked_twice(made, toy):
+    """Every request fails once, each in another way; then some answers are bad in themselves."""
+    real = json.loads((toy / "small_real.jsonl").read_text().splitlines()[0])["text"]
+    failed: set[int] = set()
+
+    def answer(body, number):
+        good = obliging(body, number)
+        if body["seed"] not in failed:
+            failed.add(body["seed"])
+            fault = list(FAULTS.values())[len(failed) % len(FAULTS)]
+            return Say(**{**vars(fault), "text": good.text if fault.status == 200 else ""})
+        spoilt = {
+            "0": good.text[: len(good.text) // 2],
+            "1": "",
+            "2": json.dumps({"label": wanted(body), "text": "always the same"}),
+            "3": json.dumps({"label": "neutral" if wanted(body) != "neutral" else "positive", "text": fresh(body)}),
+            "4": json.dumps({"label": wanted(body), "text": "long " * 300}),
+            "5": json.dumps({"label": wanted(body), "text": real.upper() + "!"}),
+            "6": "I cannot help with that.",
+        }
+        return Say(spoilt.get(fresh(body)[10], good.text))
+
+    with serving(answer) as server:
+        folder, outcome = made(server, "gen", "n=60", "generator.timeout=0.3", "attempts=8", "generator.concurrency=6")
+    assert outcome.kept == 60 == len({row["text"] for row in rows(folder)})
+    assert outcome.most_in_flight <= 6
+    counts = card(folder)["counts"]
+    assert sum(counts.values()) == card(folder)["replies"] == outcome.asked
+    assert all(counts[fate] for fate in ("duplicate", "malformed", "wrong label", "too long", "equal to a real text"))
+    journal = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()[1:]]
+    assert len({reply["key"] for reply in journal}) == len(journal) == outcome.asked
+    delivered = {seed: n for seed, n in server.delivered.items() if n > 1}
+    late = len(failed) // len(FAULTS) + 1
+    assert len(delivered) <= late  # a late answer may have left the server after all; no other is given twice
+    assert len(server.delivered) == outcome.asked
+
+
+def test_requests_in_flight_stay_at_the_bound(made):
+    def slow(body, number):
+        return Say(obliging(body, number).text, delay=0.02)
+
+    with serving(slow) as server:
+        _, outcome = made(server, "gen", "n=40", "generator.concurrency=5")
+    assert server.most_in_flight == outcome.most_in_flight == 5
+
+
+def test_after_a_429_nobody_asks_before_the_time_is_up(made):
+    told: list[float] = []
+
+    def answer(body, number):
+        if number == 4:
+            told.append(time.monotonic())
+            return Say(status=429, headers={"retry-after": "0.4"})
+        return Say(obliging(body, number).text, delay=0.02)
+
+    with serving(answer) as server:
+        made(server, "gen", "generator.concurrency=2")
+    assert not [t for t in server.times if told[0] + 0.1 < t < told[0] + 0.35]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_killed_at_any_moment_it_asks_only_for_what_is_missing(made, asking, tmp_path, sent):
+    def slow(body, number):
+        return Say(obliging(body, number).text, delay=0.05)
+
+    with serving() as server:
+        whole, _ = made(server, "whole", "n=40")
+    with serving(slow) as server:
+        command = asking(server, "n=40", "shots=3", f"out={tmp_path / 'gen'}")
+        environment = {**os.environ, "TEST_KEY": KEY}
+        running = subprocess.Popen(
+            [sys.executable, "-c", CLI, "generate", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        )
+        journal = tmp_path / "gen" / "journal.jsonl"
+        while not journal.is_file() or journal.read_bytes().count(b"\n") < 12:
+            assert running.poll() is None, running.communicate()
+            time.sleep(0.01)
+        running.send_signal(sent)
+        _, error = running.communicate(timeout=30)
+        assert not (tmp_path / "gen" / "synthetic.jsonl").exists()
+        known = journal.read_bytes().count(b"\n") - 1
+        if sent == signal.SIGINT:
+            assert running.returncode == 130
+            assert b"Traceback" not in error
+            assert known == sum(server.delivered.values())  # what was in flight was waited for
+        with journal.open("ab") as file:
+            file.write(b'{"key": "39:0", "te')  # as if the kill had hit in the middle of a line
+        before = len(server.asked)
+        folder, outcome = made(server, "gen", "n=40")
+        assert outcome.asked == 40 - known == len(server.asked) - before
+        assert (folder / "synthetic.jsonl").read_bytes() == (whole / "synthetic.jsonl").read_bytes()
+        _, again = made(server, "gen", "n=40")
+        assert again.asked == 0
+
+
+def test_a_larger_n_goes_on_and_another_configuration_is_refused(made, tmp_path):
+    with serving() as server:
+        folder, _ = made(server, "gen", "n=6")
+        _, more = made(server, "gen", "n=9")
+        assert more.asked == 3
+        fresh_one, _ = made(server, "at once", "n=9")
+        assert (folder / "synthetic.jsonl").read_bytes() == (fresh_one / "synthetic.jsonl").read_bytes()
+        for override, named in {
+            "seed=1": "seed is 0 there, 1 here",
+            "shots=2": "shots is 3 there, 2 here",
+            "generator.temperature=0.5": r"generator\.temperature is 1\.0 there, 0\.5 here",
+            "generator.prompt.task=Other": "prompt is '[0-9a-f]+' there",
+            "n=8": "n is 9 there, 8 here",
+        }.items():
+            overrides = [override] if override.startswith("n=") else [override, "n=9"]
+            with pytest.raises(UserError, match=f"gen: holds the output of another configuration .*{named}"):
+                made(server, "gen", *overrides)
+        _, same = made(server, "gen", "n=9", "generator.concurrency=1", "generator.retries=0", "generator.prompt.name=renamed")
+        assert same.asked == 0
+        write(tmp_path / "mine" / "synthetic.jsonl", [{"text": "a", "label": "b"}])
+        with pytest.raises(UserError, match="it is none of this command's"):
+            made(server, "mine")
+        journal = folder / "journal.jsonl"
+        journal.write_text(journal.read_text().replace('"key"', "'key'", 1))
+        with pytest.raises(UserError, match=r"journal\.jsonl:2: damaged"):
+            made(server, "gen", "n=9")
+
+
+def test_no_text_of_test_is_ever_in_a_prompt(made, toy, tmp_path):
+    """Not even one that D_P' has too."""
+    copytree(toy, tmp_path / "both")
+    test = [json.loads(line) for line in (toy / "test.jsonl").read_text().splitlines()]
+    shared = [{"text": row["text"].upper() + " !", "label": row["label"]} for row in test[:3]]
+    small = [json.loads(line) for line in (toy / "small_real.jsonl").read_text().splitlines()]
+    write(tmp_path / "both" / "small_real.jsonl", small + shared)
+    with serving() as server:
+        folder, _ = made(server, "gen", f"dataset.path={tmp_path / 'both'}", "shots=15", "n=30")
+        with pytest.raises(UserError, match="shots=16: D_P' has 15 examples of its smallest class 'negative'"):
+            made(server, "too many", f"dataset.path={tmp_path / 'both'}", "shots=16")
+    assert card(folder)["not_shown"] == 3
+    prompts = "\n".join(server.prompts).casefold()
+    assert all(row["text"].casefold() not in prompts for row in test)
+    assert all(row["text"].casefold() in prompts for row in small)
+
+
+def test_few_shot_examples_are_of_the_wanted_label(made, toy):
+    labels = {json.loads(x)["text"]: json.loads(x)["label"] for x in (toy / "small_real.jsonl").read_text().splitlines()}
+    with serving() as server:
+        made(server, "gen")
+    shown = [re.findall(r"^Text: (.*)$", p, re.MULTILINE) for p in server.prompts]
+    for body, texts in zip(server.asked, shown, strict=True):
+        assert len(set(texts)) == 3
+        assert {labels[text] for text in texts} == {wanted(body)}
+    assert len({tuple(texts) for texts in shown}) > 6  # drawn anew for every request
+
+
+def test_the_distribution_of_dprime(made, toy, tmp_path):
+    copytree(toy, tmp_path / "skew")
+    small = [json.loads(line) for line in (toy / "small_real.jsonl").read_text().splitlines()]
+    few = [row for i, row in enumerate(small) if row["label"] == "positive" or i < 9]
+    write(tmp_path / "skew" / "small_real.jsonl", few)  # 3 negative, 3 neutral, 15 positive
+    with serving() as server:
+        folder, _ = made(server, "gen", f"dataset.path={tmp_path / 'skew'}", "distribution=dprime", "n=21")
+    assert Counter(row["label"] for row in rows(folder)) == {"negative": 3, "neutral": 3, "positive": 15}
+
+
+def test_plain_completions(made):
+    with serving() as server:
+        folder, _ = made(server, "gen", "generator=local_base")
+    assert all(row["text"].startswith("generated") for row in rows(folder))
+    assert all(p.endswith("\nText:") for p in server.prompts)
+    assert Counter(row["label"] for row in rows(folder)) == {"negative": 4, "neutral": 4, "positive": 4}
+
+
+def test_pairs(made, tmp_path):
+    for split, n in {"small_real": 12, "test": 6}.items():
+        data = [{"text": f"{split} a{i}", "text_pair": f"b{i}", "label": "ny"[i % 2]} for i in range(n)]
+        write(tmp_path / "pairs" / f"{split}.jsonl", data)
+
+    def answer(body, number):
+        if "prompt" in body:
+            return Say(f" {fresh(body)}\nSentence 2: other {fresh(body)}\n")
+        return Say(json.dumps({"label": wanted(body), "text": fresh(body), "text_pair": "b"}))
+
+    given = [f"dataset.path={tmp_path / 'pairs'}", "n=4"]
+    with serving(answer) as server:
+        with pytest.raises(UserError, match=r"has no \{text_pair\}, and the data has pairs: name another"):
+            made(server, "gen", *given)
+        for generator in ("local", "local_base"):
+            folder, _ = made(server, generator, *given, f"generator={generator}", "generator/prompt=general_pair")
+            assert all(row["text_pair"] for row in rows(folder))
+
+
+def test_a_server_without_the_features_asked_for(made, capfd):
+    """No JSON schema, then no seed: it falls back, says so once each, and loses nothing."""
+
+    def old(body, number):
+        if "response_format" in body:
+            return Say(status=400, error="'response_format' of type 'json_schema' is not supported")
+        if "seed" in body:
+            return Say(status=422, error="extra fields not permitted")
+        return Say(f"Sure!\n```json\n{obliging(body, number).text}\n```", delay=0.01)
+
+    with serving(old) as server:
+        _, outcome = made(server, "gen")
+    assert outcome.kept == 12
+    error = capfd.readouterr().err
+    assert error.count("does not take structured (HTTP 400): going on without") == 1
+    assert error.count("does not take seed (HTTP 422): going on without") == 1
+
+
+def test_the_budget_stops_in_time(made, capfd):
+    prices = ["generator.price.input=1000", "generator.price.output=1000", "generator.max_tokens=10"]
+    with serving() as server:
+        with pytest.raises(UserError, match=r"budget=1: \$0\.\d+ spent, .* raise it, and the same command goes on"):
+            made(server, "gen", *prices, "budget=1.0", "n=30")
+        assert capfd.readouterr().out.count("of 30 examples") == 1
+        spent = sum(len(p) // 4 + 10 for p in server.prompts) * 1000 / 1e6
+        assert 0.5 < spent <= 1.0
+        before = len(server.asked)
+        folder, outcome = made(server, "gen", *prices, "n=30")
+        assert outcome.asked == 30 - before
+        assert card(folder)["complete"]
+
+
+def test_a_budget_needs_a_server_that_counts(made, monkeypatch):
+    def silent(self, body, say):
+        found = document(self, body, say)
+        del found["usage"]
+        return found
+
+    document = Server.document
+    monkeypatch.setattr(Server, "document", silent)
+    with serving() as server:
+        with pytest.raises(UserError, match="reports no token usage: a budget cannot be kept"):
+            made(server, "gen", "budget=1")
+        before = len(server.asked)
+        assert before <= 4
+        _, outcome = made(server, "gen")
+    assert outcome.asked == 12 - before
+
+
+def test_near_duplicates_on_demand(made):
+    def answer(body, number):
+        return Say(json.dumps({"label": wanted(body), "text": f"the same eight words in a row but {fresh(body)[10]} and on"}))
+
+    with serving(answer) as server:
+        folder, _ = made(server, "all", "attempts=1")
+        assert card(folder)["counts"]["near-duplicate"] == 0
+        folder, outcome = made(server, "near", "attempts=1", "near_duplicates=0.4")
+    assert outcome.kept < 3
+    assert card(folder)["counts"]["near-duplicate"] > 3
+
+
+def test_the_key_is_never_written_anywhere(made, asking, tmp_path, capfd):
+    """Not even where the server repeats it, in an answer or in an error."""
+
+    def parrot(body, number):
+        if number == 2:
+            return Say(status=500, error=f"your key is {KEY}")
+        return Say(json.dumps({"label": wanted(body), "text": f"{KEY} {fresh(body)}"}))
+
+    with serving(parrot) as server:
+        folder, _ = made(server, "gen")
+        assert server.keys == {f"Bearer {KEY}"}
+    assert "[key]" in (folder / "synthetic.jsonl").read_text()
+    with serving(lambda body, number: Say(status=401, error=f"Incorrect API key provided: {KEY}")) as server:
+        assert run_cli("generate", *asking(server, f"out={tmp_path / 'refused'}")) == 2
+    with serving(lambda body, number: Say(status=400, error=f"bad {KEY}")) as server:
+        assert run_cli("prompt", *asking(server)) == 2
+    shown = capfd.readouterr()
+    assert "refuses the key in TEST_KEY (HTTP 401)" in shown.err
+    assert KEY not in shown.out + shown.err
+    assert [p for p in tmp_path.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()] == []
+
+
+def refusing(status: int, error: str = "", **headers: str):
+    return lambda body, number: Say(status=status, error=error, headers=headers)
+
+
+BAD = {
+    "n = 0": (["n=0"], obliging, "n must be at least 1, is 0"),
+    "shots above the smallest class": (["shots=16"], obliging, "shots=16: D_P' has 15 examples of its smallest class"),
+    "unknown generator": (
+        ["generator=claude"],
+        obliging,
+        "generator=claude: unknown; there are gpt35, local, local_base, openai",
+    ),
+    "unknown template": (["generator/prompt=haiku"], obliging, "generator/prompt=haiku: unknown; there are financial, general"),
+    "no key": (["generator.key_env=NOT_SET"], obliging, "NOT_SET is not set: export your key in it"),
+    "a key as the name": (["generator.key_env=sk-abc"], obliging, "must be the NAME of an environment variable"),
+    "a password in the address": (["generator.base_url=http://me:pw@h/v1"], obliging, "without user, password or query"),
+    "a budget without prices": (["budget=1", "generator.price.input=null"], obliging, "budget needs prices"),
+    "unknown field": (
+        ["generator.prompt.example='{label} {text} {mood}'"],
+        obliging,
+        "generator.prompt.example: unknown field {mood}: there are {label}, {text}, {text_pair}",
+    ),
+    "stray brace": (["generator.prompt.write_chat='{task'"], obliging, "generator.prompt.write_chat: not a template"),
+    "words for other labels": (
+        ["generator/prompt=mrpc"],
+        obliging,
+        "words are for equivalent, not_equivalent, the data has negative",
+    ),
+    "misspelt key": (["generator.modle=x"], obliging, "did you mean generator.model?"),
+    "no schema in completions": (["generator.api=completions"], obliging, "needs generator.api=chat"),
+    "a sweep": (["seed=0,1"], obliging, "seed"),
+    "wrong key": ([], refusing(401, "no"), "refuses the key in TEST_KEY (HTTP 401)"),
+    "unknown model": ([], refusing(404, "model m does not exist"), "generator.model=m: http://127.0.0.1"),
+    "unknown model, by 400": ([], refusing(400, "The model `m` does not exist"), "knows no such model or address"),
+    "no credit": ([], refusing(429, "insufficient_quota"), "the account has no credit left (HTTP 429)"),
+    "a long wait": ([], refusing(429, "later", **{"Retry-After": "3600"}), "asks to wait 3600 s (HTTP 429)"),
+    "always 500": (["generator.retries=2"], refusing(500), "HTTP 500, 3 times in a row: the same command goes on later"),
+    "a refused request": ([], refusing(413, "too large"), "refuses the request (HTTP 413: "),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(case, asking, tmp_path, capfd, monkeypatch):
+    overrides, answer, expected = BAD[case]
+    with serving(answer) as server:
+        code = run_cli("generate", *asking(server, "n=5", "generator.retries=1", f"out={tmp_path / 'gen'}", *overrides))
+    assert code == 2
+    said = [line for line in capfd.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("synthweight: ")]
+    assert len(said) == 1
+    assert expected in said[0]
+    assert not (tmp_path / "gen" / "synthetic.jsonl").exists()
+    assert "sk-abc" not in said[0]
+
+
+def test_a_model_must_be_named(capfd):
+    assert run_cli("generate", "generator=local") == 2
+    assert "generator.model has no value: give generator.model=…" in capfd.readouterr().err
+
+
+def test_without_the_package_there_is_one_line(asking, tmp_path, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with serving() as server:
+        assert run_cli("generate", *asking(server, f"out={tmp_path / 'gen'}")) == 2
+    assert "the package openai is not installed: pip install -e '.[generate]'" in capfd.readouterr().err
+
+
+def test_a_generated_set_trains(made, settings):
+    with serving() as server:
+        folder, _ = made(server, "gen", "n=24")
+    assert (
+        run_cli("train", *settings, "source=file", f"source.path={folder / 'synthetic.jsonl'}", "loss=dimp", "optim.epochs=1")
+        == 0
+    )

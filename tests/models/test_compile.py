@@ -1,0 +1,108 @@
+"""Compiled steps: the same training; eager, and said so, where compiling fails."""
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from support.training import equal, material_of
+from synthweight.models import classifier, compile
+from synthweight.runs import identity
+from synthweight.sweeps import estimate
+from synthweight.training import devices, trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:dynamo_pgo force disabled")
+
+
+@pytest.fixture
+def training(bound, plain):
+    """40 texts in batches of 15: batches of two sizes and many widths."""
+
+    def make(*overrides):
+        return material_of(
+            bound(
+                f"model.path={plain}",
+                "optim.epochs=2",
+                "optim.batch_size=15",
+                "source.n=40",
+                "trainer.precision=64-true",
+                *overrides,
+            )
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("packing", ["true", "false"])
+def test_a_step_is_compiled_whole(bound, tiny, packing):
+    """With dropout, as people train: one frame, and no break in it."""
+    made = material_of(bound(f"model.path={tiny}", "optim.epochs=1", "source.n=40", f"trainer.packing={packing}"))
+    torch._dynamo.reset()
+    with trainer.begun(compiled_of(made)) as (network, t):
+        batch = t.train[0].batch([0, 1, 2])
+        counters.clear()
+        place, name = compile.place(network)
+        getattr(place, name).fast = torch.compile(getattr(place, name).plain, dynamic=True, backend="aot_eager")
+        network(**classifier.inputs(batch)).logits.sum().backward()
+    assert not counters["graph_break"]
+    assert counters["frames"] == {"total": 1, "ok": 1}
+
+
+def compiled_of(made):
+    return dataclasses.replace(made, trainer=dataclasses.replace(made.trainer, compile=True))
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler on this machine")
+@pytest.mark.parametrize(
+    "loss", ["dimp trainer.packing=true", pytest.param("hu loss.exact=false loss.alignment=jvp", marks=pytest.mark.slow)]
+)
+def test_a_compiled_training_is_the_eager_one(training, loss):
+    made = training(*f"loss={loss}".split())
+    compiled = trainer.fit(compiled_of(made))
+    assert compiled.taken == {}
+    equal(trainer.fit(made), compiled)
+
+
+@pytest.mark.parametrize("packing", ["true", pytest.param("false", marks=pytest.mark.slow)])
+def test_where_compiling_fails_it_runs_eager_and_says_so_once(training, packing):
+    """As on a machine without a compiler: the training that it would have been, and the row says so."""
+    made = training("loss=ce", f"trainer.packing={packing}")
+    torch._dynamo.reset()  # what is compiled serves every training of the process
+    broken = torch._inductor.config.patch({"force_disable_caches": True, "cpp.cxx": ("no-such-compiler",)})
+    with (
+        broken,
+        pytest.warns(UserWarning, match="trainer.compile: compiling this encoder fails here .*; it runs eager") as caught,
+    ):
+        fell = trainer.fit(compiled_of(made))
+    assert sum("trainer.compile" in str(w.message) for w in caught) == 1
+    assert fell.taken == {"compile": False}
+    assert devices.machine(made.trainer, instead=fell.taken)["device"]["compile"] is False
+    assert "compile" not in devices.machine(made.trainer)["device"]
+    equal(trainer.fit(made), fell)
+
+
+def test_past_the_limit_of_recompilations_it_begins_anew_once_then_runs_eager_and_says_so(bound, plain):
+    made = material_of(bound(f"model.path={plain}", "trainer.packing=true"))
+    torch._dynamo.reset()
+    with trainer.begun(compiled_of(made)) as (network, t), torch._dynamo.config.patch(recompile_limit=1):
+        pass_ = network.forward.logits
+        pass_.fast = torch.compile(pass_.plain, dynamic=True, backend="eager")
+        inputs = classifier.inputs(t.train[0].batch([0, 1, 2]))
+        first = network(**inputs).logits
+        with torch.no_grad():
+            torch.testing.assert_close(network(**inputs).logits, first)
+        assert pass_.forgot
+        assert not compile.failed(network)
+        with pytest.warns(UserWarning, match="compiled again too often.*; it runs eager"):
+            torch.testing.assert_close(network(**inputs).logits, first)
+        assert compile.failed(network)
+
+
+def test_compiling_is_part_of_the_identity(bound):
+    """And rows written before there was such a setting keep their names."""
+    plain, compiled = (identity.of(bound(f"trainer.compile={value}")) for value in ("false", "true"))
+    assert plain.id != compiled.id
+    assert "compile" not in plain.settings
+    assert estimate.speed(dataclasses.asdict(plain.run)) != estimate.speed(dataclasses.asdict(compiled.run))

@@ -1,0 +1,407 @@
+"""Batches without padding, and a word embedding of the words met alone: the same training."""
+
+import contextlib
+import copy
+import dataclasses
+from shutil import copytree
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from support.networks import batch, classifier
+from support.training import equal, material_of
+from synthweight.data.tokenization import Tokens
+from synthweight.losses import LOSSES
+from synthweight.models import classifier as model
+from synthweight.models import pretrained
+from synthweight.models.packed import forward as packing
+from synthweight.models.packed.embedding import Vocabulary
+from synthweight.models.packed.forward import Packed
+from synthweight.models.packed.layout import SHAPES, Layout, Shapes
+from synthweight.runs import identity, run
+from synthweight.runs.store import Store
+from synthweight.sweeps import estimate
+from synthweight.training import devices, trainer
+
+LINES = [
+    "ce", "focal", "imp", "dimp weighting.self_normalise=true", "quality_only", "filter", "rho", "hu", "hu loss.exact=false",
+    "hu loss.exact=false loss.alignment=jvp", "hu loss.exact=false loss.alignment=ghost", "ren loss.lookahead=sgd",
+    "ren loss.alignment=jvp", "ren loss.lookahead=sgd loss.alignment=ghost", "sungen loss.outer_steps=3",
+    "sungen loss.outer_steps=3 loss.proxy=lstm", "sungen loss.outer_steps=3 loss.proxy=encoder",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("family", "types"), [*((f, False) for f in packing.FAMILIES), *((f, True) for f in packing.FAMILIES if f != "mpnet")]
+)  # MPNet knows no segments
+def test_the_packed_pass_is_the_padded_one(family, types, training, shapes):
+    """Logits and every gradient, to 1e-9 in fp64; out of training with long and short texts apart."""
+    network = classifier(family).train(training)
+    inputs = batch(types=types)
+    rounding = SHAPES[shapes][not training]
+    layout = Layout.of(inputs["attention_mask"], rounding, apart=not training)
+    assert len(layout.groups) == 2 - training
+    widths = {"fine": [12] if training else [12, 3], "coarse": [16] if training else [16, 8]}
+    assert [group.shape[1] for group in layout.groups] == widths[shapes]
+    assert len(layout.places) == rounding.tokens
+    out = []
+    for forward in (network.forward, Packed(network, shapes)):
+        network.zero_grad()
+        logits = forward(**inputs).logits
+        (logits * torch.arange(1, 13, dtype=torch.float64).view(4, 3)).sum().backward()
+        out.append((logits.detach(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}))
+    torch.testing.assert_close(out[1], out[0], rtol=1e-9, atol=1e-9)
+    assert out[0][0].std() > 0.01
+
+
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("family", packing.FAMILIES)
+def test_the_evaluated_pass_is_the_padded_one(family, shapes, monkeypatch):
+    """By torch's own attention, but for the fine shapes; long and short texts apart, or beside each other."""
+    network = classifier(family).eval()
+    kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or kernel(*a, **k))
+    for lengths in ((7, 1, 12, 3), (12, 9, 10)):
+        inputs = batch(lengths, types=family != "mpnet")
+        with torch.no_grad():
+            plain, written = network(**inputs).logits, Packed(network, shapes)(**inputs).logits
+        calls.clear()
+        with torch.inference_mode():
+            fused = Packed(network, shapes)(**inputs).logits
+        assert len(calls) == {"fine": 0, "coarse": 3 * (2 if len(lengths) == 4 else 1)}[shapes]
+        torch.testing.assert_close(written, plain, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(fused.clone(), plain, rtol=1e-9, atol=1e-9)
+        assert plain.std() > 0.01
+    single = Packed(network.float(), shapes)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            written = single(**inputs).logits
+        with torch.inference_mode():
+            torch.testing.assert_close(single(**inputs).logits.clone(), written, rtol=0.05, atol=0.05)
+
+
+def test_a_training_is_evaluated_by_tokens_and_by_torchs_attention(training, monkeypatch):
+    """And by neither where it is padded; within it freed memory is held."""
+    kernel, calls, held = torch.nn.functional.scaled_dot_product_attention, [], []
+
+    def counted(query, *rest, **named):
+        calls.append((len(query), torch.is_inference_mode_enabled()))
+        return kernel(query, *rest, **named)
+
+    in_training, otherwise = SHAPES["coarse"]
+    monkeypatch.setitem(SHAPES, "coarse", (in_training, dataclasses.replace(otherwise, batch=100)))
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    monkeypatch.setattr(model, "hold_memory", lambda: held.append(1))
+    made = training("loss=ce")
+    trainer.fit(packed_of(made))
+    assert 0 < max(texts for texts, _ in calls) < min(len(tokens) for tokens, _ in made.series.values())
+    assert all(inference for _, inference in calls)  # none in training, whose attention has dropout
+    assert held == [1]
+    calls.clear()
+    trainer.fit(made)
+    assert calls
+    assert not any(inference for _, inference in calls)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("32", 50), ("bf16-mixed", 100)])
+def test_scores_in_fp32_come_from_batches_half_as_large(training, monkeypatch, precision, most):
+    monkeypatch.setattr(devices, "bf16_products", lambda: True)  # without its own units a CPU does it too, slowly
+    in_training, otherwise = SHAPES["coarse"]
+    monkeypatch.setitem(SHAPES, "coarse", (in_training, dataclasses.replace(otherwise, batch=100)))
+    made = packed_of(training(f"trainer.score_precision={precision}"))
+    tokens, of, shapes = made.train[0], model.log_probs, []
+
+    def watched(network, batches, *rest):
+        shapes.extend(tuple(batch["input_ids"].shape) for batch in batches)
+        return of(network, batches, *rest)
+
+    monkeypatch.setattr(model, "log_probs", watched)
+    trainer.log_probs(model.build(made.folder, made.labels), tokens, len(made.labels), made.trainer)
+    assert most / 2 < max(texts * width for texts, width in shapes) <= most
+    assert sum(texts for texts, _ in shapes) == len(tokens)
+
+
+@pytest.mark.parametrize("shapes", [Shapes(64, 4, octave=16), *SHAPES["coarse"]])
+def test_shapes_are_few_and_near(shapes):
+    """Of any length: no more than 17, or 9, from a number to its double, none more than that part of it or a multiple above."""
+    for n in range(1, 5000):
+        up = n + shapes.more(n, shapes.tokens)
+        assert up % shapes.tokens == 0
+        assert 0 <= up - n < max(shapes.tokens, n / shapes.octave)
+    for low in (40, 700, 4000):
+        assert len({n + shapes.more(n, shapes.width) for n in range(low, 2 * low)}) <= shapes.octave + 1
+    assert [n + Shapes(32, 1).more(n, 32) for n in (1, 32, 33, 4001)] == [32, 32, 64, 4032]
+    assert Shapes(32, 1).more(77, 1) == 0
+
+
+def test_padding_does_not_enter():
+    """A text alone, and beside a longer one."""
+    network = classifier("bert").eval()
+    inputs = batch((3, 12))
+    alone = {key: value[:1, :3] for key, value in inputs.items()}
+    torch.testing.assert_close(Packed(network)(**inputs).logits[:1], Packed(network)(**alone).logits, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_the_share_and_the_mean(dtype):
+    packed = Packed(classifier("bert").train())
+    torch.manual_seed(0)
+    for p in (0.1, 0.5):
+        out = packed.drop(torch.ones(999, 1001, dtype=dtype), p)
+        kept = (out != 0).float().mean().item()
+        assert kept == pytest.approx(1 - p, abs=5 * (p * (1 - p) / out.numel()) ** 0.5 + 2**-17)
+        assert out.max().item() == pytest.approx(1 / (1 - p), rel=2**-8)
+        rows = (out != 0).float().mean(1)
+        assert rows.std().item() == pytest.approx((p * (1 - p) / 1001) ** 0.5, rel=0.15)  # no two elements share their bits
+    packed.network.eval()
+    torch.testing.assert_close(packed.drop(torch.ones(5), 0.5), torch.ones(5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_compares_16_bits_an_element(dtype):
+    """The digits that published rows were made with."""
+    packed = Packed(classifier("bert").train())
+    values = torch.randn(37, 11, dtype=dtype)
+    for p in (0.1, 0.5, 1e-4):
+        torch.manual_seed(3)
+        out = packed.drop(values, p)
+        torch.manual_seed(3)
+        bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        kept = bits[: values.numel()].view(values.shape) >= round(p * 2**16) - 2**15
+        assert torch.equal(out, values * kept.to(dtype).mul_(2**16 / (2**16 - round(p * 2**16))))
+
+
+@pytest.mark.parametrize(("width", "wide"), [(7, True), (12, True), (32, False), (40, False), (44, True), (64, False)])
+def test_softmax_in_fp32_only_rounds_otherwise(width, wide):
+    """Where bf16 scores fill a vector badly; never with the fine shapes."""
+    mask = batch((width, 3))["attention_mask"]
+    (fine,), (coarse,) = (Layout.of(mask, SHAPES[shapes][0]).groups for shapes in SHAPES)
+    assert (fine.wide, coarse.wide) == (False, wide)
+    rng = torch.Generator().manual_seed(0)
+    packed = Packed(classifier("bert").eval())
+    found = []
+    for group in (coarse, dataclasses.replace(coarse, wide=not wide)):
+        inputs = [
+            torch.randn(2, 4, group.shape[1], 6, generator=rng.manual_seed(i)).bfloat16().requires_grad_() for i in range(3)
+        ]
+        out = packed.mixed(*inputs, group, None)
+        assert out.dtype == torch.bfloat16
+        out.float().square().sum().backward()
+        found.append([out.detach(), *(x.grad for x in inputs)])
+    torch.testing.assert_close(found[0], found[1], rtol=0.05, atol=0.05)
+    assert found[0][0].float().std() > 0.1
+
+
+@pytest.mark.parametrize("family", packing.FAMILIES)
+def test_dropout_is_where_the_encoder_has_it(family, monkeypatch):
+    """With every dropout a factor of two, in theirs and in ours, the logits are the same."""
+    network = classifier(family, dropout=0.1).train()
+    network.set_attn_implementation("eager")
+    inputs = batch(types=False)
+    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, p=0.5, training=True, inplace=False: 2 * x)
+    monkeypatch.setattr(Packed, "drop", lambda self, x, p: x if p == 0 else 2 * x)
+    theirs, ours = network(**inputs).logits, Packed(network)(**inputs).logits
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_another_family_stays_as_it_is_and_says_so():
+    config = transformers.DistilBertConfig(vocab_size=50, dim=24, n_layers=1, n_heads=4, hidden_dim=40)
+    network = transformers.AutoModelForSequenceClassification.from_config(config)
+    said = "trainer.packing: distilbert encoders are padded; those packed are bert, roberta, xlm-roberta, mpnet"
+    with pytest.warns(UserWarning, match=said), packing.packed(network, "coarse"):
+        assert "forward" not in vars(network)
+    tokens = Tokens(np.array([7, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2]), 0)
+    with contextlib.ExitStack() as stack:
+        with pytest.warns(UserWarning, match=said):
+            narrow = stack.enter_context(packing.compact(network, [tokens], "coarse"))
+        assert narrow(tokens) is tokens
+        assert network.get_input_embeddings().weight.shape[0] == 50
+
+
+def test_a_causal_encoder_is_padded():
+    network = classifier("bert")
+    network.config.is_decoder = True
+    with pytest.warns(UserWarning, match="causal bert encoders are padded"), packing.packed(network, "coarse"):
+        assert not packing.is_packed(network)
+
+
+def test_a_training_of_another_family_is_padded_and_its_row_says_so(bound, tiny, tmp_path):
+    folder = copytree(tiny, tmp_path / "electra")
+    sizes = {"vocab_size": len((tiny / "vocab.txt").read_text().split()), "embedding_size": 16, "hidden_size": 16}
+    config = transformers.ElectraConfig(**sizes, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    transformers.ElectraModel(config).save_pretrained(folder)
+    with pytest.warns(UserWarning, match="electra encoders are padded"):
+        done = run.train(bound(f"model.path={folder}", "trainer.packing=true", "optim.epochs=1"))
+    assert Store(tmp_path / "outputs").row(done.id)["provenance"]["device"]["packing"] is False
+
+
+# the words ------------------------------------------------------------------------------------------------------------
+
+
+def test_words_not_met_shrink_by_the_decay_alone():
+    """The embedding after AdamW with a schedule, met and unmet words, is that of the whole table."""
+    tokens = Tokens(np.array([7, 9, 3, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2, 4]), 1)
+    whole = classifier("bert")
+    narrow = copy.deepcopy(whole)
+
+    def trained(network, ids):
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.3)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=6)
+        for _ in range(5):
+            optimizer.zero_grad()
+            network(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.square().sum().backward()
+            optimizer.step()
+            schedule.step()
+
+    trained(whole, torch.tensor([[7, 9], [3, 9]]))
+    vocabulary = Vocabulary([tokens], padding=0)
+    with vocabulary.narrowed(narrow):
+        assert narrow.get_input_embeddings().weight.shape[0] == len([0, 1, 3, 7, 9]) + 1
+        trained(narrow, vocabulary.tokens(tokens).batch([0, 1])["input_ids"])
+    torch.testing.assert_close(narrow.state_dict(), whole.state_dict(), rtol=1e-9, atol=1e-9)
+    assert not torch.equal(whole.get_input_embeddings().weight[20], classifier("bert").get_input_embeddings().weight[20])
+
+
+def test_a_batch_holds_the_words_numbers_and_that_of_its_padding():
+    tokens = Tokens(np.array([7, 9, 3], np.int32), np.zeros(0, np.uint8), np.array([0, 2, 3]), 1)
+    batch = Vocabulary([tokens], padding=0).tokens(tokens).batch([0, 1])  # the words 0, 1, 3, 7, 9
+    assert batch["input_ids"].tolist() == [[3, 4], [2, 1]]
+
+
+# a training -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def training(bound, plain):
+    """91 texts in batches of 15: seven steps an epoch; three epochs in fp64, 21 steps."""
+
+    def make(*overrides, of=plain):
+        job = bound(f"model.path={of}", "optim.epochs=3", "optim.batch_size=15", "source.n=91", "trainer.precision=64-true",
+                    "optim.lr=0.002", "optim.weight_decay=0.1", *overrides)  # fmt: skip
+        return material_of(job)
+
+    return make
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Each packed pass leaves its word embedding's number of rows here."""
+    found, call = [], Packed.__call__
+    rows = lambda packed: len(packed.network.get_input_embeddings().weight)  # noqa: E731
+    monkeypatch.setattr(Packed, "__call__", lambda self, *a, **k: found.append(rows(self)) or call(self, *a, **k))
+    return found
+
+
+def packed_of(made):
+    return dataclasses.replace(made, trainer=dataclasses.replace(made.trainer, packing=True))
+
+
+@pytest.mark.parametrize("loss", LINES)
+@pytest.mark.filterwarnings("ignore:.*(has sunk|fell to the floor|alignment=ghost. it needs trainer.packing):UserWarning")
+def test_a_packed_training_is_the_padded_one(training, passes, loss):
+    """Parameters after 21 steps, those of unmet words too; weights by id; curves.
+
+    Ren et al. under Adam by forward mode: by central differences, which round, the weights agree to 5e-9.
+    """
+    made = training(*f"loss={loss}".split())
+    plain, before = trainer.fit(made), len(passes)
+    packed = trainer.fit(packed_of(made))
+    assert before == 0
+    assert len(passes) > before
+    equal(plain, packed)
+
+
+def test_every_loss_is_tried():
+    assert {loss.split()[0] for loss in LINES} == set(LOSSES)
+
+
+def test_a_failed_training_leaves_the_network_whole(training):
+    made = packed_of(training("loss=ce"))
+    network = model.build(made.folder, made.labels)
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(RuntimeError, match="stop"), packing.compact(network, made.splits, "coarse"):
+        assert "forward" in vars(network)
+        raise RuntimeError("stop")
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+    assert "forward" not in vars(network)
+
+
+def test_checkers_score_packed(training, passes):
+    made = training("loss=ce")
+    network = model.build(made.folder, made.labels)
+    padded, packed = (trainer.log_probs(network, made.train[0], 3, t.trainer) for t in (made, packed_of(made)))
+    np.testing.assert_allclose(packed, padded, atol=1e-5)
+    assert padded.std() > 1e-3
+    assert passes == [len(network.get_input_embeddings().weight)]  # the whole table; all texts in one batch
+
+
+def test_packing_is_part_of_the_identity(bound):
+    """And rows written before there was such a setting keep their names."""
+    plain, packed = (identity.of(bound(f"trainer.packing={value}")) for value in ("false", "true"))
+    assert plain.id != packed.id
+    assert "packing" not in plain.settings
+    assert pretrained.fingerprint(plain.run.model) == pretrained.fingerprint(packed.run.model)
+
+
+def test_shapes_are_part_of_a_packed_run_alone(bound):
+    """Packed rows of before there was a choice, with the fine ones, keep their names."""
+    padded, packed = (
+        [identity.of(bound(f"trainer.packing={p}", f"trainer.shapes={s}")) for s in SHAPES] for p in ("false", "true")
+    )
+    assert padded[0].id == padded[1].id
+    assert packed[0].id != packed[1].id
+    assert "shapes" not in packed[0].settings
+    assert packed[1].settings["shapes"] == "coarse"
+
+
+@pytest.mark.parametrize(("key", "first"), [("group_by_length", True), ("stratify", False)])
+def test_how_batches_are_drawn_is_part_of_the_identity(bound, key, first):
+    """And rows written before there was such a setting keep their names."""
+    before, after = (identity.of(bound(f"trainer.{key}={str(value).lower()}")) for value in (first, not first))
+    assert before.id != after.id
+    assert key not in before.settings
+    assert after.settings[key] is (not first)
+
+
+def test_times_of_batches_at_random_are_told_apart(bound):
+    grouped, random = (dataclasses.asdict(bound(f"trainer.group_by_length={value}")) for value in ("true", "false"))
+    assert estimate.speed(grouped) != estimate.speed(random)
+
+
+def test_a_training_takes_the_shapes_asked_for(training, monkeypatch):
+    """In the steps and in evaluation, those of `trainer.shapes`."""
+    seen = set()
+    of = Layout.of
+    monkeypatch.setattr(Layout, "of", lambda mask, shapes, apart=False: seen.add(shapes) or of(mask, shapes, apart))
+    for shapes in SHAPES:
+        made = packed_of(training("loss=ce", "optim.epochs=1", f"trainer.shapes={shapes}"))
+        trainer.fit(made)
+        assert seen == set(SHAPES[shapes])
+        seen.clear()
+
+
+# precision ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_bf16_units_fp32_is_taken_and_said(bound, tiny, monkeypatch):
+    """The training that precision=32 gives, to the digit; the row says so."""
+    narrow, wide = (material_of(bound(f"trainer.precision={p}", "optim.epochs=1")) for p in ("bf16-mixed", "32"))
+    assert "precision" not in devices.machine(narrow.trainer)["device"]
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.warns(UserWarning, match="trainer.precision=bf16-mixed: this cpu has no bf16 products; fp32 is taken"):
+        fell = trainer.fit(narrow)
+    assert fell.epochs[0].train_loss == trainer.fit(wide).epochs[0].train_loss
+    assert devices.machine(narrow.trainer)["device"]["precision"] == "32"
+    assert "precision" not in devices.machine(wide.trainer)["device"]
+
+
+@pytest.mark.parametrize(("lengths", "groups"), [((9, 9, 8, 7), 1), ((9, 2), 2), ((9,), 1), ((9, 9, 2), 2), ((9, 2, 9, 9, 9), 1)])
+def test_only_unlike_lengths_are_taken_apart(lengths, groups):
+    layout = Layout.of(batch(lengths)["attention_mask"], SHAPES["fine"][0], apart=True)
+    assert len(layout.groups) == groups
+    assert sum(len(group.first) for group in layout.groups) == len(lengths)
+    assert len(layout.groups[0].first) >= len(layout.groups[-1].first)

@@ -1,0 +1,162 @@
+"""What makes two runs the same run."""
+
+import dataclasses
+import hashlib
+import json
+from shutil import copytree
+
+import pytest
+
+from support.toy import write
+from synthweight.data import sources
+from synthweight.models import pretrained
+from synthweight.runs import identity
+
+
+def test_an_id_by_hand(bound):
+    run = bound()
+    optim = {
+        "lr": 0.005, "batch_size": 16, "epochs": 2, "weight_decay": 0.0, "schedule": "linear", "warmup": 0.0,
+        "clip_norm": 1.0, "max_length": 32,
+    }  # fmt: skip
+    data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
+    settings = {
+        "dataset": {"name": "local"}, "source": {"name": "synthetic", "n": None}, "loss": {"name": "ce"},
+        "encoder": pretrained.fingerprint(run.model), "optim": optim, "selection": {"split": "dprime"},
+        "precision": "32", "seed": 0,
+    }  # fmt: skip
+
+    def digest(whole):
+        return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+    who = identity.of(run)
+    assert who.id == digest({**settings, "data": data, "checkers": {}, "version": identity.VERSION})
+    assert who.settings_id == digest({**settings, "checkers": {}})
+    assert set(data) == {"synthetic", "small_real", "test"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["paths.outputs=elsewhere", "logger=csv", "trainer.threads=1", "trainer.accelerator=auto", "optim.epochs_small_real=9",
+     "trainer.keep_model=true", "checker.quality.epochs=4", "checker.quality.calibrate=true", "checker.diversity.folds=5",
+     "checker.calibration_folds=3", "selection.holdout=0.3", "dataset.drop_overlap=false", "loss=ce"],
+)  # fmt: skip
+def test_what_a_run_does_not_read_does_not_name_it(bound, override):
+    assert identity.of(bound(override)).id == identity.of(bound()).id
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "optim.lr=0.004", "optim.epochs=3", "loss=focal", "source.n=30", "selection=last", "selection=holdout",
+     "trainer.precision=bf16-mixed", "optim.max_length=16", "source=large_real", "weighting.clip=2",
+     "weighting.self_normalise=true"],
+)  # fmt: skip
+def test_what_a_run_reads_names_it(bound, override):
+    assert identity.of(bound(override)).id != identity.of(bound()).id
+
+
+def test_a_setting_that_this_loss_reads(bound):
+    def name(*o):
+        return identity.of(bound(*o)).id
+
+    assert name("loss=focal") != name("loss=focal", "loss.gamma=2")
+    assert name("loss=dimp") != name("loss=dimp", "checker.quality.epochs=4")
+    assert name("loss=filter") != name("loss=filter", "loss.threshold=0.4")
+    assert name("source.folds=2", "source.fold=0") != name("source.folds=2", "source.fold=1")
+    assert name("loss=dimp") == name("loss=dimp", "checker.diversity.epochs=4")
+    assert name("loss=imp") != name("loss=imp", "checker.diversity.epochs=4")
+    assert name("source=large_real") != name("source=large_real", "dataset.drop_overlap=false")
+
+
+def test_order_of_keys_and_place_of_files_do_not_matter(bound, toy, tiny, tmp_path):
+    copytree(toy, tmp_path / "toy")
+    copytree(tiny, tmp_path / "tiny")
+    moved = bound(f"dataset.path={tmp_path / 'toy'}", f"model.path={tmp_path / 'tiny'}")
+    assert identity.of(moved).id == identity.of(bound()).id
+    settings = {"b": 1, "a": {"d": 2, "c": 3}}
+    assert identity.digest(settings) == identity.digest({"a": {"c": 3, "d": 2}, "b": 1})
+
+
+def test_content_of_data_matters(bound, toy, tmp_path):
+    copytree(toy, tmp_path / "toy")
+    rows = [json.loads(x) for x in (toy / "synthetic.jsonl").read_text().splitlines()]
+    write(tmp_path / "toy" / "synthetic.jsonl", rows[1:])
+    changed = identity.of(bound(f"dataset.path={tmp_path / 'toy'}"))
+    assert changed.id != identity.of(bound()).id
+    assert changed.settings_id == identity.of(bound()).settings_id
+
+
+def test_a_checkers_data_names_the_run(bound, toy, tmp_path):
+    """IMP's id holds its checkers' ids, so whatever names them names it."""
+    one = identity.of(bound("loss=imp"))
+    assert set(one.checkers) == {"quality", "diversity"}
+    assert identity.of(bound("loss=imp", "optim.epochs_small_real=7")).id != one.id
+
+
+def test_the_diversity_checker_is_the_cross_entropy_baseline(bound):
+    assert identity.of(bound("loss=imp", "seed=3")).checkers["diversity"].id == identity.of(bound("loss=ce", "seed=3")).id
+
+
+def test_the_quality_checker_is_the_small_real_row(bound):
+    quality = identity.of(bound("loss=dimp", "seed=3")).checkers["quality"]
+    assert quality.id == identity.of(bound("source=small_real", "selection=last", "seed=3")).id
+    assert identity.of(bound("loss=dimp", "source=large_real", "seed=3")).checkers["quality"].id == quality.id
+
+
+def test_a_holdout_is_kept_from_the_quality_checker(bound):
+    run = bound("loss=dimp", "selection=holdout")
+    quality = identity.derive(run, "quality")
+    assert quality.selection.split == "last"
+    trained = {e.id for e in sources.build(quality).train}
+    held = {e.id for e in sources.build(run).selection}
+    assert held
+    assert not trained & held
+    assert len(trained | held) == 45
+
+
+def test_checkers_of_other_encoders_and_shares(bound):
+    run = bound("loss=imp", "checker.quality.model=bert_base", "checker.diversity.recipe=mpnet_base")
+    quality = identity.derive(run, "quality")
+    assert (quality.model.name, quality.optim.name, quality.optim.lr) == ("bert_base", "bert_base", 6e-5)
+    diversity = identity.derive(run, "diversity")
+    assert (diversity.model, diversity.optim.name, diversity.source.name) == (run.model, "mpnet_base", "synthetic")
+    part = identity.derive(bound("loss=dimp", "checker.quality.share=0.2", "checker.quality.epochs=5"), "quality")
+    assert (part.source.n, part.epochs) == (9, 5)
+    large = identity.derive(bound("loss=dimp", "checker.quality.source=large_real", "checker.quality.epochs=5"), "quality")
+    assert (large.source.name, large.epochs, large.selection.split) == ("large_real", 5, "last")
+
+
+def test_keys_added_later_leave_old_names_alone():
+    old = {"loss": {"name": "ce"}, "seed": 0}
+    new = {"loss": {"name": "ce", "clip": None}, "packing": False, "seed": 0}
+    frozen = {"loss.clip": None, "packing": False, "absent.key": 1}
+    assert identity.without_defaults(new, frozen) == old
+    assert identity.without_defaults({**new, "packing": True}, frozen) == {**old, "packing": True}
+
+
+def test_published_rows_keep_their_names():
+    """Settings that came later have left the demo's ids alone; read from the pinned hashes, without the data."""
+    from synthweight.config import compose
+    from synthweight.config.schema import ROOT, SWEEPS
+    from synthweight.sweeps import grid
+
+    def named(run):
+        data = {split: run.dataset.sha256[split] for split in sources.splits_read(run.source.name)}
+        checkers = {key: named(identity.derive(run, key)) for key in identity.checkers_of(run)}
+        return identity.Identity(run, identity.without_defaults(identity.settings(run)), data, checkers)
+
+    with compose.offline(SWEEPS):
+        composer = compose.Composer("demo")
+        demo = [named(composer.run(job)) for job in grid.expand(grid.blocks_of(composer), [])]
+    published = {path.stem: json.loads(path.read_text()) for path in (ROOT / "outputs" / "rows").glob("*.json")}
+    assert {who.id for who in demo} <= set(published)
+    for who in demo:
+        assert who.settings_id == published[who.id]["settings_id"]
+        known = {role: checker for role, checker in published[who.id]["checkers"].items() if checker}
+        assert {role: checker.id for role, checker in who.checkers.items()} == known
+
+
+def test_identity_has_no_paths(bound, tmp_path):
+    who = identity.of(bound("loss=imp"))
+    assert "/" not in json.dumps([who.settings, who.data])
+    assert dataclasses.is_dataclass(who)

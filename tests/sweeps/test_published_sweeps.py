@@ -1,0 +1,59 @@
+"""Every sweep there is, small: run on a tiny encoder with one seed, its table in every format, its figures drawn.
+
+What a sweep lists beyond toy data is replaced: sizes, encoders by name, files, the address of the LLM.
+"""
+
+import pytest
+import yaml
+
+from support.llm_server import KEY, Say, serving
+from synthweight.config.schema import SWEEPS
+from synthweight.llm import classify
+from synthweight.reporting import charts, plotting, publish, render
+from synthweight.reporting.rows import Wanted, gather
+from synthweight.runs import run
+
+FILES = sorted(SWEEPS.glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """One folder for all: checkers and equal runs are trained once."""
+    return tmp_path_factory.mktemp("smoke")
+
+
+def small(path, toy, tiny, outputs) -> list[str]:
+    """Overrides that bring a sweep down to seconds."""
+    values = [
+        "dataset=local", f"dataset.path={toy}", "model=minilm", f"model.path={tiny}", "seed=0", "optim.epochs=1",
+        "optim.epochs_small_real=1", "optim.batch_size=32", "optim.max_length=16", "trainer.accelerator=cpu",
+        "trainer.precision=32", "logger=none", f"paths.outputs={outputs / 'outputs'}", f"paths.cache={outputs / 'cache'}",
+    ]  # fmt: skip
+    replaced = {
+        "source.n": "12,48,null", "source.path": f"{toy / 'synthetic.jsonl'}",
+        "checker.quality.model": "null", "checker.diversity.model": "null",
+    }  # fmt: skip
+    blocks = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["blocks"]
+    keys = {key for block in blocks for key in block}
+    return values + [f"{key}={value}" for key, value in replaced.items() if key in keys]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.filterwarnings("ignore:.*(has sunk|fell to the floor):UserWarning")  # toys of one epoch
+def test_every_sweep_runs_and_is_shown(path, toy, tiny, outputs, monkeypatch):
+    given = small(path, toy, tiny, outputs)
+    monkeypatch.setenv("TEST_KEY", KEY)
+    with serving(lambda body, number: Say("negative")) as server:
+        if "command: prompt" in path.read_text():
+            given += ["generator=local", "generator.model=m", "generator.key_env=TEST_KEY", "generator.concurrency=4", "n=4"]
+            given += [f"generator.base_url={server.url}"]
+        shown = publish.plan(path.stem, *given)
+        for job in shown.planned.jobs:  # in this process: Hydra would compose each of them once more
+            classify.classify(job.who.run) if job.prompt else run.train(job.who.run)
+    wanted = [Wanted(job.who.id, job.who.settings_id, job.who.run) for job in shown.planned.rows]
+    found = gather(shown.planned.store, wanted, path.stem)
+    for text in [write(publish.TABLES[shown.kind](found), None) for write in render.FORMATS.values()]:
+        assert len(text.splitlines()) > 1
+    for kind in shown.figures:
+        files = plotting.write(charts.KINDS[kind](found), outputs, f"{path.stem}-{kind}", "smoke")
+        assert all(plotting.holds(file, charts.KINDS[kind](found)) for file in files)

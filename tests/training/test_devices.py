@@ -1,0 +1,32 @@
+"""What a machine is taken to have."""
+
+import pytest
+import torch
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+
+from support.training import material_of
+from synthweight.errors import UserError
+from synthweight.training import devices, trainer
+
+
+@pytest.fixture
+def apples(monkeypatch):
+    """A machine with Apple's GPU and no other."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: False))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+
+
+def test_lightning_trains_where_the_row_says(apples, bound, tmp_path):
+    trainer.quiet()
+    made = bound("trainer.accelerator=auto")
+    assert devices.machine(made.trainer)["device"] == {"kind": "cpu", "name": "cpu"}
+    assert trainer.lightning(material_of(made), tmp_path).strategy.root_device.type == "cpu"
+
+
+def test_a_gpu_by_any_name_is_cudas(apples):
+    with pytest.raises(UserError, match=r"trainer\.accelerator=gpu: this machine has none"):
+        devices.require_device("gpu")
+    devices.require_device("mps")
+    assert devices.device("mps").type == "mps"
