@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -75,10 +74,3 @@ def test_what_is_published_names_sweeps_that_there_are():
     listed = publish.Published.read(ROOT / "outputs")
     for command in [*listed.tables.values(), *listed.figures.values()]:
         grid.find(publish.words(command)[0])
-
-
-def test_every_room_is_on_the_map():
-    there = [p.name if p.is_file() else f"{p.name}/" for p in (ROOT / "src" / "synthweight").iterdir()]
-    rooms = [name for name in there if name.strip("/") != "__pycache__" and not name.startswith(("__", "identity_defaults"))]
-    assert [name for name in rooms if f"{name}`" not in README and name != "errors.py"] == []
-    assert all(Path(ROOT / name).exists() for name in re.findall(r"\]\((docs/[\w.]+)\)", README))

@@ -16,7 +16,7 @@ class SweeperConf:
     """`hydra.sweeper`: a list of parameter maps whose products are united, and how their rows are shown."""
 
     _target_: str = "hydra_plugins.synthweight.SynthweightSweeper"
-    grid: list[dict[str, Any]] = field(default_factory=list)
+    blocks: list[dict[str, Any]] = field(default_factory=list)
     table: str = "results"  # the kind of the sweep's table, of published.TABLES
     figures: list[str] = field(default_factory=list)  # the kinds of its figures, of figures.KINDS
     checkers: list[str] = field(default_factory=list)  # quality or diversity: its runs' checkers as lines of its table

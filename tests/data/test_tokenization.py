@@ -213,7 +213,7 @@ def test_processes_that_write_the_same_tokens_do_not_meet(tiny, tmp_path):
         import sys
         sys.path.insert(0, {os.path.dirname(__file__)!r})
         from pathlib import Path
-        from test_tokens import examples, tokenize
+        from test_tokenization import examples, tokenize
         for n in range(5, 25):
             assert len(tokenize(Path({str(tiny)!r}), "f", examples(n), 16, Path({str(tmp_path)!r}))) == n
     """

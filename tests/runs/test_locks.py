@@ -15,7 +15,7 @@ HOLD = """
     import os, socket, sys, time
     {before}
     from pathlib import Path
-    from synthweight import leases
+    from synthweight.runs import locks as leases
     leases.DURATION = {duration}
     with leases.hold(Path({folder!r})) as claim:
         claim.note("epoch 1/2")

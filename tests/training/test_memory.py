@@ -22,7 +22,7 @@ BATCH = Tokens.batch
 SCRIPT = """
 import pickle, resource, sys
 from pathlib import Path
-from synthweight import fit
+from synthweight.training import trainer as fit
 from synthweight.errors import UserError
 small, training = pickle.loads(Path(sys.argv[1]).read_bytes())
 fit.fit(small)  # everything that a first training brings along
@@ -104,7 +104,7 @@ def test_the_largest_half_that_fits_is_named(bound, monkeypatch, packing, evalua
 
 FAULTS = """
 import resource, sys, torch
-from synthweight import model
+from synthweight.models import classifier as model
 if sys.argv[1] == "held":
     model.hold_memory()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -204,7 +204,7 @@ def test_a_stack_that_fails_is_trained_one_by_one(small, monkeypatch, capfd):
         raise ValueError("no such luck")
 
     path, values = small
-    monkeypatch.setattr(run.together, "fit_together", broken)
+    monkeypatch.setattr(run.seed_ensemble, "fit_together", broken)
     assert run_cli("sweep", str(path), *values, "trainer.packing=true", "--stack-seeds") == 0
     assert capfd.readouterr().out.count("2 seeds at once failed, one after the other now: ValueError: no such luck") == 5
     assert len(publish.plan(str(path), *values, "trainer.packing=true").planned.store.ids()) == 10
@@ -215,7 +215,7 @@ def test_a_full_disk_stops_a_sweep_of_stacks(small, monkeypatch, capfd):
         raise OSError(28, "No space left on device")
 
     path, values = small
-    monkeypatch.setattr(run.together, "fit_together", full)
+    monkeypatch.setattr(run.seed_ensemble, "fit_together", full)
     assert run_cli("sweep", str(path), *values, "trainer.packing=true", "--stack-seeds") == 1
     assert "make room" in capfd.readouterr().err
 

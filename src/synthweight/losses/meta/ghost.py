@@ -59,7 +59,7 @@ class Trace(TorchFunctionMode):
     def ours(self, value: Any) -> bool:
         return id(value) in self.places
 
-    def keep(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> bool:
+    def keep(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> bool:
         """Notes what an operator makes of parameters; whether it is one that is known here."""
         if func is torch.cat and len(args) == 1 and not kwargs and all(map(self.ours, args[0])):
             self.place(out, lambda v: torch.cat([self.along(part, v) for part in args[0]]))
