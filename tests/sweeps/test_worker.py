@@ -92,7 +92,7 @@ def test_a_leased_run_is_left_to_its_holder_and_waited_for_at_the_end(small, sto
     run_id = re.search(r"(\w{16})  local small_real ce", capfd.readouterr().out)[1]
     code = f"""
 import sys, time
-from synthweight.store import Store
+from synthweight.runs.store import Store
 with Store({str(store.root)!r}).lease({run_id!r}):
     print("held", flush=True)
     sys.stdin.read()
