@@ -5,11 +5,10 @@
 
 Both responses are taken at the same step: the same parameters, Adam state, weights and batch of D_P'. Spearman's rank
 correlation within the sub-batches that the exact form looks ahead with, and the share of examples whose response has the same
-sign. The table of docs/baselines.md is written from docs/agreement.jsonl. Test is never read.
+sign. Prints a table. Test is never read.
 """
 
 import argparse
-import json
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from statistics import fmean, stdev
@@ -19,7 +18,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from synthweight.config import compose
-from synthweight.config.schema import CONF, ROOT
+from synthweight.config.schema import CONF
 from synthweight.data import sources
 from synthweight.losses import Task
 from synthweight.losses.hu import Hu, HuLearner
@@ -27,7 +26,6 @@ from synthweight.losses.meta.gradients import Lookahead
 from synthweight.models import pretrained
 from synthweight.training import trainer
 
-JOURNAL, PAGE = ROOT / "docs" / "agreement.jsonl", ROOT / "docs" / "baselines.md"
 SPAN = 50
 found: list[dict[str, float]] = []
 
@@ -89,6 +87,3 @@ if __name__ == "__main__":
     options = parser.parse_intermixed_args()
     train(options.every, options.overrides)
     print(table(found))
-    if not options.overrides:
-        JOURNAL.write_text("".join(json.dumps(row) + "\n" for row in found))
-        trials.write_page(PAGE, ["agreement"], lambda _: table(found))

@@ -4,8 +4,9 @@
     python benchmarks/baselines.py ren sungen      some
 
 A trial trains on D_Q and is scored, at its last epoch, on one fold of D_P'; the other four folds are what Hu et al. and
-Ren et al. learn by. Eight trials on the first fold, the best two on all five. Each trial is a line of docs/baselines.jsonl,
-appended when it is done; started again, only what is missing is run. The tables of docs/baselines.md are written from it.
+Ren et al. learn by. Eight trials on the first fold, the best two on all five. Each trial is a line of
+benchmarks/results/baselines.jsonl, appended when it is done; started again, only what is missing is run. docs/tuning.md says
+what was chosen.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from synthweight.data import sources, splits
 from synthweight.models import pretrained
 from synthweight.training import trainer
 
-JOURNAL, PAGE = ROOT / "docs" / "baselines.jsonl", ROOT / "docs" / "baselines.md"
+JOURNAL = ROOT / "benchmarks" / "results" / "baselines.jsonl"
 FOLDS = 5
 ALIGNMENT = {"ren": "jvp", "hu far": "jvp", "hu": "ghost"}  # the same quantity; ghost came last, and is the fastest
 
@@ -101,5 +102,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", choices=[*SPACE, []], default=[])
     for name in parser.parse_args().methods or SPACE:
-        print(f"{name}: {search(name)}", flush=True)
-        trials.write_page(PAGE, SPACE, table)
+        print(f"{name}: {search(name)}\n{table(name)}", flush=True)

@@ -15,8 +15,8 @@ Each training is a process of its own; the systems take turns within a seed. Imp
 counted; tokenisation (nothing is cached), the encoder's loading and the evaluations are: test and D_P' after every epoch, in
 batches of 64 texts, in ours of 4,096 tokens. "steady" is training alone. Peak memory is the process's own. Nothing else may
 run on the machine. Each training is a line of --journal; started again, only what is missing is run. The table of
-docs/performance.md is written from docs/throughput.jsonl; a ratio there is of trainings of one seed that took turns, or has
-a mark (≈) where these were hours apart.
+docs/performance.md is written from benchmarks/results/throughput.jsonl; a ratio there is of trainings of one seed that took
+turns, or has a mark (≈) where these were hours apart.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SYSTEMS = ("ours", "grouped", "random", "trainer", "tuned", "authors")
 FAST = ["trainer.packing=true", "trainer.precision=bf16-mixed"]
 OURS = {"ours": [*FAST, "trainer.stratify=true"], "grouped": FAST, "random": [*FAST, "trainer.group_by_length=false"]}
 ROOT = Path(__file__).parents[1]
-JOURNAL, PAGE = ROOT / "docs" / "throughput.jsonl", ROOT / "docs" / "performance.md"
+JOURNAL, PAGE = ROOT / "benchmarks" / "results" / "throughput.jsonl", ROOT / "docs" / "performance.md"
 STEPS = 100  # of the authors' recipe, where its speed alone is asked for
 TURN = timedelta(minutes=15)  # a machine wanders: a ratio is of pairs that ended within so long, where there are any
 Found = dict[str, Any]

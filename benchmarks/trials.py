@@ -25,6 +25,7 @@ def ensure(journal: Path, key: Trial, run: Callable[[], Trial]) -> Trial:
 def add(journal: Path, row: Trial) -> Trial:
     """The same row, appended."""
     print(row, flush=True)
+    journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a") as file:
         file.write(json.dumps(row) + "\n")
     return row

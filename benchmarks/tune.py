@@ -4,7 +4,7 @@
     python benchmarks/tune.py small_real     epochs_small_real: CE on four folds of D_P', scored on the fifth
     python benchmarks/tune.py check dataset=financial paths.data=FOLDER     the recipe as it stands, there
 
-Each trial is a line of docs/tuning.jsonl, appended when it is done; started again, only what is missing is run. The
+Each trial is a line of benchmarks/results/tuning.jsonl, appended when it is done; started again, only what is missing is run. The
 tables of docs/tuning.md are written from that file.
 """
 
@@ -21,7 +21,7 @@ from synthweight.data import sources, splits
 from synthweight.models import pretrained
 from synthweight.training import trainer
 
-JOURNAL, PAGE = ROOT / "docs" / "tuning.jsonl", ROOT / "docs" / "tuning.md"
+JOURNAL, PAGE = ROOT / "benchmarks" / "results" / "tuning.jsonl", ROOT / "docs" / "tuning.md"
 LRS, EPOCHS = (1e-4, 2e-4, 3e-4, 5e-4), (3, 5)
 EPOCHS_SMALL_REAL = (4, 6, 8, 10, 12, 15, 18, 22)
 FOLDS = 5

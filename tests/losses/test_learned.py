@@ -446,7 +446,7 @@ REAL = [
     "source.n=384", "optim.epochs=3", "selection=last", "trainer.accelerator=cpu", "trainer.precision=bf16-mixed", "logger=none",
     "trainer.packing=true",
 ]  # fmt: skip
-METHODS = ["hu loss.exact=false loss.alignment=ghost", "hu", "sungen"]  # Ren et al. find no swapped labels (docs/baselines.md)
+METHODS = ["hu loss.exact=false loss.alignment=ghost", "hu", "sungen"]  # Ren et al. find no swapped labels (docs/tuning.md)
 
 
 def real_weights(tmp_path, seed, *overrides):

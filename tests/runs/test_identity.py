@@ -134,28 +134,6 @@ def test_keys_added_later_leave_old_names_alone():
     assert identity.without_defaults({**new, "packing": True}, frozen) == {**old, "packing": True}
 
 
-def test_published_rows_keep_their_names():
-    """Settings that came later have left the demo's ids alone; read from the pinned hashes, without the data."""
-    from synthweight.config import compose
-    from synthweight.config.schema import ROOT, SWEEPS
-    from synthweight.sweeps import grid
-
-    def named(run):
-        data = {split: run.dataset.sha256[split] for split in sources.splits_read(run.source.name)}
-        checkers = {key: named(identity.derive(run, key)) for key in identity.checkers_of(run)}
-        return identity.Identity(run, identity.without_defaults(identity.settings(run)), data, checkers)
-
-    with compose.offline(SWEEPS):
-        composer = compose.Composer("demo")
-        demo = [named(composer.run(job)) for job in grid.expand(grid.blocks_of(composer), [])]
-    published = {path.stem: json.loads(path.read_text()) for path in (ROOT / "outputs" / "rows").glob("*.json")}
-    assert {who.id for who in demo} <= set(published)
-    for who in demo:
-        assert who.settings_id == published[who.id]["settings_id"]
-        known = {role: checker for role, checker in published[who.id]["checkers"].items() if checker}
-        assert {role: checker.id for role, checker in who.checkers.items()} == known
-
-
 def test_identity_has_no_paths(bound, tmp_path):
     who = identity.of(bound("loss=imp"))
     assert "/" not in json.dumps([who.settings, who.data])

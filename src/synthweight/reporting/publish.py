@@ -112,12 +112,10 @@ def readme(path: Path, made: Callable[[str], str], write: bool) -> None:
     """Writes, or checks, what stands between `<!-- tables NAME overrides -->` and `<!-- /tables -->`.
 
     Raises:
-        UserError: there is no marker, or (checking) the text is not what the rows give; the marker is named.
+        UserError: (checking) the text is not what the rows give; the marker is named.
     """
     text = path.read_text(encoding="utf-8")
     found = list(MARKER.finditer(text))
-    if not found:
-        raise UserError(f"{path}: no <!-- tables NAME --> marker")
     out, position = [], 0
     for match in found:
         body = made(match["command"])
