@@ -65,15 +65,14 @@ def plan(file: str, *overrides: str, to_train: bool = False) -> Shown:
     return Shown(planned, said.table, tuple(said.figures), tuple(said.checkers))
 
 
-def rows(file: str, overrides: list[str], partial: bool, mixed: bool) -> tuple[Shown, Gathered]:
-    shown = plan(file, *overrides)
-    return shown, gather(shown.planned.store, shown.wanted(), " ".join([file, *overrides]), partial, mixed)
+def rows(shown: Shown, file: str, overrides: list[str], partial: bool, mixed: bool) -> Gathered:
+    return gather(shown.planned.store, shown.wanted(), " ".join([file, *overrides]), partial, mixed)
 
 
 def table(file: str, overrides: list[str], partial: bool = False, mixed: bool = False) -> Table:
     """The table of a sweep. Raises UserError."""
-    shown, found = rows(file, overrides, partial, mixed)
-    return TABLES[shown.kind](found)
+    shown = plan(file, *overrides)
+    return TABLES[shown.kind](rows(shown, file, overrides, partial, mixed))
 
 
 def charts(
@@ -84,10 +83,10 @@ def charts(
     Raises:
         UserError: the sweep has no figure, or its rows are not there.
     """
-    shown, found = rows(file, overrides, partial, mixed)
+    shown = plan(file, *overrides)
     if not shown.figures:
         raise UserError(f"{file}: its file names no figure (hydra.sweeper.figures); there are {', '.join(figures.KINDS)}")
-    first = shown.figures[0]
+    first, found = shown.figures[0], rows(shown, file, overrides, partial, mixed)
     drawn = {name if kind == first else f"{name}-{kind}": figures.KINDS[kind](found) for kind in shown.figures}
     return shown.planned.store.root, drawn
 
