@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from ...errors import UserError
 from ...runs.store import Store
-from ..compare import Verdict
+from ..marks import Verdict
 from ..render import MIXED, Cell, Column, Number, Table
 from ..rows import Gathered, Lines, Wanted
 from .results import METRICS, Label, number

@@ -2,24 +2,24 @@
 
 import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
 
 from ...config.llm_schema import Prompt
-from ...config.schema import ROOT
 from ...errors import UserError
 from ...runs.store import Store
-from .. import compare
-from ..compare import LEGEND, Method, Verdict
+from .. import marks as compare
+from ..marks import LEGEND, Method, Verdict
 from ..render import MIXED, Cell, Column, Number, Quoted, Table
 from ..rows import Gathered, Lines, Row, Wanted, selected
 
 if TYPE_CHECKING:
     from ...config.schema import Run
 
-PAPER = ROOT / "docs" / "paper_numbers.csv"
+PAPER = Path(__file__).parents[1] / "paper_numbers.csv"
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 LARGER = "bert_large"  # the classifier of its Table 2
 Label = tuple[str, ...]

@@ -7,7 +7,7 @@ import pytest
 
 from synthweight.data.examples import Example
 from synthweight.errors import UserError
-from synthweight.reporting import compare
+from synthweight.reporting import marks as compare
 from synthweight.reporting import render as formats
 from synthweight.reporting.rows import Wanted, gather
 from synthweight.reporting.tables import results
