@@ -21,8 +21,9 @@ from synthweight.config import compose
 from synthweight.config.schema import CONF
 from synthweight.data import sources
 from synthweight.losses import Task
-from synthweight.losses.hu import Hu, HuLearner
+from synthweight.losses.hu import Hu
 from synthweight.losses.meta.gradients import Lookahead
+from synthweight.losses.meta.hu import HuLearner
 from synthweight.models import pretrained
 from synthweight.training import trainer
 

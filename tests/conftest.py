@@ -12,7 +12,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from jaxtyping import install_import_hook
 
-with install_import_hook(["synthweight.losses", "synthweight.metrics", "synthweight.runs.calibration"], "beartype.beartype"):
+with install_import_hook(
+    ["synthweight.losses.functional", "synthweight.losses.meta", "synthweight.metrics", "synthweight.runs.calibration"],
+    "beartype.beartype",
+):
     pass
 
 from support.toy import SIZES, make_encoder, make_toy

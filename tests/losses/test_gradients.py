@@ -5,8 +5,8 @@ import torch
 
 from support.gradients import losses_of, named, random_direction
 from support.toy import make_encoder
-from synthweight.losses import sungen
 from synthweight.losses.meta import gradients as bilevel
+from synthweight.losses.meta import sungen
 from synthweight.losses.meta.gradients import Lookahead
 from synthweight.models import classifier
 

@@ -15,11 +15,13 @@ from synthweight.data import sources
 from synthweight.data.tokenization import tokenize
 from synthweight.errors import MissingScores, UserError
 from synthweight.losses import LOSSES, Task, score
-from synthweight.losses.hu import Hu, HuLearner
+from synthweight.losses.hu import Hu
 from synthweight.losses.meta import gradients
 from synthweight.losses.meta.gradients import Lookahead
+from synthweight.losses.meta.hu import HuLearner
+from synthweight.losses.meta.sungen import SungenLearner
 from synthweight.losses.ren import Ren
-from synthweight.losses.sungen import Sungen, SungenLearner
+from synthweight.losses.sungen import Sungen
 from synthweight.models import classifier, pretrained
 from synthweight.models.packed import forward
 from synthweight.runs import run

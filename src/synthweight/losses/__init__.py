@@ -1,14 +1,11 @@
 """A loss is a weight: one strategy a file, a registry, and the only reduction of the project."""
 
 from .base import (
-    BOUND,
     Learner,
     Scored,
     Strategy,
     Task,
     Texts,
-    bounded_exp,
-    guard_hits,
     loss,
     reduce,
     score,
@@ -39,6 +36,5 @@ LOSSES: dict[str, type[Strategy]] = {
 }
 
 __all__ = [
-    "BOUND", "LOSSES", "PLAIN", "Learner", "Scored", "Strategy", "Task", "Texts", "Weighting", "bounded_exp", "guard_hits",
-    "loss", "reduce", "score",
+    "LOSSES", "PLAIN", "Learner", "Scored", "Strategy", "Task", "Texts", "Weighting",     "loss", "reduce", "score",
 ]  # fmt: skip

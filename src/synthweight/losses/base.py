@@ -1,18 +1,20 @@
 """What every loss sees, what it returns, and how weights become a scalar."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from __future__ import annotations  # settings are read by commands that never compute: torch is not imported for them
 
-import numpy as np
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from ..errors import MissingScores
 
-BOUND = 60.0  # |log w| in nats: e^±60 and their sums over a batch are finite in fp32, and far from any real weight
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    import numpy as np
+    import torch
+    from jaxtyping import Float, Int
+    from torch import Tensor, nn
 
 
 @dataclass
@@ -147,16 +149,6 @@ class Learned(Strategy):
         return scored.learned
 
 
-def widened(logits: Tensor) -> Tensor:
-    """Logits narrower than fp32 as fp32; fp64 stays fp64."""
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """−log softmax(logits_i)[y_i] in nats, in at least fp32, [n]."""
-    return torch.nn.functional.cross_entropy(widened(logits), labels, reduction="none")
-
-
 def score(
     index: Int[Tensor, " batch"],
     logits: Float[Tensor, "batch classes"],
@@ -165,27 +157,20 @@ def score(
     log_diversity: Float[Tensor, " batch"] | None = None,
     learned: Float[Tensor, " batch"] | None = None,
 ) -> Scored:
-    """nll_i = −log softmax(logits_i)[y_i]. Logits narrower than fp32 are cast to fp32 first; fp64 stays fp64."""
-    wide = widened(logits)
-    nll = cross_entropies(wide, labels)
+    """One batch as a strategy sees it. Logits narrower than fp32 are cast to fp32 first; fp64 stays fp64."""
+    from . import functional
+
+    wide = functional.at_least_fp32(logits)
+    nll = functional.nll(wide, labels)
     quality, diversity, weights = (None if s is None else s.to(wide.dtype) for s in (log_quality, log_diversity, learned))
     return Scored(index, wide, labels, nll, quality, diversity, weights)
 
 
-def bounded_exp(log_weight: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """w = exp(log w), |log w| ≤ BOUND: a numerical guard, not a clip of the method; the row counts its hits."""
-    return log_weight.clamp(-BOUND, BOUND).exp()
-
-
-def guard_hits(weights: Float[Tensor, " batch"]) -> Int[Tensor, ""]:
-    """How many weights lie at the guard's edge. A weight of exactly zero is a choice, not a hit."""
-    edge = torch.tensor(BOUND - 1e-3, dtype=weights.dtype, device=weights.device).exp()
-    return ((weights > 0) & ((weights >= edge) | (weights <= 1 / edge))).sum()
-
-
 def reduce(weights: Float[Tensor, " batch"], scored: Scored) -> Float[Tensor, ""]:
-    """L = (1/B) Σ_i w_i · nll_i, the only reduction in the project."""
-    return (weights * scored.nll).mean()
+    """The weighted mean of a batch's negative log-likelihoods."""
+    from . import functional
+
+    return functional.weighted_nll(weights, scored.nll)
 
 
 def loss(strategy: Strategy, scored: Scored) -> Float[Tensor, ""]:

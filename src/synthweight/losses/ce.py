@@ -1,9 +1,13 @@
-from dataclasses import dataclass
+from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor, ones_like
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .base import Scored, Strategy
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass
@@ -11,4 +15,4 @@ class Ce(Strategy):
     """Cross-entropy: `w = 1`."""
 
     def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
-        return ones_like(scored.nll)
+        return scored.nll.new_ones(scored.nll.shape)

@@ -1,10 +1,14 @@
-from dataclasses import dataclass
+from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor, finfo
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .base import Scored, Strategy, bounded_exp
+from .base import Scored, Strategy
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass
@@ -23,7 +27,6 @@ class Focal(Strategy):
             raise UserError(f"loss.gamma must be at least 0, is {self.gamma}")
 
     def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
-        nll = scored.nll.detach() if self.detach else scored.nll
-        # 1 − p = −expm1(log p): no cancellation near p = 1; the floor keeps the logarithm's gradient finite at p = 1
-        rest = nll.neg().expm1().neg().clamp_min(finfo(nll.dtype).tiny)
-        return bounded_exp(self.gamma * rest.log())
+        from . import functional
+
+        return functional.focal_weights(scored.nll, self.gamma, self.detach)

@@ -1,11 +1,8 @@
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from ..errors import require
-from .base import Task
-from .meta.online import Meta, Online
+from .base import Learner, Task
+from .meta.settings import Meta
 
 
 @dataclass
@@ -32,22 +29,7 @@ class Hu(Meta):
         require(self.floor > 0, "loss.floor", "above 0", self.floor)
         require(self.normalise in ("linear", "softmax"), "loss.normalise", "linear or softmax", self.normalise)
 
-    def learner(self, task: Task) -> "HuLearner":
+    def learner(self, task: Task) -> Learner:
+        from .meta.hu import HuLearner
+
         return HuLearner(self, task)
-
-
-class HuLearner(Online):
-    """Raw weights of Hu et al., one an example, 1 at first."""
-
-    settings: Hu
-
-    def start(self, old: Tensor) -> Tensor:
-        return old * (self.settings.reach / self.settings.sub_batch)
-
-    def renew(self, old: Tensor, response: Tensor) -> Tensor:
-        return (old / self.settings.decay - response).clamp_min(self.settings.floor)
-
-    def normalise(self, raw: Tensor) -> tuple[Tensor, bool]:
-        floored = bool((raw <= self.settings.floor).all())
-        shares = torch.softmax(raw, 0) if self.settings.normalise == "softmax" else raw / raw.sum()
-        return len(raw) * shares, floored

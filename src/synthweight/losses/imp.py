@@ -1,10 +1,13 @@
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
+from .base import Scored, Strategy
 
-from .base import Scored, Strategy, bounded_exp
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass
@@ -22,4 +25,6 @@ class Imp(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"quality", "diversity"})
 
     def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
-        return bounded_exp(scored.quality() - scored.diversity())
+        from . import functional
+
+        return functional.imp_weights(scored.quality(), scored.diversity())

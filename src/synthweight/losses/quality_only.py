@@ -1,10 +1,13 @@
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
+from .base import Scored, Strategy
 
-from .base import Scored, Strategy, bounded_exp
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass
@@ -20,4 +23,6 @@ class QualityOnly(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"quality"})
 
     def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
-        return bounded_exp(scored.quality())
+        from . import functional
+
+        return functional.quality_weights(scored.quality())

@@ -1,11 +1,14 @@
-from dataclasses import dataclass
-from typing import ClassVar
+from __future__ import annotations
 
-from jaxtyping import Float, Int
-from torch import Tensor, full_like
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import require
 from .base import Scored, Strategy
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
 
 
 @dataclass
@@ -40,4 +43,5 @@ class Rho(Strategy):
         return (scored.quality() + scored.nll).topk(max(1, round(self.share * n))).indices
 
     def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
-        return full_like(scored.quality(), 1.0 if self.renormalise else self.share)
+        quality = scored.quality()
+        return quality.new_full(quality.shape, 1.0 if self.renormalise else self.share)

@@ -1,12 +1,16 @@
 """What is done to any loss's weights before they multiply: a bound, and a sum."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from math import inf
-
-from jaxtyping import Float
-from torch import Tensor, finfo
+from typing import TYPE_CHECKING
 
 from ..errors import require
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass
@@ -28,10 +32,12 @@ class Weighting:
         require(self.clip is None or 0 < self.clip < inf, "weighting.clip", "above 0, or null for no bound", self.clip)
 
     def __call__(self, weights: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        from . import functional
+
         if self.clip is not None:
-            weights = weights.clamp_max(self.clip)
+            weights = functional.clip_weights(weights, self.clip)
         if self.self_normalise:
-            weights = len(weights) * weights / weights.detach().sum().clamp_min(finfo(weights.dtype).tiny)
+            weights = functional.self_normalise(weights)
         return weights
 
 

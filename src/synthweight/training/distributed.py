@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import UserError, first_line
-from ..losses.base import widened
+from ..losses.functional import at_least_fp32
 
 ENVIRONMENT = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
@@ -33,7 +33,7 @@ class Peers:
             return network(**inputs).logits
         n = len(inputs["input_ids"])
         rows = list(range(self.rank, n, self.count))
-        own = widened(network(**{key: value[rows or [0]] for key, value in inputs.items()}).logits)
+        own = at_least_fp32(network(**{key: value[rows or [0]] for key, value in inputs.items()}).logits)
         most = -(-n // self.count)
         sent = own.detach().new_zeros((most, own.shape[1]))
         sent[: len(rows)] = own.detach()[: len(rows)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import losses, metrics
 from ..errors import UserError
+from ..losses import functional
 from .history import Epoch, Seconds, Selector, Series, curves
 from .job import Training
 
@@ -70,7 +71,7 @@ class Ledger(nn.Module):
     def loss(self, scored: losses.Scored) -> Tensor:
         """The weighted loss of a batch; keeps its weights."""
         raw = self.strategy.weights(scored)
-        self.hits += losses.guard_hits(raw)
+        self.hits += functional.guard_hits(raw)
         weights = self.weighting(raw)
         self.keep(scored.index, weights.detach())
         value = losses.reduce(weights, scored)

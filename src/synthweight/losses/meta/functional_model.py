@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ...errors import UserError
-from ..base import Task, Texts, cross_entropies
+from ..base import Task, Texts
+from ..functional import nll
 from . import gradients
 from .gradients import Params
 
@@ -61,7 +62,7 @@ class Network:
         if self.rows is not None:
             inputs["input_ids"] = self.places[inputs["input_ids"]]
         logits = functional_call(self.network, params, (), inputs).logits
-        return cross_entropies(logits, targets.to(self.device))
+        return nll(logits, targets.to(self.device))
 
     def texts(self, batch: dict[str, Tensor]) -> dict[int, Tensor]:
         """The text of each row of a pass, by how many rows there are. Raises NotImplementedError for a padded network."""
