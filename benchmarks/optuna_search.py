@@ -27,7 +27,7 @@ from synthweight.cli.parser import Parser, stop
 from synthweight.config import compose
 from synthweight.config.overrides import literal, parse
 from synthweight.config.schema import CONF, Run
-from synthweight.errors import LeaseLost, SweepFailed, UserError, disk_full, first_line, require
+from synthweight.errors import LockLostError, SweepFailedError, UserError, disk_full, first_line, require
 from synthweight.runs import identity, run
 from synthweight.runs.provenance import COMMAND
 from synthweight.runs.store import Store
@@ -137,7 +137,7 @@ def attempt(task: Task, study: Study, trial: Trial) -> None:
     """Trains what a trial lacks, and tells its value or why there is none.
 
     Raises:
-        LeaseLost, or a full disk's error: no fault of the trial, which the same command takes up again.
+        LockLostError, or a full disk's error: no fault of the trial, which the same command takes up again.
     """
     name = f"trial {trial.number}: {' '.join(task.words(trial.params))}"
     print(name, flush=True)
@@ -149,7 +149,7 @@ def attempt(task: Task, study: Study, trial: Trial) -> None:
                 run.train(job)
             said["values"].append(score(Store(job.paths.outputs).row(said["runs"][-1]), task.metric))
     except Exception as error:
-        if isinstance(error, LeaseLost) or disk_full(error):
+        if isinstance(error, LockLostError) or disk_full(error):
             raise
         said["error"] = f"{type(error).__name__}: {first_line(error)}"
         print(f"{name}: failed: {said['error']}", flush=True)
@@ -195,7 +195,7 @@ def parse_words(typed: list[str]) -> argparse.Namespace:
 
 
 def search(options: argparse.Namespace) -> None:
-    """Until there are as many trials as are wanted. Raises SweepFailed where some of them failed, listing them."""
+    """Until there are as many trials as are wanted. Raises SweepFailedError where some of them failed, listing them."""
     require(options.trials >= 1, "--trials", "at least 1", options.trials)
     require(options.sampler_seed >= 0, "--sampler-seed", "at least 0", options.sampler_seed)
     task = Task(tuple(options.overrides), tuple(options.lr), tuple(options.epochs), options.seeds, options.metric)
@@ -213,7 +213,7 @@ def search(options: argparse.Namespace) -> None:
     if failed := study.failed():
         lines = [f"  trial {t.number} ({' '.join(task.words(t.params))}): {t.user_attrs['error']}" for t in failed]
         head = f"{len(failed)} of {len(failed) + len(study.complete())} trials failed (--retry-failed tries them again):"
-        raise SweepFailed("\n".join([head, *lines]))
+        raise SweepFailedError("\n".join([head, *lines]))
 
 
 def main(typed: list[str]) -> None:
@@ -224,7 +224,7 @@ def main(typed: list[str]) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         search(options)
-    except SweepFailed as error:
+    except SweepFailedError as error:
         stop(str(error), 1)
     except UserError as error:
         stop(first_line(error), 2)

@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from synthweight.errors import Taken, UserError, first_line
+from synthweight.errors import RunLockedError, UserError, first_line
 from synthweight.runs import identity, locks
 
 NAME = "synthweight"
@@ -57,7 +57,7 @@ class Study:
                 try:
                     stack.enter_context(locks.hold(self.workers / "turn", wait=False))
                     break
-                except Taken:
+                except RunLockedError:
                     time.sleep(TURN)
             yield
 

@@ -1,5 +1,6 @@
-"""How files are written: beside, then moved into place."""
+"""Files that are written whole or not at all: to a temporary name beside the target, then moved into place."""
 
+import hashlib
 import os
 import socket
 from collections.abc import Iterator
@@ -7,18 +8,41 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def beside(path: Path) -> Path:
-    """Where this process writes a file before it takes its place: no other process writes there, on no machine."""
+def part_path(path: Path) -> Path:
+    """The temporary name of a file in the same folder; unique to this process, on any machine.
+
+    Args:
+        path: where the file will be placed.
+    """
     return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
 
 
 @contextmanager
-def placed(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes its place when all went well, and is removed when not: a full disk keeps no half."""
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path, and moves what was written there to `path` when the block ends without an error.
+
+    After an error the temporary file is removed, so that a full disk leaves no half of a file. The file gets the mode that
+    the umask gives, since the writer creates it as any other file.
+
+    Args:
+        path: the file to write; its folder is created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = beside(path)
+    part = part_path(path)
     try:
         yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync_to_disk(path: Path) -> None:
+    """Waits until a file's content is on the disk, so that a power cut cannot leave half of it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

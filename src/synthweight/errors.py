@@ -9,19 +9,19 @@ class UserError(Exception):
     """Bad input or a bad surrounding: one line that says what, where and what to do. Exit code 2."""
 
 
-class SweepFailed(UserError):
+class SweepFailedError(UserError):
     """At least one run of a sweep failed; each is recorded and listed. Exit code 1."""
 
 
-class CheckerFailed(UserError):
+class CheckerFailedError(UserError):
     """A run cannot begin because its checker failed."""
 
 
-class Taken(UserError):
+class RunLockedError(UserError):
     """Another living process is at this run."""
 
 
-class LeaseLost(UserError):
+class LockLostError(UserError):
     """Another process took this run over while this one showed no sign of life."""
 
 

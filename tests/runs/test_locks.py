@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from synthweight.errors import LeaseLost, Taken
+from synthweight.errors import LockLostError, RunLockedError
 from synthweight.runs import locks
 
 HOLD = """
@@ -47,7 +47,7 @@ def holding():
 def test_a_living_holders_lease_is_not_given_and_says_whose_it_is(tmp_path, holding):
     process = holding(tmp_path / "ab")
     message = rf"ab: .+ \(process {process.pid}, since 20.+\) is at it"
-    with pytest.raises(Taken, match=message), locks.hold(tmp_path / "ab", wait=False):
+    with pytest.raises(RunLockedError, match=message), locks.hold(tmp_path / "ab", wait=False):
         pass
     assert locks.taken(tmp_path / "ab")
     found = locks.holder(tmp_path / "ab")
@@ -101,7 +101,7 @@ def test_where_names_cannot_be_exchanged_a_silent_lease_is_freed_all_the_same(tm
     process.wait()
     if marker != "lease":
         (tmp_path / "ab" / "lease").write_bytes(b"")
-    with pytest.raises(Taken), locks.hold(tmp_path / "ab", wait=False):
+    with pytest.raises(RunLockedError), locks.hold(tmp_path / "ab", wait=False):
         pass
     until = time.monotonic() + 20
     while locks.taken(tmp_path / "ab") and time.monotonic() < until:
@@ -132,5 +132,5 @@ def test_who_was_asleep_learns_that_another_took_over(tmp_path):
     with locks.hold(tmp_path / "ab") as claim:
         claim.check()
         (tmp_path / "ab" / "lease").unlink()
-        with pytest.raises(LeaseLost, match="theirs counts"):
+        with pytest.raises(LockLostError, match="theirs counts"):
             claim.check()

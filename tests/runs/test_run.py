@@ -12,7 +12,7 @@ from support.rows import KEYS, M
 from synthweight import metrics
 from synthweight.data import sources
 from synthweight.data.examples import text_hash
-from synthweight.errors import CheckerFailed, UserError
+from synthweight.errors import CheckerFailedError, UserError
 from synthweight.losses import LOSSES
 from synthweight.runs import identity, run
 from synthweight.runs.store import Store
@@ -174,7 +174,7 @@ def test_a_failed_checker_fails_the_run_because_of_it(bound, monkeypatch):
         work(store, who, name, row)
 
     monkeypatch.setattr(run, "work", broken)
-    with pytest.raises(CheckerFailed, match="quality checker .* failed: no luck"):
+    with pytest.raises(CheckerFailedError, match="quality checker .* failed: no luck"):
         run.train(job)
     store = Store(job.paths.outputs)
     assert store.ids() == set()

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synthweight.data.examples import Example, text_hash
-from synthweight.errors import LeaseLost, UserError
+from synthweight.errors import LockLostError, UserError
 from synthweight.runs import store
 from synthweight.runs.store import SCHEMA, Store
 
@@ -184,7 +184,7 @@ def test_who_lost_its_lease_places_nothing(tmp_path):
     s.prepare()
     with s.lease("ab"):
         (s.run_folder("ab") / "lease").unlink()
-        with Store(tmp_path).lease("ab"), pytest.raises(LeaseLost, match="ab: this process showed no sign of life"):
+        with Store(tmp_path).lease("ab"), pytest.raises(LockLostError, match="ab: this process showed no sign of life"):
             s.place(row(), table())
     assert s.ids() == set()
     assert os.listdir(s.rows) == []

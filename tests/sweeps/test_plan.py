@@ -77,7 +77,7 @@ def test_a_failure_leaves_the_others_running_and_is_listed(small, capfd, monkeyp
     error = capfd.readouterr().err
     assert "3 of 5 runs failed" in error
     assert "RuntimeError: no luck" in error
-    assert "dimp minilm seed 0: CheckerFailed" in error
+    assert "dimp minilm seed 0: CheckerFailedError" in error
     outputs = next(v for v in values if v.startswith("paths.outputs")).split("=")[1]
     store = Store(outputs)
     assert {store.row(i)["config"]["loss"]["name"] for i in store.ids()} == {"ce", "focal"}

@@ -50,7 +50,7 @@ def test_what_failed_is_listed_again_and_tried_when_asked(small, store, trouble,
     lines = said.err.strip().splitlines()
     assert len(lines) == 4
     assert re.search(r"small_real ce minilm seed 0: at all \(.+/failed\.json\)", lines[1])
-    assert "CheckerFailed: its quality checker" in lines[2]
+    assert "CheckerFailedError: its quality checker" in lines[2]
 
     assert run_cli(*command, "--retry-failed") == 0
     assert len(store.ids()) == 5

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import SweepFailed, UserError, disk_full, first_line, require
+from ..errors import SweepFailedError, UserError, disk_full, first_line, require
 from .parser import parse, stop
 
 MAKE_ROOM = "make room, or name other folders by paths.outputs= and paths.cache=; the same command goes on where it stopped"
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         dispatch(options)
     except UserError as error:
-        sweep_failed = isinstance(error, SweepFailed)  # the one message with several lines: one a failed run
+        sweep_failed = isinstance(error, SweepFailedError)  # the one message with several lines: one a failed run
         stop(str(error) if sweep_failed else first_line(error), 1 if sweep_failed else 2)
     except KeyboardInterrupt:
         stop("interrupted; no half row was written: the same command goes on where it stopped", 130)

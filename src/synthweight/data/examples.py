@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..atomic_io import placed
+from ..atomic_io import atomic_path
 from ..errors import UserError
 
 
@@ -138,6 +138,6 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, str]]) -> None:
     """Writes beside and moves into place, so that a killed process leaves no half file."""
-    with placed(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..atomic_io import placed
+from ..atomic_io import atomic_path
 from ..errors import UserError, first_line
 from .examples import Examples, text_hash
 
@@ -113,5 +113,5 @@ def _encode(folder: Path, examples: Examples, max_length: int) -> dict[str, np.n
 
 
 def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    with placed(file) as part:
+    with atomic_path(file) as part:
         save_file(arrays, part)

@@ -63,7 +63,7 @@ def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
 
     Raises:
         UserError: bad input; a server that refuses or stays silent: what was answered is kept, the same command goes on.
-        Taken: another process is at it and `wait` is False.
+        RunLockedError: another process is at it and `wait` is False.
     """
     who = identify(settings)
     store = Store(settings.paths.outputs)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import numpy as np
 
-from ..atomic_io import placed
+from ..atomic_io import atomic_path
 from ..data.examples import Example, data_hash, write_jsonl
 from ..errors import UserError
 from . import data_card, few_shot
@@ -188,5 +188,5 @@ def write(out: Path, settings: "Generate", pool: "Pool", kept: list[Example], fa
         "sha256": data_hash(kept),
     }
     for name, text in ((CARD, json.dumps(described, indent=1, ensure_ascii=False) + "\n"), (PAGE, data_card.page(described))):
-        with placed(out / name) as part:
+        with atomic_path(out / name) as part:
             part.write_text(text, encoding="utf-8")

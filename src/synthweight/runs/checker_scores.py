@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..atomic_io import placed
+from ..atomic_io import atomic_path
 from ..data.examples import Examples, data_hash, text_hash
 from ..data.sources import Material, build
 from ..data.tokenization import tokenize
@@ -108,5 +108,5 @@ def _compute(
     base = pretrained.locate(checker.model)
     tokens = tokenize(base, pretrained.fingerprint(checker.model), examples, checker.optim.max_length, Path(checker.paths.cache))
     log_probs = trainer.log_probs(classifier.build(folder, labels), tokens, len(labels), checker.trainer)
-    with placed(file) as part:
+    with atomic_path(file) as part:
         pq.write_table(Lines("scored", examples, labels).at(0, log_probs, None), part, compression="zstd")

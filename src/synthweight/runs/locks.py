@@ -14,8 +14,8 @@ from typing import Any
 
 from filelock import SoftFileLease, Timeout
 
-from ..atomic_io import beside
-from ..errors import LeaseLost, Taken
+from ..atomic_io import part_path
+from ..errors import LockLostError, RunLockedError
 
 DURATION = 60.0  # seconds without a sign of life after which a lease is free: the same for every worker, so no setting
 POLL = 0.5  # seconds between two looks at somebody else's lease
@@ -59,16 +59,16 @@ class Claim:
 
     def note(self, text: str) -> None:
         """What others may read about the work, such as "epoch 2/5"."""
-        part = beside(self.said)
+        part = part_path(self.said)
         with contextlib.suppress(OSError):  # a note is no reason to stop
             part.write_text(json.dumps(self.record | {"note": text}), encoding="utf-8")
             os.replace(part, self.said)
 
     def check(self) -> None:
-        """Raises LeaseLost where another worker took over meanwhile: what it writes counts, and we write nothing."""
+        """Raises LockLostError where another worker took over meanwhile: what it writes counts, and we write nothing."""
         marker = self.lock.owner
         if self.lock.compromise is not None or marker is None or marker.token != self.lock.token:
-            raise LeaseLost(
+            raise LockLostError(
                 f"{self.said.parent.name}: this process showed no sign of life for {DURATION:.0f} s (asleep? the disk away?) "
                 "and another took the run over; theirs counts: the same command goes on"
             )
@@ -79,10 +79,10 @@ def hold(folder: Path, wait: bool = True) -> Iterator[Claim]:
     """One process a run. The lease of a dead process is free: at once on its machine, after DURATION on another.
 
     Args:
-        folder: of the run. wait: until a living holder lets go, saying whose it is; else raises Taken.
+        folder: of the run. wait: until a living holder lets go, saying whose it is; else raises RunLockedError.
 
     Raises:
-        Taken: `wait` is False and another process holds it. OSError: the lease cannot be written.
+        RunLockedError: `wait` is False and another process holds it. OSError: the lease cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "lease"
@@ -95,7 +95,7 @@ def hold(folder: Path, wait: bool = True) -> Iterator[Claim]:
         except Timeout:
             free_if_dead(path)
             if not wait:
-                raise Taken(f"{folder.name}: {holder(folder) or 'another process'} is at it") from None
+                raise RunLockedError(f"{folder.name}: {holder(folder) or 'another process'} is at it") from None
             if not told:
                 print(f"{folder.name}: {holder(folder) or 'another process'} is at it; waiting", flush=True)
                 told = True

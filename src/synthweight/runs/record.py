@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..atomic_io import beside
+from ..atomic_io import part_path
 from ..config import schema
 from ..config.schema import Run
 from ..data import sources
@@ -162,7 +162,7 @@ def tables(material: sources.Material, fitted: trainer.Fitted, own: np.ndarray |
 
 def save_model(network: Any, encoder: Path, folder: Path) -> None:
     """A Hugging Face folder with the tokenizer, whole or not at all."""
-    part = beside(folder)
+    part = part_path(folder)
     try:
         network.save_pretrained(part)
         for name in pretrained.TOKENIZER_FILES:

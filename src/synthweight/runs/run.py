@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config.schema import Run
 from ..data.examples import Examples
-from ..errors import CheckerFailed, LeaseLost, Taken, disk_full
+from ..errors import CheckerFailedError, LockLostError, RunLockedError, disk_full
 from ..models import pretrained
 from ..models.packed.layout import SHAPES
 from ..tracking import loggers
@@ -62,10 +62,10 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
                 work(store, who, name, row=True)
                 store.clear_failure(who.id)
             except Exception as error:
-                if not isinstance(error, LeaseLost) and not disk_full(error):
+                if not isinstance(error, LockLostError) and not disk_full(error):
                     store.fail(who.id, error, shlex.join(provenance.command()))
                 raise
-    except (Taken, LeaseLost):
+    except (RunLockedError, LockLostError):
         if wait:
             raise
         return Outcome(who.id, "taken")
@@ -73,15 +73,15 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
 
 
 def train_checkers(store: Store, who: Identity, progress: str) -> None:
-    """All that a run needs are there afterwards. Raises CheckerFailed."""
+    """All that a run needs are there afterwards. Raises CheckerFailedError."""
     for role, checker in who.checkers.items():
         try:
             ensure(store, checker, progress)
         except Exception as error:
-            if isinstance(error, LeaseLost) or disk_full(error):
+            if isinstance(error, LockLostError) or disk_full(error):
                 raise
             what = f"{describe(who.run)}: its {role} checker {checker.id} failed: {error}"
-            raise CheckerFailed(what) from error
+            raise CheckerFailedError(what) from error
 
 
 def ensure(store: Store, checker: Identity, progress: str) -> None:
@@ -154,7 +154,7 @@ def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
                     held.enter_context(store.lease(who.id, wait=False))
                     if not store.exists(who.id):
                         mine.append(who)
-            except Taken:
+            except RunLockedError:
                 outcomes[who.id] = Outcome(who.id, "taken")
         if len(mine) == 1:  # alone it draws as it always does, and keeps checkpoints
             train_checkers(store, mine[0], progress)

@@ -1,7 +1,6 @@
 """The record: one JSON and one Parquet file a run, whole or not at all. docs/format.md has the columns."""
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..atomic_io import beside, placed
+from ..atomic_io import atomic_path, file_sha256, part_path, sync_to_disk
 from ..data.examples import Examples, text_hash
 from ..errors import UserError
 from .locks import Claim, hold
@@ -52,7 +51,7 @@ class Store:
         try:
             self.rows.mkdir(parents=True, exist_ok=True)
             self.runs.mkdir(parents=True, exist_ok=True)
-            probe = beside(self.rows / "probe")
+            probe = part_path(self.rows / "probe")
             probe.write_bytes(b"x")
             probe.unlink()
         except OSError as error:
@@ -100,7 +99,7 @@ class Store:
     def parquet(self, run_id: str) -> Path:
         """The row's Parquet file, checked against the hash that its JSON holds. Raises UserError."""
         path = self.parquet_path(run_id)
-        if not path.is_file() or file_hash(path) != self.row(run_id)["parquet_sha256"]:
+        if not path.is_file() or file_sha256(path) != self.row(run_id)["parquet_sha256"]:
             raise UserError(f"{path}: absent or not what its row says: restore it, or delete {run_id}.json and run again")
         return path
 
@@ -117,27 +116,27 @@ class Store:
             False where another process had placed the row meanwhile; theirs stands.
 
         Raises:
-            LeaseLost: another process took the run over while this one was asleep.
+            LockLostError: another process took the run over while this one was asleep.
         """
         run_id = row["id"]
         if self.exists(run_id):
             return False
-        parquet = beside(self.parquet_path(run_id))
-        text = beside(self.json_path(run_id))
+        parquet = part_path(self.parquet_path(run_id))
+        text = part_path(self.json_path(run_id))
         try:
             with pq.ParquetWriter(parquet, SCHEMA, compression="zstd") as writer:
                 for group in grouped([table] if isinstance(table, pa.Table) else table):
                     writer.write_table(group)
-            row = {**row, "parquet_sha256": file_hash(parquet)}
+            row = {**row, "parquet_sha256": file_sha256(parquet)}
             text.write_text(json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-            flush(parquet)
-            flush(text)
+            sync_to_disk(parquet)
+            sync_to_disk(text)
             self.guard(run_id)
             os.replace(parquet, self.parquet_path(run_id))
             try:
                 os.link(text, self.json_path(run_id))
             except FileExistsError:  # two at one run (one was asleep): the JSON must be of the Parquet that stands
-                if file_hash(self.parquet_path(run_id)) == row["parquet_sha256"]:
+                if file_sha256(self.parquet_path(run_id)) == row["parquet_sha256"]:
                     os.replace(text, self.json_path(run_id))
                 return False
             return True
@@ -155,7 +154,7 @@ class Store:
                 "when": datetime.now(UTC).isoformat(timespec="seconds"),
                 "where": where,
             }
-            with placed(self.run_folder(run_id) / "failed.json") as part:
+            with atomic_path(self.run_folder(run_id) / "failed.json") as part:
                 part.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
     def clear_failure(self, run_id: str) -> None:
@@ -173,7 +172,7 @@ class Store:
 
     @contextlib.contextmanager
     def lease(self, run_id: str, wait: bool = True) -> Iterator[None]:
-        """One process a run, on one machine or several: a second one waits, or gets Taken. A dead process's lease is free."""
+        """One process a run: a second one waits, or gets RunLockedError. A dead process's lease is free."""
         folder = self.run_folder(run_id)
         with hold(folder, wait) as claim:
             for left in [*folder.rglob(".*.part"), *self.rows.glob(f".{run_id}.*.part")]:  # by one that was killed
@@ -185,7 +184,7 @@ class Store:
                 del self.claims[run_id]
 
     def guard(self, run_id: str) -> None:
-        """Raises LeaseLost where another process took over a run that was leased here."""
+        """Raises LockLostError where another process took over a run that was leased here."""
         if run_id in self.claims:
             self.claims[run_id].check()
 
@@ -193,17 +192,6 @@ class Store:
         """What others may read about a run that is held here, such as "epoch 2/5"."""
         if run_id in self.claims:
             self.claims[run_id].note(text)
-
-
-def flush(path: Path) -> None:
-    """To the disk: a row that a power cut would halve is no record."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

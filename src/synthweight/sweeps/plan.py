@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config.compose import Composer
 from ..config.llm_schema import Prompt
-from ..errors import CheckerFailed
+from ..errors import CheckerFailedError
 from ..llm import classify
 from ..models import pretrained
 from ..runs import identity, locks
@@ -170,7 +170,7 @@ def recall(planned: Planned) -> None:
 
 def for_its_checker(failure: dict[str, Any]) -> bool:
     """Whether a run failed only because its checker had."""
-    return str(failure["exception"]).startswith(f"{CheckerFailed.__name__}:")
+    return str(failure["exception"]).startswith(f"{CheckerFailedError.__name__}:")
 
 
 def last_line(failure: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from ..errors import SweepFailed, UserError
+from ..errors import SweepFailedError, UserError
 from .plan import Options, Planned, recall
 from .worker import WORKER, Sweep, begin
 
@@ -24,7 +24,7 @@ def run(planned: Planned, n: int, options: Options, file: str, overrides: Sequen
     stands.
 
     Raises:
-        SweepFailed: a run failed. UserError: a worker ended before all was done, for a reason that it has printed.
+        SweepFailedError: a run failed. UserError: a worker ended before all was done, for a reason that it has printed.
     """
     begin(planned, options)
     if not planned.todo:
@@ -48,7 +48,7 @@ def run(planned: Planned, n: int, options: Options, file: str, overrides: Sequen
     rest = Sweep(planned, None, options)
     rest.choose()
     if rest.failed:
-        raise SweepFailed(rest.report(total))
+        raise SweepFailedError(rest.report(total))
     if rest.left:
         ended = ", ".join(f"worker {i + 1}: {code}" for i, code in enumerate(codes) if code)
         raise UserError(f"{len(rest.left)} of {total} runs are not done (exit codes: {ended}): the same command goes on")

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from ..errors import CheckerFailed, LeaseLost, SweepFailed, Taken, UserError, disk_full, first_line
+from ..errors import CheckerFailedError, LockLostError, RunLockedError, SweepFailedError, UserError, disk_full, first_line
 from ..llm import classify
 from ..runs import locks, run
 from .plan import Job, Options, Planned, for_its_checker, last_line, recall
@@ -30,7 +30,7 @@ class Sweep:
         self.one_by_one = one_by_one(launcher)
 
     def run(self) -> list[Any]:
-        """Until nothing is left. Raises SweepFailed, or what stops all runs alike: a full disk, Ctrl-C."""
+        """Until nothing is left. Raises SweepFailedError, or what stops all runs alike: a full disk, Ctrl-C."""
         total = len(self.left)
         while self.left and not self.stopped():
             batch, others = self.choose()
@@ -42,7 +42,7 @@ class Sweep:
                     self.say_once(line)
                 time.sleep(POLL)
         if self.failed:
-            raise SweepFailed(self.report(total))
+            raise SweepFailedError(self.report(total))
         return self.results
 
     def stopped(self) -> bool:
@@ -101,9 +101,9 @@ class Sweep:
         """Whether a run cannot begin because its checker failed; it is recorded as failed because of it."""
         for role, checker in job.who.checkers.items():
             if checker.id in self.failed:
-                error = CheckerFailed(f"its {role} checker {checker.id} failed: {self.failed[checker.id][1]}")
+                error = CheckerFailedError(f"its {role} checker {checker.id} failed: {self.failed[checker.id][1]}")
                 self.store.fail(job.who.id, error, "sweep")
-                self.failed[job.who.id] = job, f"{CheckerFailed.__name__}: {error}"
+                self.failed[job.who.id] = job, f"{CheckerFailedError.__name__}: {error}"
                 return True
         return False
 
@@ -156,7 +156,7 @@ class Sweep:
         """Seeds of one configuration, in this process: Hydra's launcher knows of single jobs alone. One by one if that fails."""
         try:
             outcomes = run.train_together([job.who.run for job in jobs], progress(self.number))
-        except LeaseLost:
+        except LockLostError:
             return
         except Exception as error:
             if disk_full(error):
@@ -175,7 +175,7 @@ class Sweep:
         try:
             classify.classify(job.who.run, progress(self.number), wait=False)
             self.finish(job)
-        except Taken:
+        except RunLockedError:
             return
         except Exception as error:
             self.give_up(job, error)
@@ -212,7 +212,7 @@ def execute(planned: Planned, launcher: Any, options: Options) -> list[Any]:
     """Launches what is to do; a failure leaves the others running, and all are listed at the end.
 
     Raises:
-        SweepFailed: at least one run failed, now or before. OSError: the disk is full.
+        SweepFailedError: at least one run failed, now or before. OSError: the disk is full.
     """
     if options.stack_seeds and not one_by_one(launcher):
         raise UserError("--stack-seeds: stacks are trained by this process itself: leave out hydra/launcher")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import wandb
 
-from ..atomic_io import beside
+from ..atomic_io import part_path
 from ..errors import UserError, first_line
 from .wandb_cards import Card, Drawn, config_of, summary_of
 
@@ -198,7 +198,7 @@ def send(card: Card, row: dict[str, Any], epochs: Callable[[], list[Drawn]], fol
         raise UserError("W&B is disabled (WANDB_MODE): nothing can be sent")
     if uploaded(card.project, card.id, sha256) if mode == "online" else written(folder, card.project, sha256):
         return "there"
-    part = beside(folder / "wandb-row")
+    part = part_path(folder / "wandb-row")
     try:
         run = start(card, part, live=False)
         for number, (drawn, weights) in enumerate(epochs(), 1):

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..atomic_io import beside
+from ..atomic_io import part_path
 from ..errors import UserError, first_line
 from .history import curves
 from .objective import Ledger
@@ -74,7 +74,7 @@ class Checkpoints(CheckpointIO):
             OSError: it cannot be written; what stood before stands.
         """
         target = Path(path)
-        part = beside(target)
+        part = part_path(target)
         rmtree(part, ignore_errors=True)
         try:
             part.mkdir(parents=True)
