@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-from sklearn.metrics import precision_recall_fscore_support
 
 BINS = 15
 
@@ -21,6 +20,8 @@ def evaluate(log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " n"]
 
 def judged(predictions: Int[ndarray, " n"], targets: Int[ndarray, " n"], labels: tuple[str, ...]) -> dict[str, Any]:
     """Accuracy, macro F1 and per class, of predictions alone; −1 is no label's, and so wrong. nll and ece are null."""
+    from sklearn.metrics import precision_recall_fscore_support  # takes a second: who reads rows alone does without
+
     everything = list(range(len(labels)))
     precision, recall, f1, support = precision_recall_fscore_support(targets, predictions, labels=everything, zero_division=0.0)
     return {

@@ -3,7 +3,6 @@
 from collections import Counter
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
 
 from ..errors import UserError
 from .examples import Examples, Split, data_hash, text_hash
@@ -82,6 +81,8 @@ def folds(examples: Examples, k: int, seed: int) -> np.ndarray:
     labels = [e.label for e in examples]
     owner = np.array([first.setdefault(text_hash(e), i) for i, e in enumerate(examples)])
     heads = np.unique(owner)
+    from sklearn.model_selection import StratifiedKFold  # takes a second: most runs have no folds
+
     splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
     of = np.zeros(len(examples), dtype=np.int64)  # of the heads, then by them of all
     for fold, (_, held) in enumerate(splitter.split(heads, [labels[i] for i in heads])):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import CheckerFailedError, LockLostError, RunLockedError, SweepFailedError, UserError, disk_full, first_line
 from ..llm import classify
-from ..runs import locks, run
+from ..runs import locks
 from .plan import Job, Options, Planned, for_its_checker, last_line, recall
 
 JOBS = "SYNTHWEIGHT_JOBS"  # the environment carries the number of jobs to a launcher's processes
@@ -146,6 +146,8 @@ class Sweep:
             return False
         for each in (job, other):  # once a run: every choice compares all that is left
             if each.who.id not in self.kinds:
+                from ..runs import run  # torch: a sweep with nothing to do goes without
+
                 self.kinds[each.who.id] = run.stacked_with(each.who.run)
         (one, why), (two, _) = self.kinds[job.who.id], self.kinds[other.who.id]
         if one == two and why is not None:
@@ -155,6 +157,8 @@ class Sweep:
     def together(self, jobs: list[Job]) -> None:
         """Seeds of one configuration, in this process: Hydra's launcher knows of single jobs alone. One by one if that fails."""
         try:
+            from ..runs import run
+
             outcomes = run.train_together([job.who.run for job in jobs], progress(self.number))
         except LockLostError:
             return
