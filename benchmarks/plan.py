@@ -16,8 +16,6 @@ from pathlib import Path
 
 from synthweight.config.schema import ROOT
 
-CODE = "from synthweight.cli.main import main; main()"
-
 
 def sweep_file(folder: Path, n: int, kind: str) -> Path:
     """A sweep of n runs: many cells, or one cell with many seeds."""
@@ -31,7 +29,7 @@ def sweep_file(folder: Path, n: int, kind: str) -> Path:
 
 def plan(path: Path, outputs: Path) -> tuple[float, list[str]]:
     started = time.perf_counter()
-    command = [sys.executable, "-c", CODE, "plan", str(path), f"paths.outputs={outputs}"]
+    command = [sys.executable, "-m", "synthweight", "plan", str(path), f"paths.outputs={outputs}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return time.perf_counter() - started, done.stdout.splitlines()
 

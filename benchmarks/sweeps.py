@@ -23,7 +23,6 @@ from synthweight.config.schema import ROOT
 sys.path.insert(0, str(ROOT / "tests"))
 from support.toy import make_encoder, make_toy
 
-CODE = "from synthweight.cli.main import main; main()"
 SIZES = {"small_real": 60, "test": 60, "synthetic": 120}
 SWEEP = """\
 defaults: [config, {{override dataset: local}}, {{override logger: none}}, _self_]
@@ -53,7 +52,17 @@ class Measured:
 
 def measure(sweep: str, overrides: list[str], outputs: Path, workers: int = 1) -> Measured:
     """Runs a sweep into an empty folder; by several workers all but its wall time is the first run's alone."""
-    command = [sys.executable, "-c", CODE, "sweep", sweep, "--workers", str(workers), *overrides, f"paths.outputs={outputs}"]
+    command = [
+        sys.executable,
+        "-m",
+        "synthweight",
+        "sweep",
+        sweep,
+        "--workers",
+        str(workers),
+        *overrides,
+        f"paths.outputs={outputs}",
+    ]
     env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}  # which the tests' own file sets to 1
     started, begun = time.time(), 0.0
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:

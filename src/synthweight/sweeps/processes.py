@@ -31,7 +31,7 @@ def run(planned: Planned, n: int, options: Options, file: str, overrides: Sequen
         print("nothing to do", flush=True)
         return
     fast = ["--fail-fast"] * options.fail_fast + ["--stack-seeds"] * options.stack_seeds
-    command = [sys.executable, "-c", "from synthweight.cli.main import main; main()", "sweep", file, *fast, *overrides]
+    command = [sys.executable, "-m", "synthweight", "sweep", file, *fast, *overrides]
     each = {THREADS: str(threads_of_each(n))} | dict(os.environ)
     print(f"{n} workers with {each[THREADS]} threads each", flush=True)
     started = [subprocess.Popen(command, env=each | {WORKER: f"{i + 1}:{os.getpid()}"}) for i in range(n)]
