@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import itertools
 from shutil import copytree
 
 import numpy as np
@@ -19,7 +20,7 @@ from synthweight.models import pretrained
 from synthweight.models.packed import forward as packing
 from synthweight.models.packed.embedding import Vocabulary
 from synthweight.models.packed.forward import Packed
-from synthweight.models.packed.layout import SHAPES, Layout, Shapes
+from synthweight.models.packed.layout import SHAPES, Layout, Sequences, Shapes
 from synthweight.runs import identity, run
 from synthweight.runs.store import Store
 from synthweight.sweeps import estimate
@@ -82,6 +83,52 @@ def test_the_evaluated_pass_is_the_padded_one(family, shapes, monkeypatch):
             written = single(**inputs).logits
         with torch.inference_mode():
             torch.testing.assert_close(single(**inputs).logits.clone(), written, rtol=0.05, atol=0.05)
+
+
+def by_sequence(query, key, value, starts, widths, dropout):
+    """What the GPU's kernel computes; rows outside of all sequences are as memory was."""
+    out = torch.full_like(query, torch.nan)
+    for (a, b), (c, d) in zip(*(list(itertools.pairwise(s.tolist())) for s in starts), strict=True):
+        assert 0 < b - a <= widths[0]
+        assert 0 < d - c <= widths[1]
+        own = (x.transpose(0, 1) for x in (query[a:b], key[c:d], value[c:d]))
+        out[a:b] = torch.nn.functional.scaled_dot_product_attention(*own, dropout_p=dropout).transpose(0, 1)
+    return out
+
+
+@pytest.mark.parametrize("lengths", [(7, 1, 12, 3), (64, 63), (128,)])
+@pytest.mark.parametrize("types", [True, False])
+@pytest.mark.parametrize("family", [f for f in packing.FAMILIES if f != "mpnet"])
+def test_attention_by_sequences_is_that_of_the_padded_pass(family, types, lengths, monkeypatch):
+    """A GPU's pass but for its kernel: logits and every gradient, to 1e-9 in fp64."""
+    network = classifier(family, positions=140).train()
+    inputs = batch(lengths, types=types)
+    monkeypatch.setattr(packing, "varlen_attention", by_sequence)
+    padded = network(**inputs).logits
+    packed = Packed(network).of_sequences(**{"token_type_ids": None, **inputs}, device=torch.device("cpu"))
+    out = []
+    for logits in (padded, packed):
+        network.zero_grad()
+        (logits * torch.arange(1, 1 + logits.numel(), dtype=torch.float64).view_as(logits)).sum().backward()
+        out.append((logits.detach(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}))
+    torch.testing.assert_close(out[1], out[0], rtol=1e-9, atol=1e-9)
+    assert out[0][0].std() > 0.01
+
+
+def test_a_batch_of_sequences_is_one_tensor():
+    inputs = batch((7, 1, 12, 3))
+    indices, shape = Sequences.pack(*inputs.values(), SHAPES["coarse"][0])
+    assert (indices.dtype, tuple(shape)) == (torch.int32, (128, 5, 128, True))
+    found = Sequences.unpack(indices, shape)
+    assert found.starts.tolist() == [0, 7, 8, 20, 23, 128]
+    assert found.first.tolist() == [0, 7, 8, 20, 23]
+    assert found.counts.tolist() == list(range(6))
+    assert found.ids[8:20].tolist() == inputs["input_ids"][2].tolist()
+    assert found.types[8:20].tolist() == inputs["token_type_ids"][2].tolist()
+    assert found.positions[:9].tolist() == [*range(7), 0, 0]
+    assert found.positions[23:].eq(0).all()
+    assert Sequences.pack(*batch((64, 63)).values(), SHAPES["coarse"][0])[1].tokens == 128
+    assert Sequences.pack(*batch((64, 64)).values(), SHAPES["coarse"][0])[1].tokens == 256  # one fills up at least
 
 
 def test_a_training_is_evaluated_by_tokens_and_by_torchs_attention(training, monkeypatch):

@@ -8,9 +8,10 @@ SHAPE = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_atten
          "max_position_embeddings": 40, "num_labels": 3, "type_vocab_size": 2}  # fmt: skip
 
 
-def classifier(family: str, dropout: float = 0.0) -> nn.Module:
+def classifier(family: str, dropout: float = 0.0, positions: int = 40) -> nn.Module:
     torch.manual_seed(1)
-    config = transformers.AutoConfig.for_model(family, **SHAPE, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    shape = SHAPE | {"max_position_embeddings": positions}
+    config = transformers.AutoConfig.for_model(family, **shape, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     network = transformers.AutoModelForSequenceClassification.from_config(config).double()
     with torch.no_grad():
         for p in network.parameters():  # biases and norms begin at 0 and 1, which would hide what is left out

@@ -3,6 +3,8 @@
 Weights are for the mean over the batch. `n` is the number of examples. Nothing here holds state.
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -35,7 +37,7 @@ def bounded_exp(log_weight: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 def guard_hits(weights: Float[Tensor, " n"]) -> Int[Tensor, ""]:
     """How many weights lie at the guard's edge. A weight of exactly zero is a choice, not a hit."""
-    edge = torch.tensor(BOUND - 1e-3, dtype=weights.dtype, device=weights.device).exp()
+    edge = math.exp(BOUND - 1e-3)  # a number: a tensor made here would be copied to a GPU, and waited for, at every step
     return ((weights > 0) & ((weights >= edge) | (weights <= 1 / edge))).sum()
 
 

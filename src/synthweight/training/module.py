@@ -79,7 +79,13 @@ class Classifier(pl.LightningModule):
         torch.clear_autocast_cache()  # torch of 2025 keeps weights cast without gradient, and learns nothing (pytorch 158232)
         chosen = self.strategy.pick(scored)
         self.ledger.passed_over(scored.index, chosen)
-        return {key: values[chosen] for key, values in batch.items()}
+        return {key: values[chosen.to(values.device)] for key, values in batch.items()}
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """A packed pass moves a batch itself, once its tokens are counted: counting them on a GPU would wait for it."""
+        if forward.is_packed(self.network):
+            return batch | {"index": batch["index"].to(device, non_blocking=True)}
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = classifier.optimizer(

@@ -58,6 +58,12 @@ class Together(pl.LightningModule):
         values = [ledger.loss(ledger.score(batch["index"], own)) for ledger, batch, own in each]
         return torch.stack(values).sum()
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """The stack moves its batches itself, once they are laid out."""
+        if isinstance(batch, dict):
+            return batch | {"index": batch["index"].to(device, non_blocking=True)}
+        return [self.transfer_batch_to_device(one, device, dataloader_idx) for one in batch]
+
     def configure_optimizers(self) -> Any:
         steps = int(self.trainer.estimated_stepping_batches)
         optimizer, schedule = classifier.optimizer(self.stack, self.optim, steps, self.device, stacked=True)

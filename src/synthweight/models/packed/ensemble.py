@@ -62,8 +62,10 @@ class Stack(nn.Module):
         laid = [self.laid(batch, shape) for batch in batches]
         most = max(len(one["places"]) for one in laid)
         fields = {key: torch.stack([filled(one[key], most) if key in PER_TOKEN else one[key] for one in laid]) for key in laid[0]}
+        device = self.stacked[0].device
+        fields = {key: values.to(device, non_blocking=True) for key, values in fields.items()}
         width = fields["mask"].shape[-1]
-        wide = self.packed.rounding.widens(width, fields["mask"].device)
+        wide = self.packed.rounding.widens(width, device)
 
         def logits(params: tuple[Tensor, ...], of: dict[str, Tensor]) -> Any:
             group = Group(of["tokens"], of["mask"], of["first"], (shape[0], width), wide)

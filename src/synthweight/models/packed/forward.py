@@ -18,7 +18,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from ...data.tokenization import Tokens
 from .architectures import FAMILIES, Layer, Mixed
 from .embedding import Vocabulary
-from .layout import SHAPES, Group, Layout, Shapes
+from .graphs import Graphs
+from .layout import SHAPES, Group, Layout, Sequences, Shapes
 
 
 class Packed:
@@ -30,13 +31,44 @@ class Packed:
         self.shapes = SHAPES[shapes]
         config: Mixed = network.config
         self.encoder = FAMILIES[config.model_type](network)
+        self.graphs: Graphs | None = None
 
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> SequenceClassifierOutput:
+        """As the network's own. The batch is best on the CPU: counting its tokens on a GPU would wait for it."""
+        device = next(self.network.parameters()).device
+        if self.takes_sequences(device):
+            return SequenceClassifierOutput(logits=self.of_sequences(input_ids, attention_mask, token_type_ids, device))
         layout = self.layout(attention_mask)
-        types = None if token_type_ids is None else token_type_ids.flatten()[layout.places]
-        return SequenceClassifierOutput(logits=self.logits(input_ids.flatten()[layout.places], types, layout))
+        ids = input_ids.flatten()[layout.places].to(device)
+        types = None if token_type_ids is None else token_type_ids.flatten()[layout.places].to(device)
+        return SequenceClassifierOutput(logits=self.logits(ids, types, layout.to(device)))
+
+    def takes_sequences(self, device: torch.device) -> bool:
+        """Whether attention is over sequences of variable length: on a GPU in bf16 or fp16.
+
+        Not where weights are learned, which takes gradients in evaluation mode and forward mode; nor for an encoder
+        that adds a bias to attention's scores.
+        """
+        half = torch.is_autocast_enabled("cuda") or next(self.network.parameters()).dtype in (torch.bfloat16, torch.float16)
+        read = self.network.training or torch.is_inference_mode_enabled()
+        return device.type == "cuda" and half and read and not self.stacked and self.encoder.bias(1) is None
+
+    def of_sequences(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, device: torch.device
+    ) -> Tensor:
+        """[batch, classes]; in training by CUDA graphs, if the pass is not compiled."""
+        indices, shape = Sequences.pack(input_ids, attention_mask, token_type_ids, self.rounding)
+        logits = None
+        graphed = device.type == "cuda" and "logits" not in vars(self)  # else it is compiled
+        if graphed and self.network.training and torch.is_grad_enabled():
+            self.graphs = self.graphs or Graphs(self)
+            logits = self.graphs(indices, shape)
+        if logits is None:
+            batch = Sequences.unpack(indices.to(device, non_blocking=True), shape)
+            logits = self.logits(batch.ids, batch.types, batch)
+        return logits[: len(input_ids)]
 
     @property
     def rounding(self) -> Shapes:
@@ -58,15 +90,15 @@ class Packed:
         every = torch.arange(len(attention_mask), device=attention_mask.device)
         return {len(of_tokens): of_tokens, len(every): every if layout.order is None else layout.order.argsort()}
 
-    def logits(self, ids: Tensor, types: Tensor | None, layout: Layout) -> Tensor:
+    def logits(self, ids: Tensor, types: Tensor | None, layout: Layout | Sequences) -> Tensor:
         """[batch, classes] of tokens that lie end to end, [tokens]."""
         parts = self.encoder
         states = self.drop(parts.embed(ids, types, layout.positions), parts.hidden_dropout)
-        bias = parts.bias(max(group.shape[1] for group in layout.groups))
+        bias = parts.bias(layout.width)
         for of in parts.layers[:-1]:
             states = self.rest(of, self.attention(of, states, layout, bias), states)
         of = parts.layers[-1]  # the head reads the first tokens alone: nothing else of the last layer is computed
-        first = states.index_select(0, torch.cat([group.first for group in layout.groups]))
+        first = states.index_select(0, layout.first)
         logits = parts.head(self.rest(of, self.first_attention(of, states, first, layout, bias), first))
         return logits if layout.order is None else logits.index_select(0, layout.order)
 
@@ -76,18 +108,43 @@ class Packed:
         states = of.attention_norm(self.drop(of.out(mixed), p) + states)
         return of.norm(self.drop(of.down(of.activation(of.up(states))), p) + states)
 
-    def attention(self, of: Layer, states: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
+    def attention(self, of: Layer, states: Tensor, layout: Layout | Sequences, bias: Tensor | None) -> Tensor:
         """softmax(QKᵀ/√d + bias)·V of each text, [tokens, hidden]."""
         projected = self.projected(states, (of.query, of.key, of.value))
+        if isinstance(layout, Sequences):
+            query, key, value = projected.unbind(1)
+            return self.sequence_attention(query, key, value, layout.starts, layout.width, layout)
         mixed = []
         for group in layout.groups:
             query, key, value = self.laid(projected, group)
             mixed.append(self.mixed(query, key, value, group, bias).flatten(0, 1))
         return joined(mixed).index_select(0, layout.slots)
 
-    def first_attention(self, of: Layer, states: Tensor, first: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
+    def sequence_attention(
+        self, query: Tensor, key: Tensor, value: Tensor, starts: Tensor, width: int, layout: Sequences
+    ) -> Tensor:
+        """The same by FlashAttention, [queries, hidden].
+
+        Args:
+            query: [queries, heads, size of a head].
+            key: [tokens, heads, size of a head].
+            value: as key.
+            starts: of the queries, as `layout` has them of the keys.
+            width: likewise.
+        """
+        dropout = self.encoder.attention_dropout if self.network.training else 0.0
+        widths = width, layout.width
+        return varlen_attention(query, key, value, (starts, layout.starts), widths, dropout).flatten(1)
+
+    def first_attention(
+        self, of: Layer, states: Tensor, first: Tensor, layout: Layout | Sequences, bias: Tensor | None
+    ) -> Tensor:
         """The same for the first token of each text, whose states come too, [batch, hidden]."""
         projected = self.projected(states, (of.key, of.value))
+        if isinstance(layout, Sequences):
+            query = of.query(first).unflatten(1, (self.encoder.heads, -1))
+            key, value = projected.unbind(1)
+            return self.sequence_attention(query, key, value, layout.counts, 1, layout)
         queries = of.query(first).unflatten(1, (self.encoder.heads, 1, -1)).split([group.shape[0] for group in layout.groups])
         mixed = []
         for query, group in zip(queries, layout.groups, strict=True):
@@ -143,6 +200,25 @@ class Packed:
         if values.dtype == torch.bfloat16:
             return values * kept.mul_(int(scale.view(torch.int16))).view(torch.bfloat16)  # its bits, or none: faster than a cast
         return values * kept.to(values.dtype).mul_(scale)
+
+
+def varlen_attention(
+    query: Tensor, key: Tensor, value: Tensor, starts: tuple[Tensor, Tensor], widths: tuple[int, int], dropout: float
+) -> Tensor:
+    """softmax(QKᵀ/√d)·V of each sequence by torch's FlashAttention, [queries, heads, size of a head].
+
+    The operator is the one that nested tensors call; `torch.nn.attention.varlen` has no dropout.
+
+    Args:
+        query: [queries, heads, size of a head]; bf16 or fp16.
+        key: [keys, heads, size of a head].
+        value: as key.
+        starts: of queries and keys, int32, [sequences + 1]: the first of each sequence, and the number of all.
+        widths: of queries and keys: no sequence has more.
+        dropout: probability with which a share of attention is dropped.
+    """
+    forward = torch.ops.aten._flash_attention_forward
+    return forward(query, key, value, *starts, *widths, dropout, False, False)[0]
 
 
 def joined(parts: list[Tensor]) -> Tensor:

@@ -1,6 +1,7 @@
 """Where the tokens of a batch without padding lie: end to end for what is done row by row, in slots for the attention."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +50,11 @@ class Group:
     shape: tuple[int, int]
     wide: bool = False  # softmax in fp32 even where the scores are in bf16
 
+    def to(self, device: torch.device) -> "Group":
+        """The same on another device, which is none with a CPU's vectors."""
+        tokens, mask, first = (values.to(device) for values in (self.tokens, self.mask, self.first))
+        return Group(tokens, mask, first, self.shape)
+
     @classmethod
     def of(cls, numbers: Tensor, there: Tensor, shapes: Shapes) -> "Group":
         """Of the tokens' numbers and of where there are any, both [texts, width]; its own width is one of the shapes."""
@@ -69,6 +75,24 @@ class Layout:
     positions: Tensor  # [tokens]: of each in its text
     groups: list[Group]
     order: Tensor | None  # [batch]: where each text lies in the groups; None: where it lies in the batch
+
+    @property
+    def first(self) -> Tensor:
+        """[batch]: the first token of each text, in the order of the groups."""
+        return torch.cat([group.first for group in self.groups])
+
+    @property
+    def width(self) -> int:
+        """Slots of the longest text."""
+        return max(group.shape[1] for group in self.groups)
+
+    def to(self, device: torch.device) -> "Layout":
+        """The same on a device."""
+        if device == self.places.device:
+            return self
+        order = None if self.order is None else self.order.to(device)
+        places, slots, positions = (values.to(device) for values in (self.places, self.slots, self.positions))
+        return Layout(places, slots, positions, [group.to(device) for group in self.groups], order)
 
     @classmethod
     def of(cls, attention_mask: Tensor, shapes: Shapes, apart: bool = False) -> "Layout":
@@ -105,3 +129,68 @@ def halves(lengths: Tensor) -> list[tuple[Tensor, int]]:
     order = lengths.argsort(descending=True, stable=True)
     parts = [(texts, int(lengths[texts[0]])) for texts in order.tensor_split(2) if len(texts)]
     return parts if parts[-1][1] ** 2 <= parts[0][1] ** 2 / 2 else []
+
+
+class SequenceShape(NamedTuple):
+    """The sizes of `Sequences`, which decide the kernels of a pass."""
+
+    tokens: int
+    sequences: int
+    width: int  # at least the tokens of the longest sequence
+    typed: bool  # whether the encoder distinguishes segments
+
+
+class Sequences(NamedTuple):
+    """The tokens of a batch end to end, as attention over sequences of variable length reads them; int32.
+
+    One tensor holds all indices, so that a batch is one copy to the device, of which these are views. The tokens that
+    round the count up are a sequence of their own behind the others, never an empty one: no row is outside of all
+    sequences, where the attention's kernels leave memory as they find it.
+    """
+
+    ids: Tensor  # [tokens]
+    types: Tensor | None  # [tokens]
+    positions: Tensor  # [tokens]: of each token in its sequence; 0 for those that fill up
+    starts: Tensor  # [sequences + 1]: the first token of each sequence, and the number of tokens
+    counts: Tensor  # [sequences + 1]: 0, 1, ...: the same where each sequence has one token
+    width: int
+    order: None = None  # sequences lie as in the batch
+
+    @property
+    def first(self) -> Tensor:
+        """[sequences]: the first token of each."""
+        return self.starts[:-1]
+
+    @staticmethod
+    def pack(
+        input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, shapes: Shapes
+    ) -> tuple[Tensor, SequenceShape]:
+        """All indices of a batch as one tensor, and what `unpack` needs to take it apart.
+
+        Args:
+            input_ids: [batch, width]; best on the CPU, where counting tokens waits for no device.
+            attention_mask: [batch, width], 1 at tokens and 0 at the padding behind them.
+            token_type_ids: [batch, width], or None.
+            shapes: what the token count is rounded up to.
+        """
+        mask = attention_mask.bool()
+        lengths = mask.sum(1)
+        count = int(lengths.sum())
+        fill = 1 + shapes.more(count + 1, shapes.tokens)
+        longest = max(int(lengths.max()), fill)
+        shape = SequenceShape(count + fill, len(mask) + 1, max(64, 2 ** (longest - 1).bit_length()), token_type_ids is not None)
+        position = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        columns = [input_ids, position] if token_type_ids is None else [input_ids, token_type_ids, position]
+        tokens = [F.pad(column[mask], (0, fill)) for column in columns]
+        starts = F.pad(lengths.cumsum(0), (1, 1), value=0)
+        starts[-1] = shape.tokens
+        counts = torch.arange(shape.sequences + 1, device=mask.device)
+        return torch.cat([*tokens, starts, counts]).to(torch.int32), shape
+
+    @classmethod
+    def unpack(cls, indices: Tensor, shape: SequenceShape) -> "Sequences":
+        """Views of what `pack` made."""
+        ends = [shape.sequences + 1] * 2
+        *tokens, starts, counts = indices.split([shape.tokens] * (2 + shape.typed) + ends)
+        types = tokens[1] if shape.typed else None
+        return cls(tokens[0], types, tokens[-1], starts, counts, shape.width)
