@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from support.toy import write
+from support.toy import SIZES, write
 from synthweight.data import benchmarks, hub, product_reviews, sources
 from synthweight.data import splits as subsets
-from synthweight.data.examples import Example, data_hash, overlap_key, text_hash
+from synthweight.data.examples import Example, data_hash, folded, overlap_key, text_hash
 from synthweight.data.on_disk import read_jsonl
 from synthweight.errors import UserError
 
@@ -34,7 +34,7 @@ def test_data_hash_by_hand():
 
 
 def test_overlap_key_forgets_case_space_and_punctuation_only():
-    same = [Example("i", t, None, "x") for t in ("It's GREAT_!", "its great", "It s great")]
+    same = [Example("i", t, None, "x") for t in ("It's GREAT!", "it’s great", "It s  great…")]
     assert len({overlap_key(e) for e in same}) == 1
     assert overlap_key(Example("i", " ?! ", None, "x")) == ("?!", "")
     assert overlap_key(Example("i", "a", "b", "x")) != overlap_key(Example("i", "b", "a", "x"))
@@ -161,6 +161,50 @@ def test_official_splits_keep_their_overlaps_but_count_them(bound, toy, tmp_path
     }  # fmt: skip
     dropped = sources.build(bound("source=large_real", f"dataset.path={tmp_path / 'o'}"))
     assert len(dropped.train) == len(rows)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["C is old", "C# is old", "C++ is old"],
+        ["5 degrees", "-5 degrees", "+5 degrees"],
+        ["x < 3", "x > 3"],
+        ["good 😀", "good 😡", "good"],
+        ["कि", "की", "कु", "क"],  # vowel signs are marks
+        ["ที่", "ที", "ทู"],
+        ["e", "é"],
+    ],
+)
+def test_texts_that_differ_by_letters_marks_symbols_or_emoji_are_different(texts):
+    assert len({folded(text) for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Hello,world", "hello , World."), ("Great!!!", "great"), ("“so”", '"so"'), ("e\u0301", "é"), ("Straße", "STRASSE"),
+     ("Ａ１", "a1"), ("a – b", "a b")],
+)  # fmt: skip
+def test_texts_that_differ_by_case_space_punctuation_or_form_are_equal(one, other):
+    assert folded(one) == folded(other)
+
+
+@pytest.mark.parametrize("source", ["synthetic", "file", "mixed", "large_real"])
+def test_overlaps_are_dropped_or_kept_as_asked_for_every_source(bound, toy, tmp_path, source, caplog):
+    for split in ("small_real", "test", "synthetic", "large_real"):
+        rows = [json.loads(line) for line in (toy / f"{split}.jsonl").read_text().splitlines()]
+        if split in ("synthetic", "large_real"):
+            rows.append(json.loads((toy / "test.jsonl").read_text().splitlines()[0]))
+        write(tmp_path / "o" / f"{split}.jsonl", rows)
+    values = [f"source={source}", f"dataset.path={tmp_path / 'o'}"]
+    values += [f"source.path={tmp_path / 'o' / 'synthetic.jsonl'}"] if source == "file" else []
+    values += ["selection=last"] if source == "mixed" else []
+    with caplog.at_level("INFO"):
+        kept = sources.build(bound(*values, "dataset.drop_overlap=false"))
+        assert not caplog.records
+        dropped = sources.build(bound(*values, "dataset.drop_overlap=true"))
+    assert len(kept.train) - len(dropped.train) == 1
+    assert "1 of" in caplog.text
+    assert repr(kept.train[-1 if source != "mixed" else SIZES["synthetic"]].text)[1:-1] in caplog.text
 
 
 def test_subsets_are_nested_stratified_and_seeded(bound):

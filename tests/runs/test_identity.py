@@ -21,7 +21,7 @@ def test_an_id_by_hand(bound):
     }  # fmt: skip
     data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
     settings = {
-        "dataset": {"name": "local"}, "source": {"name": "synthetic", "n": None}, "loss": {"name": "ce"},
+        "dataset": {"name": "local", "drop_overlap": True}, "source": {"name": "synthetic", "n": None}, "loss": {"name": "ce"},
         "encoder": pretrained.fingerprint(run.model), "optim": optim, "selection": {"split": "dprime"},
         "precision": "32", "seed": 0,
     }  # fmt: skip
@@ -39,7 +39,7 @@ def test_an_id_by_hand(bound):
     "override",
     ["paths.outputs=elsewhere", "logger=csv", "trainer.threads=1", "trainer.accelerator=auto", "optim.epochs_small_real=9",
      "trainer.keep_model=true", "checker.quality.epochs=4", "checker.quality.calibrate=true", "checker.diversity.folds=5",
-     "checker.calibration_folds=3", "selection.holdout=0.3", "dataset.drop_overlap=false", "loss=ce"],
+     "checker.calibration_folds=3", "selection.holdout=0.3", "loss=ce"],
 )  # fmt: skip
 def test_what_a_run_does_not_read_does_not_name_it(bound, override):
     assert identity.of(bound(override)).id == identity.of(bound()).id

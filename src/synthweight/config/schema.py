@@ -39,7 +39,7 @@ class Dataset:
     name: str
     path: str | None
     labels: list[str] | None
-    drop_overlap: bool
+    drop_overlap: bool | None
     hub: Hub | None
     archive: Archive | None
     sha256: dict[str, str | None]  # by split

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,12 +60,32 @@ def data_hash(examples: Iterable[Example]) -> str:
 
 
 def overlap_key(example: Example) -> tuple[str, str]:
-    """What two texts share when they are the same but for case, spaces and punctuation."""
-    return _fold(example.text), _fold(example.text_pair or "")
+    """What two examples share when they differ only in case, white space, punctuation or Unicode form."""
+    return folded(example.text), folded(example.text_pair or "")
 
 
-def _fold(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text.casefold()) or text.strip()
+def folded(text: str) -> str:
+    """A text in NFKC and casefolded, each run of white space and punctuation one space, none at the ends.
+
+    Punctuation is what Unicode calls so (categories P*), except `# % & * - / @ \\ _`, which tell texts such as "C#" and
+    "C", "-5" and "5" apart. Letters, marks, numbers, symbols and emoji of every script stay. A text of nothing but
+    punctuation is kept as it is, in NFKC.
+    """
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(plain.translate(PUNCTUATION_TO_SPACE).split()) or plain.strip()
+
+
+class _PunctuationToSpace(dict[int, str]):
+    """A table for `str.translate`, filled as characters are met."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        is_folded = unicodedata.category(char).startswith("P") and char not in "#%&*-/@\\_"
+        self[code] = " " if is_folded else char
+        return self[code]
+
+
+PUNCTUATION_TO_SPACE = _PunctuationToSpace()
 
 
 def each(path: Path, split: str, labels: Sequence[str] | None) -> Iterator[Example]:

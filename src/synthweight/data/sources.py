@@ -1,6 +1,8 @@
 """What a run trains on, chooses its epoch by, and is tested on: read, drop, subset, join, corrupt. In that order."""
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +17,8 @@ from .splits import hold_out, leave_out, subset
 
 if TYPE_CHECKING:
     from ..config.schema import Dataset, Paths, Run, Source
+
+logger = logging.getLogger(__name__)
 
 
 class Reads(Protocol):
@@ -117,8 +121,11 @@ def build(run: "Run") -> Material:
     for name in splits_read(run.source.name)[:-2]:
         split = splits[name]
         known = [(key in test_keys) + 2 * (key in small_keys) for key in map(overlap_key, split.examples)]
-        drop = run.dataset.drop_overlap or name in ("synthetic", "file")
-        train = pick(split.examples, [i for i, of in enumerate(known) if not of]) if drop and any(known) else split.examples
+        train = split.examples
+        if any(known) and drops_overlap(run):
+            train = pick(split.examples, [i for i, of in enumerate(known) if not of])
+            first = next(e for e, of in zip(split.examples, known, strict=True) if of)
+            log_dropped(split.where, len(split.examples) - len(train), len(split.examples), first.id, first.text)
         record[name] = {
             "sha256": split.sha256,
             "n": len(split.examples),
@@ -146,6 +153,22 @@ def build(run: "Run") -> Material:
         train, left = leave_out(train, run.source.folds, run.source.fold)
     selection = small.examples if run.selection.split == "dprime" else held
     return Material(labels, train, selection, test.examples, record, left, kept)
+
+
+@cache  # a run's data are built more than once in a process
+def log_dropped(where: str, dropped: int, n: int, first_id: str, first_text: str) -> None:
+    logger.info(
+        "%s: %d of %d examples are not trained on: they equal one of test or D_P' but for case, white space and "
+        "punctuation (dataset.drop_overlap). First: %s, %.60r",
+        where, dropped, n, first_id, first_text,
+    )  # fmt: skip
+
+
+def drops_overlap(run: "Run") -> bool:
+    """Whether examples that equal one of test or D_P' leave the training side: as `dataset.drop_overlap` says, or
+    where it is null all but those of an official large_real."""
+    wish = run.dataset.drop_overlap
+    return run.source.name not in ("large_real", "noisy") if wish is None else wish
 
 
 def other_of(run: "Run") -> str:

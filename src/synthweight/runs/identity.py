@@ -121,8 +121,8 @@ def settings(run: "Run") -> dict[str, Any]:
     if run.selection.split != "dprime":
         selection["kept_out"] = run.selection.kept_out
     dataset: dict[str, Any] = {"name": run.dataset.name}
-    if run.source.name in ("large_real", "noisy"):  # the other sources drop their overlaps whatever is set
-        dataset["drop_overlap"] = run.dataset.drop_overlap
+    if run.source.name != "small_real":  # of which nothing is dropped
+        dataset["drop_overlap"] = sources.drops_overlap(run)
     harm: dict[str, Any] = {}
     if run.corruption.active:
         harm = {"corruption": {key: getattr(run.corruption, key) for key in ("swapped", "duplicated", "unrelated")}}
