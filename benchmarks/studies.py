@@ -1,6 +1,6 @@
 """A study of Optuna's in a journal file, at which any number of workers may be, and any of them may die.
 
-Every write happens in a worker's turn, and a worker holds a lease while it lives: so a trial that is running and whose
+Every write happens in a worker's turn, and a worker holds a lock while it lives: so a trial that is running and whose
 worker is gone can be told, and is taken up again.
 """
 
@@ -39,6 +39,7 @@ class Study:
     def __init__(self, path: Path, space: dict[str, BaseDistribution], fixed: dict[str, Any], seed: int) -> None:
         self.space, self.seed = space, seed
         self.token = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.monitor = locks.LockMonitor()
         self.workers = path.with_name(f"{path.name}.workers")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ class Study:
         with contextlib.ExitStack() as stack:
             while True:
                 try:
-                    stack.enter_context(locks.hold(self.workers / "turn", wait=False))
+                    stack.enter_context(locks.acquire(self.workers / "turn", wait=False, monitor=self.monitor))
                     break
                 except RunLockedError:
                     time.sleep(TURN)
@@ -65,7 +66,7 @@ class Study:
     def work(self) -> Iterator[None]:
         """Within it, this worker is alive to the others."""
         try:
-            with locks.hold(self.workers / self.token):
+            with locks.acquire(self.workers / self.token):
                 yield
         finally:
             rmtree(self.workers / self.token, ignore_errors=True)
@@ -111,7 +112,7 @@ class Study:
         again = {t.user_attrs.get("again") for t in self.all()}
         for trial in self.all():
             worker = self.workers / trial.user_attrs.get("worker", "nobody")
-            if trial.state != TrialState.RUNNING or locks.taken(worker):
+            if trial.state != TrialState.RUNNING or self.monitor.is_locked(worker):
                 continue
             params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
             if params.keys() == self.space.keys() and trial.number not in again:  # else it died while it was drawn, or here

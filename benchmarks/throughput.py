@@ -123,7 +123,7 @@ def measured(options: argparse.Namespace, key: Found) -> Found:
     if done.returncode:
         raise SystemExit(f"{key}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}")
     found = {name: round(value, 4) for name, value in json.loads(done.stdout.strip().splitlines()[-1]).items()}
-    return found | {"commit": provenance.code()["commit"], "when": provenance.now()}
+    return found | {"commit": provenance.code_version()["commit"], "when": provenance.utc_now()}
 
 
 def table(rows: list[Found]) -> str:

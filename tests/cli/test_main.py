@@ -91,7 +91,7 @@ def test_bad_input_is_one_line(case, settings, capfd, monkeypatch, tmp_path):
     assert expected in error
     assert error.startswith("synthweight: ")
     assert len(error.strip().splitlines()) == 1, error
-    assert not outputs(settings).exists()  # neither a row nor a lease nor a failure
+    assert not outputs(settings).exists()  # neither a row nor a lock nor a failure
 
 
 BROKEN = {

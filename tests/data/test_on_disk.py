@@ -149,6 +149,6 @@ def test_lines_are_grouped_whatever_the_parts(monkeypatch):
     for lengths in ([3], [5], [2, 4, 9, 1], [12], [0, 5, 0], []):
         values = iter(range(99))
         parts = [pa.table({"n": pa.array([next(values) for _ in range(k)], pa.int64())}) for k in lengths]
-        out = list(store.grouped(parts))
+        out = list(store.row_groups(parts))
         assert [row["n"] for table in out for row in table.to_pylist()] == list(range(sum(lengths)))
         assert all(table.num_rows == 5 for table in out[:-1])

@@ -1,4 +1,4 @@
-"""A lease is one process's, says whose it is, and is free when its holder is dead, here or on another machine."""
+"""A lock is held by one process, names it, and is free when that process is dead, here or on another machine."""
 
 import os
 import subprocess
@@ -15,10 +15,10 @@ HOLD = """
     import os, socket, sys, time
     {before}
     from pathlib import Path
-    from synthweight.runs import locks as leases
-    leases.DURATION = {duration}
-    with leases.hold(Path({folder!r})) as claim:
-        claim.note("epoch 1/2")
+    from synthweight.runs import locks
+    locks.DURATION = {duration}
+    with locks.acquire(Path({folder!r})) as lock:
+        lock.set_status("epoch 1/2")
         print("held", flush=True)
         {inside}
 """
@@ -27,7 +27,7 @@ ELSEWHERE = "socket.gethostname = lambda: 'elsewhere'"
 
 @pytest.fixture
 def holding():
-    """A real process that holds the lease of a folder; ended with the test."""
+    """A real process that holds the lock of a folder; it ends with the test."""
     started = []
 
     def start(folder, before="", duration=60.0, inside="time.sleep(60)") -> subprocess.Popen:
@@ -44,54 +44,55 @@ def holding():
         process.stdout.close()
 
 
-def test_a_living_holders_lease_is_not_given_and_says_whose_it_is(tmp_path, holding):
+def test_a_lock_is_refused_while_its_holder_lives_and_names_it(tmp_path, holding):
     process = holding(tmp_path / "ab")
-    message = rf"ab: .+ \(process {process.pid}, since 20.+\) is at it"
-    with pytest.raises(RunLockedError, match=message), locks.hold(tmp_path / "ab", wait=False):
+    message = rf"ab is locked by .+ \(process {process.pid}, since 20.+\)"
+    with pytest.raises(RunLockedError, match=message), locks.acquire(tmp_path / "ab", wait=False):
         pass
-    assert locks.taken(tmp_path / "ab")
-    found = locks.holder(tmp_path / "ab")
-    assert (found.pid, found.note, found.alive) == (process.pid, "epoch 1/2", True)
-    assert not locks.taken(tmp_path / "cd")
+    assert locks.LockMonitor().is_locked(tmp_path / "ab")
+    found = locks.lock_holder(tmp_path / "ab")
+    assert (found.pid, found.status, found.alive) == (process.pid, "epoch 1/2", True)
+    assert not locks.LockMonitor().is_locked(tmp_path / "cd")
 
 
-def test_a_second_one_waits_says_whose_and_goes_on(tmp_path, holding, capfd):
+def test_a_second_process_waits_and_goes_on(tmp_path, holding, capfd):
     process = holding(tmp_path / "ab", inside="time.sleep(1.5)")
-    with locks.hold(tmp_path / "ab"):
+    with locks.acquire(tmp_path / "ab"):
         assert process.wait(timeout=20) == 0
     assert f"(process {process.pid}, since" in capfd.readouterr().out
     assert not (tmp_path / "ab" / "lease").exists()
     assert not (tmp_path / "ab" / "lease.json").exists()
 
 
-def test_the_lease_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path, holding):
+def test_a_killed_processs_lock_is_free_at_once_on_its_machine(tmp_path, holding):
     process = holding(tmp_path / "ab")
     process.kill()
     process.wait()
-    assert not locks.holder(tmp_path / "ab").alive
-    assert not locks.taken(tmp_path / "ab")
-    with locks.hold(tmp_path / "ab", wait=False):
-        assert locks.holder(tmp_path / "ab").pid == os.getpid()
+    assert not locks.lock_holder(tmp_path / "ab").alive
+    assert not locks.LockMonitor().is_locked(tmp_path / "ab")
+    with locks.acquire(tmp_path / "ab", wait=False):
+        assert locks.lock_holder(tmp_path / "ab").pid == os.getpid()
 
 
-def test_another_machines_lease_is_free_when_it_has_been_silent(tmp_path, holding, monkeypatch):
+def test_another_machines_lock_expires_without_a_heartbeat(tmp_path, holding, monkeypatch):
     """By our own clock: the marker's age says nothing where two machines' clocks differ."""
     process = holding(tmp_path / "ab", before=ELSEWHERE, duration=2.0)
     monkeypatch.setattr(locks, "DURATION", 2.0)
+    monitor = locks.LockMonitor()
     for _ in range(15):  # alive for longer than the duration: its heartbeat keeps it
-        assert locks.taken(tmp_path / "ab")
+        assert monitor.is_locked(tmp_path / "ab")
         time.sleep(0.2)
     process.kill()
     process.wait()
-    assert locks.holder(tmp_path / "ab").host == "elsewhere"
+    assert locks.lock_holder(tmp_path / "ab").host == "elsewhere"
     os.utime(tmp_path / "ab" / "lease", (4e9, 4e9))  # its clock was years ahead
-    with locks.hold(tmp_path / "ab"):
+    with locks.acquire(tmp_path / "ab"):
         pass
 
 
 @pytest.mark.parametrize("marker", ["lease", "nothing written"])
-def test_where_names_cannot_be_exchanged_a_silent_lease_is_freed_all_the_same(tmp_path, holding, monkeypatch, marker):
-    """NFS refuses the exchange by which filelock breaks a lease; and it never breaks one whose writer wrote nothing."""
+def test_a_stale_lock_is_removed_where_names_cannot_be_exchanged(tmp_path, holding, monkeypatch, marker):
+    """NFS refuses the exchange by which filelock breaks a lock; and it never breaks one whose writer wrote nothing."""
     from filelock import _soft
 
     monkeypatch.setattr(_soft, "exchange_names", lambda *_: False)
@@ -101,16 +102,17 @@ def test_where_names_cannot_be_exchanged_a_silent_lease_is_freed_all_the_same(tm
     process.wait()
     if marker != "lease":
         (tmp_path / "ab" / "lease").write_bytes(b"")
-    with pytest.raises(RunLockedError), locks.hold(tmp_path / "ab", wait=False):
+    with pytest.raises(RunLockedError), locks.acquire(tmp_path / "ab", wait=False):
         pass
     until = time.monotonic() + 20
-    while locks.taken(tmp_path / "ab") and time.monotonic() < until:
+    monitor = locks.LockMonitor()
+    while monitor.is_locked(tmp_path / "ab") and time.monotonic() < until:
         time.sleep(0.1)
-    with locks.hold(tmp_path / "ab", wait=False):
-        assert locks.holder(tmp_path / "ab").pid == os.getpid()
+    with locks.acquire(tmp_path / "ab", wait=False):
+        assert locks.lock_holder(tmp_path / "ab").pid == os.getpid()
 
 
-def test_a_living_marker_that_came_meanwhile_is_put_back(tmp_path, monkeypatch):
+def test_a_lock_file_that_changed_meanwhile_is_put_back(tmp_path, monkeypatch):
     path = tmp_path / "lease"
     path.write_text("old")
     monkeypatch.setattr(locks, "DURATION", 0.0)
@@ -122,15 +124,16 @@ def test_a_living_marker_that_came_meanwhile_is_put_back(tmp_path, monkeypatch):
         rename(source, target)
 
     looks = path.stat()
-    locks.watched[path] = ((looks.st_mtime_ns, looks.st_ctime_ns, looks.st_ino), 0.0)
+    monitor = locks.LockMonitor()
+    monitor.seen[path] = ((looks.st_mtime_ns, looks.st_ctime_ns, looks.st_ino), 0.0)
     monkeypatch.setattr(os, "rename", late)
-    assert not locks.free_if_dead(path)
+    assert not monitor.remove_if_stale(path)
     assert path.read_text() == "new"
 
 
-def test_who_was_asleep_learns_that_another_took_over(tmp_path):
-    with locks.hold(tmp_path / "ab") as claim:
-        claim.check()
+def test_a_suspended_process_learns_that_another_took_over(tmp_path):
+    with locks.acquire(tmp_path / "ab") as lock:
+        lock.check()
         (tmp_path / "ab" / "lease").unlink()
-        with pytest.raises(LockLostError, match="theirs counts"):
-            claim.check()
+        with pytest.raises(LockLostError, match="whose result counts"):
+            lock.check()

@@ -21,7 +21,7 @@ EXAMPLES = (Example("train:0", "a", None, "x"), Example("train:1", "b", None, "y
 
 def table(weights=(1.0, 2.0)) -> pa.Table:
     log_probs = np.log(np.array([[0.9, 0.1], [0.8, 0.2]], dtype=np.float32))
-    return store.Lines("train", EXAMPLES, ("x", "y")).at(3, log_probs, np.array(weights))
+    return store.PredictionTable("train", EXAMPLES, ("x", "y")).at_epoch(3, log_probs, np.array(weights))
 
 
 def row(run_id="ab") -> dict:
@@ -37,14 +37,14 @@ def test_lines_are_what_the_schema_says():
         "split": "train", "id": "train:1", "text_sha256": text_hash(EXAMPLES[1]), "label": "y", "kind": "swapped",
         "origin": "train:9", "epoch": 3, "prediction": "x", "weight": 2.0,
     }  # fmt: skip
-    bare = store.Lines("test", EXAMPLES, ("x", "y")).at(1, None, None).to_pylist()[0]
+    bare = store.PredictionTable("test", EXAMPLES, ("x", "y")).at_epoch(1, None, None).to_pylist()[0]
     assert (bare["prediction"], bare["log_probs"], bare["weight"]) == (None, None, None)
 
 
-def test_a_placed_row_comes_back(tmp_path):
+def test_a_written_row_reads_back(tmp_path):
     s = Store(tmp_path)
     s.prepare()
-    assert s.place(row(), table())
+    assert s.write_row(row(), table())
     assert s.exists("ab")
     assert s.ids() == {"ab"}
     assert s.row("ab")["labels"] == ["x", "y"]
@@ -53,12 +53,12 @@ def test_a_placed_row_comes_back(tmp_path):
     assert sorted(os.listdir(s.rows)) == ["ab.json", "ab.parquet"]
 
 
-def test_a_second_row_of_the_same_id_is_not_placed(tmp_path):
+def test_a_second_row_of_the_same_id_is_not_written(tmp_path):
     s = Store(tmp_path)
     s.prepare()
-    s.place(row(), table())
+    s.write_row(row(), table())
     before = s.json_path("ab").read_bytes(), s.parquet_path("ab").read_bytes()
-    assert not s.place(row(), table(weights=(5.0, 6.0)))
+    assert not s.write_row(row(), table(weights=(5.0, 6.0)))
     assert before == (s.json_path("ab").read_bytes(), s.parquet_path("ab").read_bytes())
 
 
@@ -72,21 +72,21 @@ def test_killed_while_writing_there_is_no_row(tmp_path, moment):
         s = Store({str(tmp_path)!r})
         s.prepare()
         setattr(os, {moment!r}, lambda *a, **k: os._exit(9))
-        s.place(row(), table())
+        s.write_row(row(), table())
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert done.returncode == 9, done.stderr
     s = Store(tmp_path)
     assert not s.exists("ab")
     assert s.ids() == set()
-    assert s.place(row(), table())
+    assert s.write_row(row(), table())
     assert s.table("ab").equals(table())
 
 
 def test_damaged_rows_are_named(tmp_path):
     s = Store(tmp_path)
     s.prepare()
-    s.place(row(), table())
+    s.write_row(row(), table())
     s.parquet_path("ab").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"ab\.parquet: absent or not what its row says"):
         s.table("ab")
@@ -103,11 +103,11 @@ def test_damaged_rows_are_named(tmp_path):
         s.row("zz")
 
 
-def test_a_number_that_is_none_is_refused_before_anything_is_placed(tmp_path):
+def test_a_number_that_is_not_finite_is_refused_before_anything_is_written(tmp_path):
     s = Store(tmp_path)
     s.prepare()
     with pytest.raises(ValueError, match="JSON"):
-        s.place(row() | {"loss": float("nan")}, table())
+        s.write_row(row() | {"loss": float("nan")}, table())
     assert os.listdir(s.rows) == []
 
 
@@ -122,7 +122,7 @@ def test_failures_are_recorded_and_cleared(tmp_path):
     try:
         raise ValueError("boom")
     except ValueError as error:
-        s.fail("ab", error, "train")
+        s.record_failure("ab", error, "train")
     record = json.loads((s.run_folder("ab") / "failed.json").read_text())
     assert record["exception"] == "ValueError: boom"
     assert "test_failures_are_recorded" in record["traceback"]
@@ -134,7 +134,7 @@ def test_failures_are_recorded_and_cleared(tmp_path):
 def test_a_row_of_a_newer_format_is_seen_by_its_first_bytes(tmp_path):
     s = Store(tmp_path)
     s.prepare()
-    s.place(row(), table())
+    s.write_row(row(), table())
     s.check_format("ab")
     s.json_path("ab").write_text(json.dumps({**row(), "format": 99}))
     with pytest.raises(UserError, match=r"ab\.json: format 99 is newer than this program's 1: update it"):
@@ -144,7 +144,7 @@ def test_a_row_of_a_newer_format_is_seen_by_its_first_bytes(tmp_path):
         s.check_format("ab")
 
 
-def test_what_a_killed_process_left_half_written_goes_with_the_next_lease(tmp_path):
+def test_half_written_files_of_a_killed_process_go_with_the_next_lock(tmp_path):
     s = Store(tmp_path)
     s.prepare()
     part = s.rows / ".ab.parquet.elsewhere-1.part"
@@ -157,15 +157,15 @@ def test_what_a_killed_process_left_half_written_goes_with_the_next_lease(tmp_pa
     scores.write_bytes(b"PAR1")
     other = s.rows / ".cd.parquet.elsewhere-1.part"
     other.write_bytes(b"PAR1")
-    with s.lease("ab"):
+    with s.lock("ab"):
         assert not part.exists()
         assert not model.exists()
         assert not scores.exists()
     assert other.exists()
 
 
-def test_of_two_at_one_run_the_json_is_of_the_parquet_that_stands(tmp_path, monkeypatch):
-    """Two that both believe to hold the lease (one was asleep), in the worst order: Parquet, Parquet, JSON, JSON."""
+def test_concurrent_writers_leave_matching_json_and_parquet(tmp_path, monkeypatch):
+    """Two that both believe to hold the lock (one was suspended), in the worst order: Parquet, Parquet, JSON, JSON."""
     s = Store(tmp_path)
     s.prepare()
     link = os.link
@@ -175,16 +175,16 @@ def test_of_two_at_one_run_the_json_is_of_the_parquet_that_stands(tmp_path, monk
         link(source, target)
 
     monkeypatch.setattr(os, "link", other_first)
-    assert not s.place(row(), table())
+    assert not s.write_row(row(), table())
     assert s.table("ab").equals(table())
 
 
-def test_who_lost_its_lease_places_nothing(tmp_path):
+def test_a_process_that_lost_its_lock_writes_nothing(tmp_path):
     s = Store(tmp_path)
     s.prepare()
-    with s.lease("ab"):
+    with s.lock("ab"):
         (s.run_folder("ab") / "lease").unlink()
-        with Store(tmp_path).lease("ab"), pytest.raises(LockLostError, match="ab: this process showed no sign of life"):
-            s.place(row(), table())
+        with Store(tmp_path).lock("ab"), pytest.raises(LockLostError, match="ab: this process gave no sign of life"):
+            s.write_row(row(), table())
     assert s.ids() == set()
     assert os.listdir(s.rows) == []

@@ -85,7 +85,7 @@ def test_fail_fast_begins_nothing_more(small, store, trouble, capfd):
     assert {store.row(i)["config"]["loss"]["name"] for i in store.ids()} == {"ce"}  # the two that came before it
 
 
-def test_a_leased_run_is_left_to_its_holder_and_waited_for_at_the_end(small, store, capfd):
+def test_a_locked_run_is_left_to_its_holder_and_waited_for_at_the_end(small, store, capfd):
     """A living worker holds one run for a while and ends without a row, as one would that was stopped."""
     path, values = small
     assert run_cli("plan", str(path), *values, "seed=0") == 0
@@ -93,7 +93,7 @@ def test_a_leased_run_is_left_to_its_holder_and_waited_for_at_the_end(small, sto
     code = f"""
 import sys, time
 from synthweight.runs.store import Store
-with Store({str(store.root)!r}).lease({run_id!r}):
+with Store({str(store.root)!r}).lock({run_id!r}):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -113,7 +113,7 @@ with Store({str(store.root)!r}).lease({run_id!r}):
             said += ours.stdout
     out = "".join(said)
     assert ours.returncode == 0
-    assert re.search(rf"small_real ce minilm seed 0: \S+ \(process {other.pid}, since 20\S+\) is at it; waiting", out)
+    assert re.search(rf"small_real ce minilm seed 0: locked by \S+ \(process {other.pid}, since 20\S+\); waiting", out)
     order = re.findall(r"local (\w+ \w+) minilm seed 0: epoch 1/", out)
     assert order.index("synthetic focal") < order.index("small_real ce") < order.index("synthetic dimp")
     assert len(store.ids()) == 5
@@ -238,9 +238,9 @@ def test_status_of_a_folder_tells_what_runs_and_what_failed(store, capfd, settin
     try:
         raise ValueError("boom [x]")
     except ValueError as error:
-        store.fail("cd", error, "train")
-    with locks.hold(store.run_folder("ab")) as claim:
-        claim.note("epoch 3/5")
+        store.record_failure("cd", error, "train")
+    with locks.acquire(store.run_folder("ab")) as lock:
+        lock.set_status("epoch 3/5")
         outputs = next(s for s in settings if s.startswith("paths.outputs"))
         assert run_cli("status", outputs) == 0
     out = capfd.readouterr().out

@@ -53,15 +53,15 @@ def test_tensorboard_has_curves_and_weight_histograms(bound):
 
 def test_csv_has_every_epoch_of_a_run_that_was_resumed(bound, monkeypatch):
     job = bound("logger=csv", "optim.epochs=3")
-    note, calls = Store.note, []
+    set_status, calls = Store.set_status, []
 
     def stop(self, run_id, text):
         calls.append(text)
         if calls == ["epoch 1/3", "epoch 2/3"]:
             raise RuntimeError("no luck")
-        note(self, run_id, text)
+        set_status(self, run_id, text)
 
-    monkeypatch.setattr(Store, "note", stop)
+    monkeypatch.setattr(Store, "set_status", stop)
     with pytest.raises(RuntimeError, match="no luck"):
         run.train(job)
     outcome = run.train(job)

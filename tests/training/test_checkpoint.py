@@ -128,7 +128,7 @@ def test_what_cannot_be_used_is_said_and_passed_over(training, checkpoints, harm
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one(training, checkpoints, monkeypatch):
-    """The guard stands for whatever goes wrong last: a lease that was lost, a disk that is full."""
+    """The guard stands for whatever goes wrong last: a lock that was lost, a disk that is full."""
     made = training()
     stopped_at(made, checkpoints, 3)
 

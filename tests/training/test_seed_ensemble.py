@@ -189,7 +189,7 @@ def test_a_stack_leaves_out_what_is_done_or_taken(bound):
     run.train(jobs[1])
     old = store.run_folder(identity.of(jobs[3]).id) / "checkpoint-1"
     old.mkdir(parents=True)
-    with store.lease(identity.of(jobs[2]).id):
+    with store.lock(identity.of(jobs[2]).id):
         outcomes = run.train_together(jobs)
     assert [o.status for o in outcomes] == ["trained", "done", "taken", "trained"]
     assert {o.id for o in outcomes if o.status != "taken"} == store.ids()

@@ -33,10 +33,10 @@ def sync(file: str, overrides: Sequence[str]) -> None:
 
 
 def send(store: Store, job: Job, group: str) -> str:
-    """One row: "uploaded", "written" (offline) or "there". Its lease keeps out the live run, which may still be uploading."""
+    """One row: "uploaded", "written" (offline) or "there". Its lock keeps out the live run, which may still be uploading."""
     row = store.row(job.who.id)
     card = wandb_cards.card(row["id"], row["config"], project(job), group)
-    with store.lease(row["id"]):
+    with store.lock(row["id"]):
         return wandb_runs.send(card, row, lambda: epochs(row, store.table(row["id"])), store.run_folder(row["id"]))
 
 

@@ -14,7 +14,7 @@ from ..data.examples import Examples
 from ..errors import UserError, disk_full
 from ..runs import identity, provenance
 from ..runs.identity import Identity
-from ..runs.store import FORMAT, Lines, Store
+from ..runs.store import FORMAT, PredictionTable, Store
 from . import few_shot, parsing
 from .generate import asked_of, template_hash
 from .journal import Journal, Reply
@@ -63,7 +63,7 @@ def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
 
     Raises:
         UserError: bad input; a server that refuses or stays silent: what was answered is kept, the same command goes on.
-        RunLockedError: another process is at it and `wait` is False.
+        RunLockedError: another process holds its lock and `wait` is False.
     """
     who = identify(settings)
     store = Store(settings.paths.outputs)
@@ -77,7 +77,7 @@ def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
     journal = Journal(store.run_folder(who.id) / "journal.jsonl", {**who.settings, "data": who.data})
     asker = Asker(settings.generator, journal, name)
     store.prepare()
-    with store.lease(who.id, wait):
+    with store.lock(who.id, wait):
         if store.exists(who.id):
             return who.id
         try:
@@ -85,7 +85,7 @@ def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
             store.clear_failure(who.id)
         except Exception as error:
             if not disk_full(error):
-                store.fail(who.id, error, shlex.join(provenance.command()))
+                store.record_failure(who.id, error, shlex.join(provenance.command()))
             raise
     return who.id
 
@@ -103,7 +103,7 @@ def work(
     examples: Examples, asker: Asker,
 ) -> None:  # fmt: skip
     """The asking itself, and the row."""
-    started, clock = provenance.now(), time.perf_counter()
+    started, clock = provenance.utc_now(), time.perf_counter()
     asker.journal.load()
     shown = pool.of_each_label(settings.shots, settings.seed)
     asker.ask((wording.classify(e.id, e, shown) for e in examples), len(examples) - len(asker.journal.replies))
@@ -113,7 +113,7 @@ def work(
     position = {label: i for i, label in enumerate(pool.labels)}
     test = measure(answers, np.array([position[e.label] for e in examples], dtype=np.int64), pool.labels)
     journal = asker.journal
-    code = provenance.code()
+    code = provenance.code_version()
     code = code | {"versions": code["versions"] | {"openai": version("openai")}}
     record = {
         "format": FORMAT,
@@ -138,9 +138,9 @@ def work(
         "cost_usd": asker.spent,
         "provenance": code
         | {"device": {"kind": "server", "name": next((r.model for r in replies if r.model), None)}, "threads": None}
-        | {"argv": provenance.command(), "started": started, "finished": provenance.now()},
+        | {"argv": provenance.command(), "started": started, "finished": provenance.utc_now()},
     }
-    store.place(record, table(examples, answers, pool.labels))
+    store.write_row(record, table(examples, answers, pool.labels))
     counted = ", ".join(f"{n} by {key}" if key != "unparseable" else f"{n} {key} (counted as wrong)" for key, n in how.items())
     accuracy, f1 = test["accuracy"], test["macro_f1"]
     print(f"{name}: test accuracy {accuracy:.1%}, macro F1 {f1:.1%}; {counted} ({who.id})", flush=True)
@@ -170,7 +170,7 @@ def table(examples: Examples, answers: list[Answer], labels: tuple[str, ...]) ->
     """The row's Parquet: test, with null where there is no prediction or no log-probability."""
     import pyarrow as pa
 
-    out = Lines("test", examples, labels).at(1, None, None)
+    out = PredictionTable("test", examples, labels).at_epoch(1, None, None)
     said = pa.array([labels[a.prediction] if a.prediction >= 0 else None for a in answers], pa.string())
     scored = pa.array([a.log_probs for a in answers], pa.list_(pa.float32()))
     out = out.set_column(out.schema.get_field_index("prediction"), "prediction", said)

@@ -19,7 +19,7 @@ from ..errors import UserError
 from ..models import classifier, pretrained
 from ..training import trainer
 from . import calibration
-from .store import Lines, Store
+from .store import PredictionTable, Store
 
 if TYPE_CHECKING:
     from ..config.schema import Run
@@ -109,4 +109,4 @@ def _compute(
     tokens = tokenize(base, pretrained.fingerprint(checker.model), examples, checker.optim.max_length, Path(checker.paths.cache))
     log_probs = trainer.log_probs(classifier.build(folder, labels), tokens, len(labels), checker.trainer)
     with atomic_path(file) as part:
-        pq.write_table(Lines("scored", examples, labels).at(0, log_probs, None), part, compression="zstd")
+        pq.write_table(PredictionTable("scored", examples, labels).at_epoch(0, log_probs, None), part, compression="zstd")

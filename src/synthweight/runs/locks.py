@@ -1,4 +1,7 @@
-"""Who is at a run: a lease file with a heartbeat, good over a shared file system. A crash leaves it to the next one."""
+"""At most one process per run: a lock file with a heartbeat, valid over a shared file system.
+
+The file is filelock's `SoftFileLease`: its holder renews it every third of `DURATION`. A crashed holder's lock expires.
+"""
 
 import contextlib
 import json
@@ -17,24 +20,31 @@ from filelock import SoftFileLease, Timeout
 from ..atomic_io import part_path
 from ..errors import LockLostError, RunLockedError
 
-DURATION = 60.0  # seconds without a sign of life after which a lease is free: the same for every worker, so no setting
-POLL = 0.5  # seconds between two looks at somebody else's lease
-watched: dict[Path, tuple[tuple[int, int, int], float]] = {}  # what a marker looked like, and since when it has, by our clock
+DURATION = 60.0  # seconds without a heartbeat after which a lock expires: the same for every worker, so no setting
+POLL = 0.5  # seconds between two looks at another process's lock
 
 
 @dataclass(frozen=True)
-class Holder:
-    """Whose lease it is. `since` is None where the holder had no time to say so; `age`: seconds since its last sign."""
+class LockHolder:
+    """The process that holds a lock.
+
+    Args:
+        host: its machine's name.
+        pid: its process id; 0 where the lock file has no content yet.
+        since: when it took the lock; None where it has not written that yet.
+        status: what it is doing, such as "epoch 2/5".
+        age: seconds since its last heartbeat, by the file's time.
+    """
 
     host: str
     pid: int
     since: str | None
-    note: str
+    status: str
     age: float
 
     @property
     def alive(self) -> bool:
-        """As far as can be told from here: by the process on this machine, by its signs on another."""
+        """Whether it runs, as far as this machine can tell: by the process here, by its heartbeat on another machine."""
         if self.host == socket.gethostname():
             try:
                 os.kill(self.pid, 0)
@@ -48,119 +58,143 @@ class Holder:
         return f"{self.host} (process {self.pid}{f', since {self.since}' if self.since else ''})"
 
 
-class Claim:
-    """A lease that this process holds."""
+class RunLock:
+    """A lock that this process holds. `acquire` makes it."""
 
-    def __init__(self, lock: SoftFileLease, folder: Path) -> None:
-        self.lock, self.said = lock, folder / "lease.json"
-        self.record: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "token": lock.token}
+    def __init__(self, lease: SoftFileLease, folder: Path) -> None:
+        self.lease, self.description = lease, folder / "lease.json"
+        self.record: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "token": lease.token}
         self.record["since"] = datetime.now(UTC).isoformat(timespec="seconds")
-        self.note("")
+        self.set_status("")
 
-    def note(self, text: str) -> None:
-        """What others may read about the work, such as "epoch 2/5"."""
-        part = part_path(self.said)
-        with contextlib.suppress(OSError):  # a note is no reason to stop
-            part.write_text(json.dumps(self.record | {"note": text}), encoding="utf-8")
-            os.replace(part, self.said)
+    def set_status(self, text: str) -> None:
+        """Writes what other processes may read about the work, such as "epoch 2/5"."""
+        part = part_path(self.description)
+        with contextlib.suppress(OSError):  # a status is no reason to stop
+            part.write_text(json.dumps(self.record | {"status": text}), encoding="utf-8")
+            os.replace(part, self.description)
 
     def check(self) -> None:
-        """Raises LockLostError where another worker took over meanwhile: what it writes counts, and we write nothing."""
-        marker = self.lock.owner
-        if self.lock.compromise is not None or marker is None or marker.token != self.lock.token:
+        """Checks that no other process has taken the lock over.
+
+        Raises:
+            LockLostError: one has, so that its results count and this process must write nothing.
+        """
+        marker = self.lease.owner
+        if self.lease.compromise is not None or marker is None or marker.token != self.lease.token:
             raise LockLostError(
-                f"{self.said.parent.name}: this process showed no sign of life for {DURATION:.0f} s (asleep? the disk away?) "
-                "and another took the run over; theirs counts: the same command goes on"
+                f"{self.description.parent.name}: this process gave no sign of life for {DURATION:.0f} s (suspended? the disk "
+                "unreachable?) and another one took the run over, whose result counts: the same command goes on"
             )
 
 
+class LockMonitor:
+    """Whether locks are held, as this process sees it; removes those without a heartbeat.
+
+    The time without a heartbeat is measured with this process's own clock from its first look on: the clocks of two
+    machines may differ.
+    """
+
+    def __init__(self) -> None:
+        self.seen: dict[Path, tuple[tuple[int, int, int], float]] = {}  # a lock file's times and inode, and since when
+
+    def is_locked(self, folder: Path) -> bool:
+        """Whether a living process holds the lock of a run's folder.
+
+        Called again and again, it removes a dead process's lock after `DURATION`.
+        """
+        path = folder / "lease"
+        found = lock_holder(folder) if path.exists() else None
+        if found is None:
+            self.seen.pop(path, None)
+            return False
+        if self.remove_if_stale(path):
+            return False
+        return found.pid == 0 or found.host != socket.gethostname() or found.alive
+
+    def remove_if_stale(self, path: Path) -> bool:
+        """Removes a lock file that has not changed for `DURATION` and a quarter since this object first saw it.
+
+        filelock does so itself by exchanging two names, which NFS refuses, and never for a lock whose writer died before
+        its first byte. Of several processes one wins the rename; a lock file that changed meanwhile is put back.
+
+        Returns:
+            Whether the lock file is gone.
+        """
+        try:
+            now, stat = time.monotonic(), path.stat()
+            looks = stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+            before, since = self.seen.setdefault(path, (looks, now))
+            if before != looks:
+                self.seen[path] = looks, now
+                return False
+            if now - since < 1.25 * DURATION:
+                return False
+            aside = path.with_name(f".lease.{secrets.token_hex(8)}.part")
+            os.rename(path, aside)
+            if aside.stat().st_mtime_ns != looks[0] or aside.stat().st_ino != looks[2]:
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, path)
+            aside.unlink()
+        except FileNotFoundError:
+            pass  # another process was quicker
+        self.seen.pop(path, None)
+        return not path.exists()
+
+
 @contextlib.contextmanager
-def hold(folder: Path, wait: bool = True) -> Iterator[Claim]:
-    """One process a run. The lease of a dead process is free: at once on its machine, after DURATION on another.
+def acquire(folder: Path, wait: bool = True, monitor: LockMonitor | None = None) -> Iterator[RunLock]:
+    """Holds the lock of a run's folder for the block.
+
+    A dead process's lock is free: at once on its machine, after `DURATION` on another.
 
     Args:
-        folder: of the run. wait: until a living holder lets go, saying whose it is; else raises RunLockedError.
+        folder: of the run; created.
+        wait: whether to wait until a living holder releases it; a message says who holds it.
+        monitor: of a caller that tries again and again without waiting.
 
     Raises:
-        RunLockedError: `wait` is False and another process holds it. OSError: the lease cannot be written.
+        RunLockedError: another process holds it and `wait` is False.
+        OSError: the lock file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "lease"
-    lock = SoftFileLease(path, lease_duration=DURATION)
-    told = False
+    path, monitor = folder / "lease", monitor or LockMonitor()
+    lease = SoftFileLease(path, lease_duration=DURATION)
+    logged = False
     while True:
         try:
-            lock.acquire(timeout=0)
+            lease.acquire(timeout=0)
             break
         except Timeout:
-            free_if_dead(path)
+            monitor.remove_if_stale(path)
             if not wait:
-                raise RunLockedError(f"{folder.name}: {holder(folder) or 'another process'} is at it") from None
-            if not told:
-                print(f"{folder.name}: {holder(folder) or 'another process'} is at it; waiting", flush=True)
-                told = True
+                raise RunLockedError(f"{folder.name} is locked by {lock_holder(folder) or 'another process'}") from None
+            if not logged:
+                print(f"{folder.name} is locked by {lock_holder(folder) or 'another process'}; waiting", flush=True)
+                logged = True
             time.sleep(POLL)
-    watched.pop(path, None)
     try:
-        claim = Claim(lock, folder)
-        yield claim
+        yield RunLock(lease, folder)
     finally:
-        if lock.compromise is None:
+        if lease.compromise is None:
             (folder / "lease.json").unlink(missing_ok=True)
-        lock.release()
+        lease.release()
 
 
-def holder(folder: Path) -> Holder | None:
-    """Who holds a run's lease, dead or alive, or None."""
+def lock_holder(folder: Path) -> LockHolder | None:
+    """The process whose lock file is in a run's folder, dead or alive, or None."""
     path = folder / "lease"
     try:
         marker = SoftFileLease(path, lease_duration=DURATION).owner
         age = time.time() - path.stat().st_mtime
     except OSError:
         return None
-    if marker is None:  # being written this moment, or by a process that died while it wrote
-        return Holder("a process that has not signed yet", 0, None, "", age)
-    said: dict[str, Any] = {}
+    if marker is None:  # the file is being written, or its writer died before the first byte
+        return LockHolder("a process that is starting", 0, None, "", age)
+    description: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
-        said = json.loads((folder / "lease.json").read_text(encoding="utf-8"))
-    ours = said if said.get("token") == marker.token else {}
-    return Holder(marker.hostname.split("?")[0], marker.pid, ours.get("since"), ours.get("note", ""), age)
-
-
-def taken(folder: Path) -> bool:
-    """Whether a living process holds the lease. Looked at again and again, a dead one's is freed."""
-    path = folder / "lease"
-    found = holder(folder) if path.exists() else None
-    if found is None:
-        watched.pop(path, None)
-        return False
-    if free_if_dead(path):
-        return False
-    return found.pid == 0 or found.host != socket.gethostname() or found.alive
-
-
-def free_if_dead(path: Path) -> bool:
-    """Removes a lease that this process has watched for DURATION and a quarter without a sign of life.
-
-    filelock does so itself by exchanging two names, which NFS refuses, and never for a marker whose writer died before
-    its first byte. The rename is won by one contender; a marker that changed meanwhile is put back.
-    """
-    try:
-        now, stat = time.monotonic(), path.stat()
-        looks = stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
-        before, since = watched.setdefault(path, (looks, now))
-        if before != looks:
-            watched[path] = looks, now
-            return False
-        if now - since < 1.25 * DURATION:
-            return False
-        aside = path.with_name(f".lease.{secrets.token_hex(8)}.part")
-        os.rename(path, aside)
-        if aside.stat().st_mtime_ns != looks[0] or aside.stat().st_ino != looks[2]:
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, path)
-        aside.unlink()
-    except FileNotFoundError:
-        pass  # another contender was quicker
-    watched.pop(path, None)
-    return not path.exists()
+        description = json.loads((folder / "lease.json").read_text(encoding="utf-8"))
+    if description.get("token") != marker.token:  # of an earlier holder
+        description = {}
+    host = marker.hostname.split("?")[0]
+    return LockHolder(host, marker.pid, description.get("since"), description.get("status", ""), age)

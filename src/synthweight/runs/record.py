@@ -23,7 +23,7 @@ from ..training import devices, trainer
 from ..training.history import Epoch
 from . import checker_scores, identity, provenance
 from .identity import Identity
-from .store import FORMAT, GROUP, Lines, Store
+from .store import FORMAT, GROUP, PredictionTable, Store
 
 
 class Stopwatch:
@@ -58,7 +58,7 @@ class Prepared:
 def prepare(who: Identity, name: str, ask: checker_scores.Ask) -> Prepared:
     """Brings together what a run is trained on. ask: gives the scores of a checker that has been trained."""
     run = who.run
-    started, clock = provenance.now(), Stopwatch()
+    started, clock = provenance.utc_now(), Stopwatch()
     material = sources.build(run)
     folder, encoder = pretrained.locate(run.model), pretrained.fingerprint(run.model)
 
@@ -88,7 +88,7 @@ def reporter(store: Store, ready: Prepared, watch: loggers.Watch) -> Callable[[i
         chosen = "".join(f" · {key} {m['accuracy'] or 0:.1%}" for key, m in epoch.metrics.items() if key == "selection")
         done = f"epoch {number + 1}/{ready.training.epochs} · loss {epoch.train_loss:.4f}{chosen}"
         print(f"{ready.name}: {done} · {ready.clock.so_far():.0f} s", flush=True)
-        store.note(ready.who.id, f"epoch {number + 1}/{ready.training.epochs}")
+        store.set_status(ready.who.id, f"epoch {number + 1}/{ready.training.epochs}")
         watch.epoch(number + 1, epoch)
 
     return report
@@ -132,11 +132,11 @@ def finish(
         "selected_epoch": fitted.selected + 1,
         "guard_hits": fitted.guard_hits,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
-        "provenance": provenance.code()
+        "provenance": provenance.code_version()
         | devices.machine(run.trainer, stacked, fitted.taken)
-        | {"argv": provenance.command(), "started": ready.started, "finished": provenance.now()},
+        | {"argv": provenance.command(), "started": ready.started, "finished": provenance.utc_now()},
     }
-    store.place(record, tables(material, fitted, own if run.loss.name == "ce" else None))
+    store.write_row(record, tables(material, fitted, own if run.loss.name == "ce" else None))
     watch.done(partial(store.row, who.id))
     test = fitted.epochs[fitted.selected].metrics["test"]
     print(f"{ready.name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
@@ -150,14 +150,14 @@ def public(run: Run) -> dict[str, Any]:
 def tables(material: sources.Material, fitted: trainer.Fitted, own: np.ndarray | None) -> Iterator[pa.Table]:
     """The row's Parquet: test at the selected epoch, then the training set at every epoch, in parts of `GROUP` examples."""
     chosen = fitted.epochs[fitted.selected]
-    yield Lines("test", material.test, material.labels).at(fitted.selected + 1, chosen.log_probs["test"], None)
+    yield PredictionTable("test", material.test, material.labels).at_epoch(fitted.selected + 1, chosen.log_probs["test"], None)
     n, lines = len(material.train), None
     for i, epoch in enumerate(fitted.epochs):
         for start in range(0, n, GROUP):
             part = slice(start, start + GROUP)
             if lines is None or n > GROUP:  # one part alone serves every epoch
-                lines = Lines("train", material.train[part], material.labels)
-            yield lines.at(i + 1, own[part] if own is not None and i == fitted.selected else None, epoch.weights[part])
+                lines = PredictionTable("train", material.train[part], material.labels)
+            yield lines.at_epoch(i + 1, own[part] if own is not None and i == fitted.selected else None, epoch.weights[part])
 
 
 def save_model(network: Any, encoder: Path, folder: Path) -> None:

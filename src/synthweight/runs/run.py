@@ -54,7 +54,7 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
     loggers.require(run.logger.name)
     store.prepare()
     try:
-        with store.lease(who.id, wait):
+        with store.lock(who.id, wait):
             if store.exists(who.id):
                 return Outcome(who.id, "done")
             try:
@@ -63,7 +63,7 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
                 store.clear_failure(who.id)
             except Exception as error:
                 if not isinstance(error, LockLostError) and not disk_full(error):
-                    store.fail(who.id, error, shlex.join(provenance.command()))
+                    store.record_failure(who.id, error, shlex.join(provenance.command()))
                 raise
     except (RunLockedError, LockLostError):
         if wait:
@@ -113,13 +113,13 @@ def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.
 
 def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
     """Where a killed run left off. It starts anew where digits would be others: by libraries, devices, what is taken for bf16."""
-    libraries = {key: provenance.code()["versions"][key] for key in ("torch", "transformers", "pytorch-lightning")}
+    libraries = {key: provenance.code_version()["versions"][key] for key in ("torch", "transformers", "pytorch-lightning")}
     trainer = who.run.trainer
     taken = {"device": devices.device(trainer.accelerator).type, "precision": devices.precision(trainer)}
     taken |= {"score_precision": devices.precision(trainer, scoring=True)} if who.run.loss.needs else {}
     taken |= {"shapes": repr(SHAPES[trainer.shapes])} if trainer.packing else {}
     identity = {"format": FORMAT, "id": who.id, "devices": trainer.devices} | taken | libraries
-    return Checkpoints(store.run_folder(who.id), identity, lambda: store.guard(who.id))
+    return Checkpoints(store.run_folder(who.id), identity, lambda: store.check_lock(who.id))
 
 
 def ask(store: Store, checker: Identity, examples: Examples) -> np.ndarray:
@@ -128,7 +128,7 @@ def ask(store: Store, checker: Identity, examples: Examples) -> np.ndarray:
     def rebuild() -> None:
         work(store, checker, f"{describe(checker.run)} (again, its model is gone)", row=False)
 
-    with store.lease(checker.id):  # several runs may want the same scores at once
+    with store.lock(checker.id):  # several runs may want the same scores at once
         return checker_scores.log_probs(store, checker.run, checker.id, examples, rebuild)
 
 
@@ -151,7 +151,7 @@ def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
         for who in whos:
             try:
                 if not store.exists(who.id):
-                    held.enter_context(store.lease(who.id, wait=False))
+                    held.enter_context(store.lock(who.id, wait=False))
                     if not store.exists(who.id):
                         mine.append(who)
             except RunLockedError:
@@ -168,7 +168,7 @@ def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
 
 
 def train_stack(store: Store, whos: Sequence[Identity], progress: str) -> None:
-    """The training itself, of runs that are leased here."""
+    """The training itself, of runs that are locked by this process."""
     for who in whos:
         train_checkers(store, who, progress)
     ready = [prepare(who, progress + describe(who.run), partial(ask, store)) for who in whos]

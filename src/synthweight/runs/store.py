@@ -1,4 +1,4 @@
-"""The record: one JSON and one Parquet file a run, whole or not at all. docs/format.md has the columns."""
+"""The rows on disk: one JSON and one Parquet file a run, whole or not at all. docs/format.md lists the columns."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ..atomic_io import atomic_path, file_sha256, part_path, sync_to_disk
 from ..data.examples import Examples, text_hash
 from ..errors import UserError
-from .locks import Claim, hold
+from .locks import RunLock, acquire
 
 FORMAT = 1
 GROUP = 20_000  # lines of a Parquet file that are written at a time
@@ -39,15 +39,23 @@ SCHEMA = pa.schema(
 
 
 class Store:
-    """The folder of outputs."""
+    """The outputs folder: `rows/` with the finished runs, `runs/` with models, scores, logs, locks and failures.
+
+    Args:
+        outputs: the folder, as in `paths.outputs`.
+    """
 
     def __init__(self, outputs: str | Path) -> None:
         self.root = Path(outputs)
         self.rows, self.runs = self.root / "rows", self.root / "runs"
-        self.claims: dict[str, Claim] = {}  # the leases that are held through this object
+        self.locks: dict[str, RunLock] = {}  # held through this object, by run id
 
     def prepare(self) -> None:
-        """Makes the folders and tries to write, before anything long begins. Raises UserError."""
+        """Creates the folders and tries to write, before anything long begins.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
         try:
             self.rows.mkdir(parents=True, exist_ok=True)
             self.runs.mkdir(parents=True, exist_ok=True)
@@ -58,24 +66,31 @@ class Store:
             raise UserError(f"paths.outputs={self.root}: cannot be written ({error.strerror}): name another folder") from error
 
     def json_path(self, run_id: str) -> Path:
+        """Of a row's JSON file, whether it exists or not."""
         return self.rows / f"{run_id}.json"
 
     def parquet_path(self, run_id: str) -> Path:
+        """Of a row's Parquet file, whether it exists or not."""
         return self.rows / f"{run_id}.parquet"
 
     def run_folder(self, run_id: str) -> Path:
+        """Of a run's model, scores, logs, lock and failure."""
         return self.runs / run_id
 
     def exists(self, run_id: str) -> bool:
-        """The JSON's presence alone means complete."""
+        """Whether a run is finished: the presence of its JSON file alone says so."""
         return self.json_path(run_id).is_file()
 
     def ids(self) -> set[str]:
-        """Every finished run."""
+        """The ids of all finished runs."""
         return {path.stem for path in self.rows.glob("*.json")}
 
     def row(self, run_id: str) -> dict[str, Any]:
-        """One row. Raises UserError where it is damaged or of a newer format."""
+        """A row's JSON.
+
+        Raises:
+            UserError: there is none, it is damaged, or of a newer format.
+        """
         path = self.json_path(run_id)
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
@@ -90,33 +105,44 @@ class Store:
         return row
 
     def check_format(self, run_id: str) -> None:
-        """Raises UserError where a row is of a newer format: from its first bytes, since a sweep may have thousands."""
+        """Checks a row's format by its first bytes, since a sweep may have thousands of rows.
+
+        Raises:
+            UserError: the row is damaged or of a newer format.
+        """
         with self.json_path(run_id).open("rb") as file:
             found = re.match(rb'\s*\{\s*"format":\s*(\d+),', file.read(64))
         if found is None or int(found[1]) > FORMAT:
-            self.row(run_id)  # says what is the matter
+            self.row(run_id)  # raises with the reason
 
     def parquet(self, run_id: str) -> Path:
-        """The row's Parquet file, checked against the hash that its JSON holds. Raises UserError."""
+        """The path of a row's Parquet file, checked against the hash in its JSON.
+
+        Raises:
+            UserError: the file is missing, or another one.
+        """
         path = self.parquet_path(run_id)
         if not path.is_file() or file_sha256(path) != self.row(run_id)["parquet_sha256"]:
             raise UserError(f"{path}: absent or not what its row says: restore it, or delete {run_id}.json and run again")
         return path
 
     def table(self, run_id: str) -> pa.Table:
-        """What the row's Parquet file holds."""
+        """The content of a row's Parquet file. Raises UserError as `parquet` does."""
         return pq.read_table(self.parquet(run_id))
 
-    def place(self, row: dict[str, Any], table: pa.Table | Iterable[pa.Table]) -> bool:
-        """Writes a row: the Parquet first, the JSON last by a hard link, which fails where a row is already.
+    def write_row(self, row: dict[str, Any], table: pa.Table | Iterable[pa.Table]) -> bool:
+        """Writes a row: the Parquet file first, the JSON last by a hard link, which fails where a row exists.
 
-        table: its lines, whole or in parts, of which a row group and a part are held, no more.
+        Args:
+            row: the JSON, without the Parquet file's hash.
+            table: the Parquet's content, whole or in parts, of which no more than a row group and a part are held in memory.
 
         Returns:
-            False where another process had placed the row meanwhile; theirs stands.
+            False where another process had written the row meanwhile, which stays.
 
         Raises:
-            LockLostError: another process took the run over while this one was asleep.
+            LockLostError: another process took the run over while this one was suspended.
+            ValueError: a number of the row is not finite.
         """
         run_id = row["id"]
         if self.exists(run_id):
@@ -125,17 +151,17 @@ class Store:
         text = part_path(self.json_path(run_id))
         try:
             with pq.ParquetWriter(parquet, SCHEMA, compression="zstd") as writer:
-                for group in grouped([table] if isinstance(table, pa.Table) else table):
+                for group in row_groups([table] if isinstance(table, pa.Table) else table):
                     writer.write_table(group)
             row = {**row, "parquet_sha256": file_sha256(parquet)}
             text.write_text(json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
             sync_to_disk(parquet)
             sync_to_disk(text)
-            self.guard(run_id)
+            self.check_lock(run_id)
             os.replace(parquet, self.parquet_path(run_id))
             try:
                 os.link(text, self.json_path(run_id))
-            except FileExistsError:  # two at one run (one was asleep): the JSON must be of the Parquet that stands
+            except FileExistsError:  # two processes at one run (one was suspended): the JSON must match the Parquet file
                 if file_sha256(self.parquet_path(run_id)) == row["parquet_sha256"]:
                     os.replace(text, self.json_path(run_id))
                 return False
@@ -144,8 +170,14 @@ class Store:
             parquet.unlink(missing_ok=True)
             text.unlink(missing_ok=True)
 
-    def fail(self, run_id: str, error: BaseException, where: str) -> None:
-        """Records a failure beside the run; the row stays absent."""
+    def record_failure(self, run_id: str, error: BaseException, where: str) -> None:
+        """Writes `failed.json` into the run's folder. There is no row of a failed run.
+
+        Args:
+            run_id: of the run.
+            error: with its traceback.
+            where: the command.
+        """
         with contextlib.suppress(OSError):  # a full disk must not hide the error that filled it
             record = {
                 "id": run_id,
@@ -158,10 +190,11 @@ class Store:
                 part.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
     def clear_failure(self, run_id: str) -> None:
+        """Removes a recorded failure, if there is one."""
         (self.run_folder(run_id) / "failed.json").unlink(missing_ok=True)
 
     def failure(self, run_id: str) -> dict[str, Any] | None:
-        """What is recorded of a run's last failure, or None."""
+        """The record of a run's last failure, or None."""
         path = self.run_folder(run_id) / "failed.json"
         try:
             return json.loads(path.read_text(encoding="utf-8"))
@@ -171,44 +204,58 @@ class Store:
             return {"id": run_id, "exception": f"its record is damaged ({error})", "traceback": "", "when": "", "where": ""}
 
     @contextlib.contextmanager
-    def lease(self, run_id: str, wait: bool = True) -> Iterator[None]:
-        """One process a run: a second one waits, or gets RunLockedError. A dead process's lease is free."""
+    def lock(self, run_id: str, wait: bool = True) -> Iterator[None]:
+        """Holds a run's lock for the block, and removes what a killed process left half written.
+
+        Args:
+            run_id: of the run.
+            wait: whether to wait for a living holder.
+
+        Raises:
+            RunLockedError: another process holds it and `wait` is False.
+        """
         folder = self.run_folder(run_id)
-        with hold(folder, wait) as claim:
-            for left in [*folder.rglob(".*.part"), *self.rows.glob(f".{run_id}.*.part")]:  # by one that was killed
-                rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-            self.claims[run_id] = claim
+        with acquire(folder, wait) as lock:
+            for part in [*folder.rglob(".*.part"), *self.rows.glob(f".{run_id}.*.part")]:
+                rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            self.locks[run_id] = lock
             try:
                 yield
             finally:
-                del self.claims[run_id]
+                del self.locks[run_id]
 
-    def guard(self, run_id: str) -> None:
-        """Raises LockLostError where another process took over a run that was leased here."""
-        if run_id in self.claims:
-            self.claims[run_id].check()
+    def check_lock(self, run_id: str) -> None:
+        """Raises LockLostError where another process took over a run that was locked through this object."""
+        if run_id in self.locks:
+            self.locks[run_id].check()
 
-    def note(self, run_id: str, text: str) -> None:
-        """What others may read about a run that is held here, such as "epoch 2/5"."""
-        if run_id in self.claims:
-            self.claims[run_id].note(text)
+    def set_status(self, run_id: str, text: str) -> None:
+        """Writes what other processes may read about a run that is locked through this object, such as "epoch 2/5"."""
+        if run_id in self.locks:
+            self.locks[run_id].set_status(text)
 
 
-def grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same lines in tables of `GROUP`, the last one of what is left."""
-    held: list[pa.Table] = []
+def row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same lines in tables of `GROUP` lines; the last one has the rest."""
+    buffered: list[pa.Table] = []
     for table in tables:
-        held.append(table)
-        while sum(part.num_rows for part in held) >= GROUP:
-            whole = pa.concat_tables(held)
+        buffered.append(table)
+        while sum(part.num_rows for part in buffered) >= GROUP:
+            whole = pa.concat_tables(buffered)
             yield whole.slice(0, GROUP)
-            held = [whole.slice(GROUP)]
-    if any(part.num_rows for part in held):
-        yield pa.concat_tables(held)
+            buffered = [whole.slice(GROUP)]
+    if any(part.num_rows for part in buffered):
+        yield pa.concat_tables(buffered)
 
 
-class Lines:
-    """The lines of a split, one an example: what is the same at every epoch is made once, and shared by all their tables."""
+class PredictionTable:
+    """The Parquet lines of a split, one an example. Columns that no epoch changes are built once and shared.
+
+    Args:
+        split: "train", "test" or "scored".
+        examples: n of them.
+        labels: the class names, sorted: the order of `log_probs`.
+    """
 
     def __init__(self, split: str, examples: Examples, labels: tuple[str, ...]) -> None:
         self.n, self.labels = len(examples), labels
@@ -221,8 +268,14 @@ class Lines:
             "origin": pa.array((e.origin for e in examples), pa.string(), size=self.n),
         }
 
-    def at(self, epoch: int, log_probs: np.ndarray | None, weights: np.ndarray | None) -> pa.Table:
-        """At one epoch. Absent log-probabilities and weights are null."""
+    def at_epoch(self, epoch: int, log_probs: np.ndarray | None, weights: np.ndarray | None) -> pa.Table:
+        """The table of one epoch, of `SCHEMA`.
+
+        Args:
+            epoch: counted from 1.
+            log_probs: [n, classes] in nats; None makes `log_probs` and `prediction` null.
+            weights: [n]; None makes `weight` null.
+        """
         columns = self.fixed | {"epoch": pa.repeat(pa.scalar(epoch, pa.int32()), self.n)}
         for key in ("prediction", "log_probs", "weight"):
             columns[key] = pa.nulls(self.n, SCHEMA.field(key).type)

@@ -105,11 +105,11 @@ class Planned:
         out: dict[str, tuple[str, str]] = {}
         for job in self.jobs:
             run_id = job.who.id
-            holder = locks.holder(self.store.run_folder(run_id)) if not job.done else None
+            holder = locks.lock_holder(self.store.run_folder(run_id)) if not job.done else None
             if job.done or self.store.exists(run_id):
                 out[run_id] = "done", ""
             elif holder is not None and holder.alive:
-                out[run_id] = "running", f"{holder}{f', {holder.note}' if holder.note else ''}"
+                out[run_id] = "running", f"{holder}{f', {holder.status}' if holder.status else ''}"
             elif (failure := self.store.failure(run_id)) is not None:
                 out[run_id] = "failed", last_line(failure)
             else:

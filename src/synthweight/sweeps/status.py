@@ -76,9 +76,9 @@ def of_folder(overrides: list[str]) -> View:
     def look() -> tuple[str, list[Line]]:
         done, lines = store.ids(), []
         for folder in sorted(store.runs.glob("*")):
-            held = locks.holder(folder)
-            if held is not None and held.alive:
-                lines.append(("running", folder.name, "", f"{held}{f', {held.note}' if held.note else ''}"))
+            holder = locks.lock_holder(folder)
+            if holder is not None and holder.alive:
+                lines.append(("running", folder.name, "", f"{holder}{f', {holder.status}' if holder.status else ''}"))
             elif folder.name not in done and (failure := store.failure(folder.name)) is not None:
                 lines.append(("failed", folder.name, "", last_line(failure)))
         found = Counter(state for state, *_ in lines)

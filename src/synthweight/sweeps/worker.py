@@ -26,6 +26,7 @@ class Sweep:
         self.told: set[str] = set()
         self.kinds: dict[str, tuple[str, str | None]] = {}  # run id → what it may be trained together with
         self.number = 0
+        self.monitor = locks.LockMonitor()
         # one process takes one run at a time and looks again; an engine gets all that may begin, as one batch
         self.one_by_one = one_by_one(launcher)
 
@@ -38,7 +39,7 @@ class Sweep:
                 self.launch(batch)
             elif others:  # all that is left is somebody's, or waits for it
                 for job, holder in others:
-                    line = f"{job}: {holder} is at it; waiting"
+                    line = f"{job}: locked by {holder}; waiting"
                     self.say_once(line)
                 time.sleep(POLL)
         if self.failed:
@@ -73,8 +74,8 @@ class Sweep:
                 continue
             kept.append(job)
             folder = self.store.run_folder(run_id)
-            if locks.taken(folder):
-                others.append((job, str(locks.holder(folder) or "another process")))
+            if self.monitor.is_locked(folder):
+                others.append((job, str(locks.lock_holder(folder) or "another process")))
             elif not any(c.id in waiting and not self.store.exists(c.id) for c in job.who.checkers.values()):
                 batch.append(job)
         self.left = kept
@@ -102,7 +103,7 @@ class Sweep:
         for role, checker in job.who.checkers.items():
             if checker.id in self.failed:
                 error = CheckerFailedError(f"its {role} checker {checker.id} failed: {self.failed[checker.id][1]}")
-                self.store.fail(job.who.id, error, "sweep")
+                self.store.record_failure(job.who.id, error, "sweep")
                 self.failed[job.who.id] = job, f"{CheckerFailedError.__name__}: {error}"
                 return True
         return False
@@ -128,7 +129,7 @@ class Sweep:
                 raise
             for job in trainings:
                 if not self.store.exists(job.who.id) and not self.noticed(job):
-                    self.store.fail(job.who.id, error, "sweep")
+                    self.store.record_failure(job.who.id, error, "sweep")
                     self.give_up(job, error)
             return
         self.results += returns

@@ -12,13 +12,13 @@ from synthweight.reporting import render as formats
 from synthweight.reporting.rows import Wanted, gather
 from synthweight.reporting.tables import results
 from synthweight.runs import identity
-from synthweight.runs.store import Lines, Store
+from synthweight.runs.store import PredictionTable, Store
 
 
 def parquet():
     """Two test examples, the first right and the second wrong."""
     examples = (Example("test:0", "a", None, "x"), Example("test:1", "b", None, "y"))
-    return Lines("test", examples, ("x", "y")).at(2, np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), None)
+    return PredictionTable("test", examples, ("x", "y")).at_epoch(2, np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), None)
 
 
 def found(store, runs, partial=False, mixed=False):
@@ -49,7 +49,7 @@ def made(bound, tmp_path):
         (f"{loss}{seed}", dataclasses.replace(bound(f"loss={loss}"), seed=seed)) for loss in ("ce", "dimp") for seed in (0, 1, 2)
     ]
     for i, (run_id, _) in enumerate(runs):
-        store.place(row(run_id, 0.5 + i / 100), parquet())
+        store.write_row(row(run_id, 0.5 + i / 100), parquet())
     assert base.source.name == "synthetic"
     return store, runs
 
@@ -100,7 +100,7 @@ def test_a_damaged_row_is_named(made):
 def test_mixtures_are_refused(made, change):
     store, runs = made
     store.json_path("ce0").unlink()
-    store.place(row("ce0", 0.5, **change), parquet())
+    store.write_row(row("ce0", 0.5, **change), parquet())
     with pytest.raises(UserError, match="in one table"):
         render(store, runs)
 
@@ -108,7 +108,7 @@ def test_mixtures_are_refused(made, change):
 def test_mixed_marks_the_rows_of_another_device(made):
     store, runs = made
     store.json_path("ce0").unlink()
-    store.place(row("ce0", 0.5, device="cuda"), parquet())
+    store.write_row(row("ce0", 0.5, device="cuda"), parquet())
     text = render(store, runs, mixed=True)
     assert "| **51.0 ± 1.0**‡ (n = 3) |" in text
     assert "**54.0 ± 1.0** (n = 3)" in text
@@ -121,7 +121,7 @@ def test_mixed_takes_the_newest_row_of_the_same_settings(made):
     kept = [("old", 0.10, "2025-01-01"), ("new", 0.59, "2025-06-01"), ("older", 0.20, "2024-01-01")]
     for run_id, accuracy, finished in kept:
         version = identity.VERSION - 1
-        store.place(row(run_id, accuracy, version=version, settings="settings of ce0", finished=finished), parquet())
+        store.write_row(row(run_id, accuracy, version=version, settings="settings of ce0", finished=finished), parquet())
     with pytest.raises(UserError, match=r"first ce0 .*; 1 of them have one of another VERSION or other data: --mixed takes it"):
         render(store, runs)
     text = render(store, runs, mixed=True)
@@ -144,8 +144,8 @@ def test_mixed_rows_of_another_test_set_are_shown_but_not_tested(made):
     store, runs = made
     store.json_path("ce0").unlink()
     others = (Example("test:0", "a", None, "y"), Example("test:1", "b", None, "y"))
-    table = Lines("test", others, ("x", "y")).at(2, np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), None)
-    store.place(row("other", 0.5, settings="settings of ce0", sha="another"), table)
+    table = PredictionTable("test", others, ("x", "y")).at_epoch(2, np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), None)
+    store.write_row(row("other", 0.5, settings="settings of ce0", sha="another"), table)
     text = render(store, runs, mixed=True)
     assert "51.0 ± 1.0‡ (n = 3)" in text
     assert compare.LEGEND not in text
@@ -217,7 +217,7 @@ def test_two_datasets_are_no_spread_of_seeds(made, bound, toy):
     with pytest.raises(UserError, match="no spread of seeds"):
         render(store, twice)
     store.json_path("ce1").unlink()
-    store.place(row("ce1", 0.5, sha="other"), parquet())
+    store.write_row(row("ce1", 0.5, sha="other"), parquet())
     with pytest.raises(UserError, match="two test sets, in one cell"):
         render(store, [("ce0", bound()), ("ce1", bound("seed=1"))])
 

@@ -14,7 +14,7 @@ from synthweight.reporting import charts, plotting, render
 from synthweight.reporting.rows import Wanted, gather
 from synthweight.reporting.tables import noise_detection, timing
 from synthweight.runs import run
-from synthweight.runs.store import Lines, Store
+from synthweight.runs.store import PredictionTable, Store
 
 WEIGHT = {"ce": 1.0, "imp": 0.5, "dimp": 0.25}
 TRAIN = {"ce": 10.0, "imp": 11.0, "dimp": 12.0}
@@ -26,8 +26,11 @@ def parquet(loss, seed):
     scores = np.log(np.array([[0.9, 0.1], [0.8, 0.2]]))
     first = np.array([WEIGHT[loss], WEIGHT[loss] / (1 if loss == "ce" else 10)])
     return pa.concat_tables(
-        [Lines("test", examples, ("x", "y")).at(2, scores, None)]
-        + [Lines("train", examples, ("x", "y")).at(e + 1, None, first * (2**e if loss == "dimp" else 1)) for e in (0, 1)]
+        [PredictionTable("test", examples, ("x", "y")).at_epoch(2, scores, None)]
+        + [
+            PredictionTable("train", examples, ("x", "y")).at_epoch(e + 1, None, first * (2**e if loss == "dimp" else 1))
+            for e in (0, 1)
+        ]
     )
 
 
@@ -48,11 +51,11 @@ def made(bound, tmp_path):
     store.prepare()
     runs = []
     for seed in (0, 1):
-        store.place(row(f"qc{seed}", "ce", seed, {}, {"train": 4.0}), parquet("ce", seed))
+        store.write_row(row(f"qc{seed}", "ce", seed, {}, {"train": 4.0}), parquet("ce", seed))
         for loss, scores in (("ce", 0.0), ("imp", 3.0), ("dimp", 0.01)):
             checkers = {"imp": {"quality": f"qc{seed}", "diversity": f"ce{seed}"}, "dimp": {"quality": f"qc{seed}"}}
             seconds = {"train": TRAIN[loss] + seed, "scores": scores}
-            store.place(row(f"{loss}{seed}", loss, seed, checkers.get(loss, {}), seconds), parquet(loss, seed))
+            store.write_row(row(f"{loss}{seed}", loss, seed, checkers.get(loss, {}), seconds), parquet(loss, seed))
             runs.append((f"{loss}{seed}", dataclasses.replace(bound(f"loss={loss}"), seed=seed)))
     return store, runs
 
@@ -114,7 +117,7 @@ def test_a_checker_without_a_row_is_named(made):
 def test_times_of_different_machines_are_refused_or_named(made):
     store, runs = made
     store.json_path("ce0").unlink()
-    store.place(row("ce0", "ce", 0, {}, {"train": 5.0}, threads=1), parquet("ce", 0))
+    store.write_row(row("ce0", "ce", 0, {}, {"train": 5.0}, threads=1), parquet("ce", 0))
     with pytest.raises(UserError, match="different machines: cpu, 1 threads; cpu, 2 threads"):
         table(store, runs)
     text = render.markdown(timing.times(found(store, runs, mixed=True)))
