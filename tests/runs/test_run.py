@@ -230,7 +230,7 @@ def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
         seen.update(row=row, table=pa.concat_tables(table))
         return True
 
-    monkeypatch.setattr(Store, "place", keep)
+    monkeypatch.setattr(Store, "write_row", keep)
     again = dataclasses.replace(job, paths=dataclasses.replace(job.paths, outputs=job.paths.outputs + "2"))
     run.train(again)
     assert seen["row"]["selected_epoch"] == store.row(run_id)["selected_epoch"]
