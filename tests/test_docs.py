@@ -73,4 +73,4 @@ def test_every_experiments_sweep_is_in_the_table():
 def test_what_is_published_names_sweeps_that_there_are():
     listed = publish.Published.read(ROOT / "outputs")
     for command in [*listed.tables.values(), *listed.figures.values()]:
-        grid.find(publish.words(command)[0])
+        grid.find(publish.split_command(command)[0])

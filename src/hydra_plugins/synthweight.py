@@ -17,8 +17,8 @@ class SweeperConf:
 
     _target_: str = "hydra_plugins.synthweight.SynthweightSweeper"
     blocks: list[dict[str, Any]] = field(default_factory=list)
-    table: str = "results"  # the kind of the sweep's table, of published.TABLES
-    figures: list[str] = field(default_factory=list)  # the kinds of its figures, of figures.KINDS
+    table: str = "results"  # the kind of the sweep's table, of publish.TABLES
+    figures: list[str] = field(default_factory=list)  # the kinds of its figures, of charts.CHARTS
     checkers: list[str] = field(default_factory=list)  # quality or diversity: its runs' checkers as lines of its table
 
 

@@ -103,11 +103,11 @@ def test_a_run_is_named_by_the_files_that_came(hub, settings):
 def test_a_sweep_fetches_before_it_begins(hub, small):
     path, values = small
     ours = on_hub(values)
-    planned = publish.plan(str(path), *ours).planned
+    planned = publish.sweep_report(str(path), *ours).plan
     assert hub == []  # a plan and a table do without
     assert run_cli("sweep", str(path), *ours, "seed=0") == 0
     assert hub == ["me/tiny"]
-    assert all(job.done for job in publish.plan(str(path), *ours, "seed=0").planned.rows)
+    assert all(job.done for job in publish.sweep_report(str(path), *ours, "seed=0").plan.rows)
     assert not any(job.who.id in planned.store.ids() for job in planned.jobs)
 
 
@@ -116,7 +116,7 @@ def test_a_sweep_without_its_encoder_begins_nothing(hub, small, capfd):
     ours = on_hub(values, "me/none")
     assert run_cli("sweep", str(path), *ours) == 2
     assert "me/none cannot be loaded from the hub" in capfd.readouterr().err
-    planned = publish.plan(str(path), *ours).planned
+    planned = publish.sweep_report(str(path), *ours).plan
     assert not planned.store.root.exists()
     with pytest.raises(UserError, match="8 of 8 runs have no row"):  # not: no such encoder
-        publish.table(str(path), ours)
+        publish.make_table(str(path), ours)

@@ -2,54 +2,84 @@
 
 import csv
 import io
+import itertools
+import math
+import statistics
 
-from synthweight.reporting import render
-from synthweight.reporting.render import Column, Number, Quoted, Table
+import pytest
+
+from synthweight.reporting.render import (
+    Column,
+    Interval,
+    Number,
+    ReferenceNumbers,
+    Table,
+    escape_latex,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 
 TABLE = Table(
-    [Column("loss"), Column.number("a_b accuracy"), Column("paper", ("paper accuracy", "paper macro F1"))],
     [
-        ["no_ce & 5 %", Number(51.04, 1.0, 3, marks="*†", best=True), Quoted(("77.39", None))],
-        ["hole", Number(float("nan"), None, 0, missing=2), Quoted((None, None))],
-        ["one", Number(1 / 3, None, 1, digits=2, missing=1), Quoted((None, None))],
+        Column("loss"), Column.number("a_b accuracy"), Column("paper", ("paper accuracy", "paper macro F1")),
+        Column.interval("all − CE"),
     ],
-    ["`*`: D_P' p < 0.05. **Bold**: best."],
-)
+    [
+        ["no_ce & 5 %", Number(51.04, 1.0, 3, marks="*†", best=True), ReferenceNumbers(("77.39", None)),
+         Interval(1.25, -0.5, 3.0, 0.0125, 3)],
+        ["hole", Number(math.nan, None, 0, missing=2), ReferenceNumbers((None, None)), Interval()],
+        ["one", Number(1 / 3, None, 1, digits=2, missing=1), ReferenceNumbers((None, None)), Interval(2, 1, 3, 0.0001, 3)],
+    ],
+    ["`*`: D_P′ p < 0.05. **Bold**: best."],
+)  # fmt: skip
+
+
+def test_number_from_values():
+    n = Number.from_values([1.0, 2.0, 4.0], requested=5)
+    assert (n.mean, n.sd, n.n, n.missing) == (pytest.approx(7 / 3), pytest.approx(statistics.stdev([1, 2, 4])), 3, 2)
+    assert Number.from_values([5.0], 1).sd is None
+    assert (Number.from_values([], 2).n, Number.from_values([], 2).missing) == (0, 2)
+    values = [0.1, 0.7, 1e-9, 3.3]
+    assert len({(n.mean, n.sd) for n in (Number.from_values(p, 4) for p in itertools.permutations(values))}) == 1
 
 
 def test_markdown():
-    assert render.markdown(TABLE, "synthweight tables x").splitlines() == [
+    assert to_markdown(TABLE, "synthweight tables x").splitlines() == [
         "`synthweight tables x`",
         "",
-        "| loss | a_b accuracy | paper |",
-        "|---|---|---|",
-        "| no_ce & 5 % | **51.0 ± 1.0***† (n = 3) | 77.39 / – |",
-        "| hole | – [2 missing] | – |",
-        "| one | 0.33 (n = 1) [1 missing] | – |",
+        "| loss | a_b accuracy | paper | all − CE |",
+        "|---|---|---|---|",
+        "| no_ce & 5 % | **51.0 ± 1.0***† (n = 3) | 77.39 / – | +1.2 [−0.5, +3.0], p = 0.013 |",
+        "| hole | – [2 missing] | – | – |",
+        "| one | 0.33 (n = 1) [1 missing] | – | +2.0 [+1.0, +3.0], p < 0.001 |",
         "",
-        "`*`: D_P' p < 0.05. **Bold**: best.",
+        "`*`: D_P′ p < 0.05. **Bold**: best.",
     ]
 
 
 def test_latex_escapes_and_uses_booktabs():
-    text = render.latex(TABLE, "synthweight tables x --format latex")
+    text = to_latex(TABLE, "synthweight tables x --format latex")
     assert text.splitlines()[:6] == [
-        "% synthweight tables x --format latex", r"\begin{table}", r"\centering", r"\begin{tabular}{lrr}", r"\toprule",
-        r"loss & a\_b accuracy & paper \\",
+        "% synthweight tables x --format latex", r"\begin{table}", r"\centering", r"\begin{tabular}{lrrr}", r"\toprule",
+        r"loss & a\_b accuracy & paper & all $-$ CE \\",
     ]  # fmt: skip
-    assert r"no\_ce \& 5 \% & \textbf{51.0 $\pm$ 1.0}$^{*}$$^{\dagger}$ (n = 3) & 77.39 / -- \\" in text
-    assert r"hole & -- [2 missing] & -- \\" in text
-    assert r"\caption{$^{*}$: D\_P' p \textless{} 0.05. Bold: best.}" in text
+    assert r"no\_ce \& 5 \% & \textbf{51.0 $\pm$ 1.0}$^{*}$$^{\dagger}$ (n = 3) & 77.39 / -- & +1.2 [$-$0.5, +3.0]" in text
+    assert r"hole & -- [2 missing] & -- & -- \\" in text
+    assert r"p \textless{} 0.001 \\" in text
+    assert r"\caption{$^{*}$: D\_P$'$ p \textless{} 0.05. Bold: best.}" in text
     assert text.count(r"\\") == 4
-    assert render.escaped("\\{}~^#$") == r"\textbackslash{}\{\}\textasciitilde{}\textasciicircum{}\#\$"
+    assert escape_latex("\\{}~^#$") == r"\textbackslash{}\{\}\textasciitilde{}\textasciicircum{}\#\$"
 
 
 def test_csv_parses_into_plain_numbers():
-    lines = list(csv.DictReader(io.StringIO(render.comma_separated(TABLE))))
+    lines = list(csv.DictReader(io.StringIO(to_csv(TABLE))))
     assert lines[0] == {
         "loss": "no_ce & 5 %", "a_b accuracy": "51.04", "a_b accuracy sd": "1", "a_b accuracy n": "3",
         "a_b accuracy marks": "*†", "a_b accuracy best": "1", "a_b accuracy missing": "0", "paper accuracy": "77.39",
-        "paper macro F1": "",
+        "paper macro F1": "", "all − CE": "1.25", "all − CE low": "-0.5", "all − CE high": "3", "all − CE p": "0.0125",
+        "all − CE datasets": "3",
     }  # fmt: skip
-    assert (lines[1]["a_b accuracy"], lines[1]["a_b accuracy n"], lines[1]["a_b accuracy missing"]) == ("", "0", "2")
+    hole = lines[1]
+    assert (hole["a_b accuracy"], hole["a_b accuracy n"], hole["a_b accuracy missing"], hole["all − CE p"]) == ("", "0", "2", "")
     assert (lines[2]["a_b accuracy"], lines[2]["a_b accuracy sd"]) == ("0.333333", "")

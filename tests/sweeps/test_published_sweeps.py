@@ -10,7 +10,6 @@ from support.llm_server import KEY, Say, serving
 from synthweight.config.schema import SWEEPS
 from synthweight.llm import classify
 from synthweight.reporting import charts, plotting, publish, render
-from synthweight.reporting.rows import Wanted, gather
 from synthweight.runs import run
 
 FILES = sorted(SWEEPS.glob("*.yaml"))
@@ -47,13 +46,12 @@ def test_every_sweep_runs_and_is_shown(path, toy, tiny, outputs, monkeypatch):
         if "command: prompt" in path.read_text():
             given += ["generator=local", "generator.model=m", "generator.key_env=TEST_KEY", "generator.concurrency=4", "n=4"]
             given += [f"generator.base_url={server.url}"]
-        shown = publish.plan(path.stem, *given)
-        for job in shown.planned.jobs:  # in this process: Hydra would compose each of them once more
+        report = publish.sweep_report(path.stem, *given)
+        for job in report.plan.jobs:  # in this process: Hydra would compose each of them once more
             classify.classify(job.who.run) if job.prompt else run.train(job.who.run)
-    wanted = [Wanted(job.who.id, job.who.settings_id, job.who.run) for job in shown.planned.rows]
-    found = gather(shown.planned.store, wanted, path.stem)
-    for text in [write(publish.TABLES[shown.kind](found), None) for write in render.FORMATS.values()]:
+    rows = report.rows()
+    for text in [write(publish.TABLES[report.table](rows), None) for write in render.FORMATS.values()]:
         assert len(text.splitlines()) > 1
-    for kind in shown.figures:
-        files = plotting.write(charts.KINDS[kind](found), outputs, f"{path.stem}-{kind}", "smoke")
-        assert all(plotting.holds(file, charts.KINDS[kind](found)) for file in files)
+    for kind in report.figures:
+        files = plotting.write_figure(charts.CHARTS[kind](rows), outputs, f"{path.stem}-{kind}", "smoke")
+        assert all(plotting.shows(file, charts.CHARTS[kind](rows)) for file in files)

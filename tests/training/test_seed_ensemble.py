@@ -207,7 +207,7 @@ def test_a_stack_that_fails_is_trained_one_by_one(small, monkeypatch, capfd):
     monkeypatch.setattr(run.seed_ensemble, "fit_together", broken)
     assert run_cli("sweep", str(path), *values, "trainer.packing=true", "--stack-seeds") == 0
     assert capfd.readouterr().out.count("2 seeds at once failed, one after the other now: ValueError: no such luck") == 5
-    assert len(publish.plan(str(path), *values, "trainer.packing=true").planned.store.ids()) == 10
+    assert len(publish.sweep_report(str(path), *values, "trainer.packing=true").plan.store.ids()) == 10
 
 
 def test_a_full_disk_stops_a_sweep_of_stacks(small, monkeypatch, capfd):
@@ -236,4 +236,4 @@ def test_seeds_that_cannot_be_stacked_are_trained_one_by_one(small, capfd):
 def test_an_engine_trains_no_stacks(small):
     path, values = small
     with pytest.raises(UserError, match="--stack-seeds: .* leave out hydra/launcher"):
-        worker.execute(publish.plan(str(path), *values).planned, object(), plan.Options(stack_seeds=True))
+        worker.execute(publish.sweep_report(str(path), *values).plan, object(), plan.Options(stack_seeds=True))

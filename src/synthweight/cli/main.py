@@ -175,43 +175,45 @@ def to_wandb(options: argparse.Namespace) -> None:
 
 def planned(file: str, overrides: list[str], to_train: bool = False) -> Any:
     """A sweep's plan without an application."""
-    from ..reporting.publish import plan
+    from ..reporting.publish import sweep_report
 
-    return plan(file, *overrides, to_train=to_train).planned
+    return sweep_report(file, *overrides, to_train=to_train).plan
 
 
 def show_tables(options: argparse.Namespace) -> None:
+    """Prints the table of a sweep, or writes or checks all that is published."""
     from ..config.schema import ROOT
     from ..reporting import publish, render
 
     if options.write or options.check:
-        if options.file is not None or options.partial or options.mixed:
-            raise UserError("tables --write and --check do all that README's markers and outputs/published.yaml list: no name")
-        publish.readme(ROOT / "README.md", publish.markdown, write=options.write)
-        listed = publish.Published.read(ROOT / "outputs")
+        if options.file is not None or options.partial:
+            raise UserError("tables --write and --check take no name: they do all that outputs/published.yaml lists")
+        published = publish.Published.read(ROOT / "outputs")
         if options.write:
-            listed.write_tables()
+            print(*published.write_tables(), sep="\n")
         else:
-            listed.check()
+            published.check()
+            print(f"{published}: equal to the rows")
     elif options.file is None:
         raise UserError("tables needs the name of a sweep: synthweight tables demo")
     else:
-        made = publish.table(options.file, options.overrides, options.partial, options.mixed)
-        print(render.FORMATS[options.format](made, None), end="")
+        table = publish.make_table(options.file, options.overrides, options.partial)
+        print(render.FORMATS[options.format](table, None), end="")
 
 
 def draw_figures(options: argparse.Namespace) -> None:
+    """Draws the figures of a sweep, or all that are published, and prints their files."""
     from ..config.schema import ROOT
     from ..reporting import plotting, publish
 
     if options.file is None:
-        if options.overrides or options.partial or options.mixed:
-            raise UserError("figures without a name draws what outputs/published.yaml lists: name a sweep, or give nothing")
-        for stem, command, chart in publish.Published.read(ROOT / "outputs").drawn():
-            print(*plotting.write(chart, ROOT / "outputs" / "figures", stem, command), sep="\n", flush=True)
+        if options.overrides or options.partial:
+            raise UserError("figures without a name draws all that outputs/published.yaml lists, and takes no option")
+        for stem, command, chart in publish.Published.read(ROOT / "outputs").charts():
+            print(*plotting.write_figure(chart, ROOT / "outputs" / "figures", stem, command), sep="\n", flush=True)
         return
     name = Path(options.file).stem
-    folder, charts = publish.charts(options.file, options.overrides, name, options.partial, options.mixed)
+    folder, charts = publish.make_charts(options.file, options.overrides, name, options.partial)
     for stem, chart in charts.items():
         command = shlex.join(["synthweight", "figures", options.file, *options.overrides])
-        print(*plotting.write(chart, folder / "figures", stem, command), sep="\n", flush=True)
+        print(*plotting.write_figure(chart, folder / "figures", stem, command), sep="\n", flush=True)

@@ -61,12 +61,9 @@ def parser() -> argparse.ArgumentParser:
     for command in (tables, figures):
         command.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file")
         command.add_argument("--partial", action="store_true", help="show missing runs as holes instead of refusing")
-        command.add_argument(
-            "--mixed", action="store_true", help="fill holes with rows of another VERSION, data or device, marked"
-        )
     tables.add_argument("--format", choices=("md", "latex", "csv"), default="md", help="md unless told")
-    tables.add_argument("--write", action="store_true", help="write README's tables and outputs/tables")
-    tables.add_argument("--check", action="store_true", help="fail where README, tables or figures differ from the rows")
+    tables.add_argument("--write", action="store_true", help="write all tables that outputs/published.yaml lists")
+    tables.add_argument("--check", action="store_true", help="fail where a published table or figure differs from the rows")
     generate.add_argument("--budget", metavar="DOLLARS", help="stop before this is spent; the same as budget=DOLLARS")
     for command in (train, sweep, plan, status, tables, figures, board, generate, prompt):
         command.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")

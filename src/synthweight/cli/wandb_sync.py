@@ -22,7 +22,7 @@ def sync(file: str, overrides: Sequence[str]) -> None:
     Raises:
         UserError: no such sweep, a damaged row, a server that does not answer any more.
     """
-    planned = publish.plan(file, *overrides).planned
+    planned = publish.sweep_report(file, *overrides).plan
     done = [job for job in planned.rows if planned.store.exists(job.who.id)]
     counted = dict.fromkeys(("uploaded", "written", "there"), 0)
     for number, job in enumerate(done, 1):

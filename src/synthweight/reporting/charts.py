@@ -1,4 +1,4 @@
-"""Figures as numbers: what is drawn of a sweep's rows. Every interval is minimum to maximum over seeds."""
+"""Charts as numbers: what is drawn of a sweep's rows. Every interval is the minimum to the maximum over seeds."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ..errors import UserError
-from .rows import Gathered, Lines, Row, Wanted, selected
+from .rows import RequestedRow, Row, RowLabeler, RowSet, selected_epoch
 from .tables.results import METRICS
-from .tables.timing import measured
+from .tables.timing import run_seconds
 
 if TYPE_CHECKING:
     from ..config.schema import Run
 
-OF_CORRUPTION = ("original", "swapped", "duplicated", "unrelated")
-EDGES = np.linspace(-4, 2, 49)  # of log10 w: eight bins a decade, the outermost hold what lies beyond
-Panelled = dict[tuple[str, str], "list[tuple[Wanted, Run]]"]
+CORRUPTION_KINDS = ("original", "swapped", "duplicated", "unrelated")
+EDGES = np.linspace(-4, 2, 49)  # of log10 w: eight bins per decade, the outermost hold what lies beyond
+PanelRuns = dict[tuple[str, str], "list[tuple[RequestedRow, Run]]"]  # by dataset and source
 
 
 @dataclass(frozen=True)
 class Point:
-    """Means over n seeds, with their minimum and maximum; of x too where x is measured."""
+    """A mean over n seeds with minimum and maximum; the same for x where x is measured."""
 
     x: float
     y: float
@@ -35,10 +36,18 @@ class Point:
     x_low: float | None = None
     x_high: float | None = None
 
+    @classmethod
+    def from_values(cls, x: float, values: Sequence[float], xs: Sequence[float] | None = None) -> "Point":
+        """The point of values at x, or at their own xs; the same digits in whatever order the rows come."""
+        y = sorted(values)
+        across = sorted(xs) if xs else None
+        low, high = (across[0], across[-1]) if across else (None, None)
+        return cls(fmean(across) if across else x, fmean(y), y[0], y[-1], len(y), low, high)
+
 
 @dataclass(frozen=True)
-class Series:
-    """One line of a panel. `loss` gives its colour, marker and dash, the same in every figure."""
+class ChartSeries:
+    """One series of a panel. `loss` gives its colour, marker and dash, the same in every figure."""
 
     label: str
     loss: str
@@ -47,14 +56,26 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
+    """One pair of axes."""
+
     title: str
     y_label: str
-    series: tuple[Series, ...]
+    series: tuple[ChartSeries, ...]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure: rows of panels, `across` panels a row. `style`: lines, steps, bars (categories `names`) or cloud."""
+    """A figure's numbers and texts.
+
+    Attributes:
+        style: `lines`, `steps`, `bars` (with the categories `names`) or `cloud`.
+        x_label: Title of the x axis.
+        panels: The panels, row by row.
+        across: Panels per row.
+        notes: The caption's sentences.
+        names: The categories of `bars`; a point's x is a position among them.
+        x_log: Whether the x axis is logarithmic.
+    """
 
     style: str
     x_label: str
@@ -65,135 +86,142 @@ class Chart:
     x_log: bool = False
 
 
-def point(x: float, values: Sequence[float], xs: Sequence[float] | None = None) -> Point:
-    """In whatever order the rows come, the same digits."""
-    y = sorted(values)
-    across = sorted(xs) if xs else None
-    low, high = (across[0], across[-1]) if across else (None, None)
-    return Point(fmean(across) if across else x, fmean(y), y[0], y[-1], len(y), low, high)
-
-
-def panels(found: Gathered) -> Panelled:
+def runs_by_panel(rows: RowSet) -> PanelRuns:
     """The runs that have a row, by dataset and source. Raises UserError where none has."""
-    out: Panelled = {}
-    for w, run in found.trained:
-        if w.id in found.rows:
-            out.setdefault((run.dataset.name, run.source.name), []).append((w, run))
+    out: PanelRuns = {}
+    for r, run in rows.trained:
+        if r.id in rows.rows:
+            out.setdefault((run.dataset.name, run.source.name), []).append((r, run))
     if not out:
         raise UserError("nothing to draw: no trained run of this sweep has a row")
     return out
 
 
-def title(found: Gathered, place: tuple[str, str]) -> str:
-    """A panel's: its dataset, and its source where there are several."""
-    sources = {run.source.name for _, run in found.trained}
-    return place[0] if len(sources) < 2 else f"{place[0]}, {place[1]}"
+def panel_title(rows: RowSet, panel: tuple[str, str]) -> str:
+    """A panel's dataset, and its source where there are several."""
+    sources = {run.source.name for _, run in rows.trained}
+    return panel[0] if len(sources) < 2 else f"{panel[0]}, {panel[1]}"
 
 
-def by_series(
-    found: Gathered, here: "list[tuple[Wanted, Run]]", x: str | None
-) -> "Iterator[tuple[str, str, list[tuple[Wanted, Run]]]]":
-    """(label, loss, runs) of each series of a panel: all that tells lines apart but the source and `x`."""
-    names = Lines([run for _, run in found.trained])
-    out: dict[tuple[str, str], list[tuple[Wanted, Run]]] = {}
-    for w, run in here:
-        texts = zip(names.keys, names.columns, names(run), strict=True)
+def runs_by_series(
+    rows: RowSet, runs: "list[tuple[RequestedRow, Run]]", x: str | None
+) -> "Iterator[tuple[str, str, list[tuple[RequestedRow, Run]]]]":
+    """(label, loss, runs) of each series of a panel: by all that tells lines apart but the source and `x`."""
+    labeler = RowLabeler([run for _, run in rows.trained])
+    out: dict[tuple[str, str], list[tuple[RequestedRow, Run]]] = {}
+    for r, run in runs:
+        texts = zip(labeler.keys, labeler.columns, labeler.label(run), strict=True)
         rest = [f"{name} {text}" for key, name, text in texts if key not in ("source.name", "loss.name", x) and text != "–"]
-        out.setdefault((", ".join([run.loss.name, *rest]), run.loss.name), []).append((w, run))
-    yield from ((label, loss, runs) for (label, loss), runs in out.items())
+        out.setdefault((", ".join([run.loss.name, *rest]), run.loss.name), []).append((r, run))
+    yield from ((label, loss, members) for (label, loss), members in out.items())
 
 
-def notes(found: Gathered, charted: Sequence[Panel], what: str) -> tuple[str, ...]:
-    """The caption: what is shown, of how many seeds, and what is not there."""
-    counts = sorted({p.n for panel in charted for s in panel.series for p in s.points})
+def caption(rows: RowSet, panels: Sequence[Panel], what: str) -> tuple[str, ...]:
+    """The sentences below a chart: what is shown, over how many seeds, and what is missing."""
+    counts = sorted({p.n for panel in panels for s in panel.series for p in s.points})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}" if counts else "n = 0"
     spread = f"mean over {n} seeds, minimum to maximum" if counts[-1:] > [1] else f"{n}: one seed, no spread"
     out = [f"{what}; {spread}."]
-    if found.missing:
-        out.append(f"INCOMPLETE: {found.missing} of {len(found.wanted)} runs have no row.")
-    return tuple(out + [line.replace("`", "") for line in found.legend])
+    if rows.missing:
+        out.append(f"INCOMPLETE: {rows.missing} of {len(rows.requested)} runs have no row.")
+    return tuple(out)
 
 
-def dynamics(found: Gathered) -> Chart:
-    """Accuracy and macro F1 on test after each epoch."""
-    charted = []
-    here = panels(found)
+def dynamics(rows: RowSet) -> Chart:
+    """Accuracy and macro F1 on test after each epoch.
+
+    Raises:
+        UserError: A run was evaluated on test at its selected epoch alone, or none has a row.
+    """
+    by_panel = runs_by_panel(rows)
+    lacking = [r for runs in by_panel.values() for r, _ in runs if any(e["test"] is None for e in rows.rows[r.id]["epochs"])]
+    if lacking:
+        raise UserError(
+            f"dynamics: {len(lacking)} of {len(rows.rows)} rows, first {lacking[0].id}, have no test metrics after each "
+            "epoch: set trainer.test=epoch in the sweep and run it"
+        )
+    panels = []
     for metric, name in METRICS.items():
-        for place, runs in here.items():
+        for panel, runs in by_panel.items():
             series = []
-            for label, loss, members in by_series(found, runs, None):
-                curves = [[100 * e["test"][metric] for e in found.rows[w.id]["epochs"]] for w, _ in members]
+            for label, loss, members in runs_by_series(rows, runs, None):
+                curves = [[100 * e["test"][metric] for e in rows.rows[r.id]["epochs"]] for r, _ in members]
                 epochs = range(max(map(len, curves)))
-                points = [point(i + 1, [curve[i] for curve in curves if i < len(curve)]) for i in epochs]
-                series.append(Series(label, loss, tuple(points)))
-            charted.append(Panel(title(found, place), f"test {name} (%)", tuple(series)))
-    return Chart("lines", "epoch", tuple(charted), len(here), notes(found, charted, "Test after each epoch"))
+                points = [Point.from_values(i + 1, [curve[i] for curve in curves if i < len(curve)]) for i in epochs]
+                series.append(ChartSeries(label, loss, tuple(points)))
+            panels.append(Panel(panel_title(rows, panel), f"test {name} (%)", tuple(series)))
+    return Chart("lines", "epoch", tuple(panels), len(by_panel), caption(rows, panels, "Test after each epoch"))
 
 
-def curve(found: Gathered, x: str, x_label: str, read: "Callable[[Run, Row], float]", log: bool) -> Chart:
-    """Accuracy on test at the selected epoch against a setting."""
-    charted = []
-    for place, runs in panels(found).items():
+def accuracy_curve(rows: RowSet, x: str, x_label: str, read: "Callable[[Run, Row], float]", log: bool) -> Chart:
+    """Accuracy on test at the selected epoch against a setting, whose value `read` gives."""
+    panels = []
+    for panel, runs in runs_by_panel(rows).items():
         series = []
-        for label, loss, members in by_series(found, runs, x):
+        for label, loss, members in runs_by_series(rows, runs, x):
             at: dict[float, list[float]] = {}
-            for w, run in members:
-                row = found.rows[w.id]
-                at.setdefault(read(run, row), []).append(100 * selected(row)["test"]["accuracy"])
-            series.append(Series(label, loss, tuple(point(v, at[v]) for v in sorted(at))))
-        charted.append(Panel(title(found, place), "test accuracy (%)", tuple(series)))
-    return Chart("lines", x_label, tuple(charted), len(charted), notes(found, charted, "At the selected epoch"), x_log=log)
+            for r, run in members:
+                row = rows.rows[r.id]
+                at.setdefault(read(run, row), []).append(100 * selected_epoch(row)["test"]["accuracy"])
+            series.append(ChartSeries(label, loss, tuple(Point.from_values(v, at[v]) for v in sorted(at))))
+        panels.append(Panel(panel_title(rows, panel), "test accuracy (%)", tuple(series)))
+    notes = caption(rows, panels, "At the selected epoch")
+    return Chart("lines", x_label, tuple(panels), len(panels), notes, x_log=log)
 
 
-def examples(run: "Run", row: Row) -> float:
-    """How many examples `source.n` leaves."""
+def training_size(run: "Run", row: Row) -> float:
+    """How many examples a run trains on: `source.n`, or all."""
     if run.source.n is not None:
         return run.source.n
     trained = [split for name, split in row["data"].items() if name not in ("small_real", "test", "other")]
     return sum(split["n"] - split["dropped"] for split in trained or [row["data"]["small_real"]])
 
 
-def train_lines(found: Gathered, wanted: Wanted) -> pa.Table:
-    """The weights of a run's training examples at every epoch."""
-    return found.store.table(found.rows[wanted.id]["id"]).filter(pc.field("split") == "train")
+def read_weights(rows: RowSet, run_id: str) -> pa.Table:
+    """Kind, epoch and weight of a run's training examples, at every epoch."""
+    table = pq.read_table(rows.store.parquet(run_id), columns=["split", "kind", "epoch", "weight"])
+    return table.filter(pc.field("split") == "train")
 
 
-def weights(found: Gathered) -> Chart:
-    """Mean weight by kind of corruption; of a weight that moves, at the first and at the last epoch."""
-    charted = []
-    for place, runs in panels(found).items():
+def corruption_weights(rows: RowSet) -> Chart:
+    """Mean weight by kind of corruption; where weights change, at the first and at the last epoch."""
+    panels = []
+    for panel, runs in runs_by_panel(rows).items():
         series = []
-        for label, loss, members in by_series(found, runs, None):
+        for label, loss, members in runs_by_series(rows, runs, None):
             first: list[dict[str, float]] = []
             last: list[dict[str, float]] = []
-            for w, _ in members:
-                lines = train_lines(found, w)
-                for means, epoch in ((first, pc.min(lines["epoch"])), (last, pc.max(lines["epoch"]))):
-                    means.append(by_kind(lines.filter(pc.field("epoch") == epoch)))
+            for r, _ in members:
+                table = read_weights(rows, r.id)
+                for means, epoch in ((first, pc.min(table["epoch"])), (last, pc.max(table["epoch"]))):
+                    means.append(mean_by_kind(table.filter(pc.field("epoch") == epoch)))
             shown = [("", last)] if first == last else [(", first epoch", first), (", last epoch", last)]
             for when, means in shown:
-                points = [(i, [m[kind] for m in means if kind in m]) for i, kind in enumerate(OF_CORRUPTION)]
-                series.append(Series(label + when, loss + when, tuple(point(i, values) for i, values in points if values)))
-        charted.append(Panel(title(found, place), "mean weight", tuple(series)))
-    what = "Mean weight of the examples of a kind"
-    return Chart("bars", "kind of corruption", tuple(charted), len(charted), notes(found, charted, what), OF_CORRUPTION)
+                values = [(i, [m[kind] for m in means if kind in m]) for i, kind in enumerate(CORRUPTION_KINDS)]
+                points = tuple(Point.from_values(i, of_kind) for i, of_kind in values if of_kind)
+                series.append(ChartSeries(label + when, loss + when, points))
+        panels.append(Panel(panel_title(rows, panel), "mean weight", tuple(series)))
+    notes = caption(rows, panels, "Mean weight of the examples of a kind")
+    return Chart("bars", "kind of corruption", tuple(panels), len(panels), notes, CORRUPTION_KINDS)
 
 
-def by_kind(lines: pa.Table) -> dict[str, float]:
-    kinds, values = np.array(lines["kind"].to_pylist()), lines["weight"].to_numpy().astype(np.float64)
+def mean_by_kind(table: pa.Table) -> dict[str, float]:
+    """The mean weight of each kind of example."""
+    kinds, values = np.array(table["kind"].to_pylist()), table["weight"].to_numpy().astype(np.float64)
     return {str(kind): float(values[kinds == kind].mean()) for kind in np.unique(kinds)}
 
 
-def distribution(found: Gathered) -> Chart:
-    """The share of training examples by weight at the last epoch; losses whose weights are all equal are left out."""
-    charted = []
-    for place, runs in panels(found).items():
+def weight_distribution(rows: RowSet) -> Chart:
+    """The share of training examples by weight at the last epoch, without the losses whose weights are all equal."""
+    panels = []
+    for panel, runs in runs_by_panel(rows).items():
         series = []
-        for label, loss, members in by_series(found, runs, None):
+        for label, loss, members in runs_by_series(rows, runs, None):
             shares, zero = [], []
-            for w, _ in members:
-                lines = train_lines(found, w)
-                values = lines.filter(pc.field("epoch") == pc.max(lines["epoch"]))["weight"].to_numpy().astype(np.float64)
+            for r, _ in members:
+                table = read_weights(rows, r.id)
+                last = table.filter(pc.field("epoch") == pc.max(table["epoch"]))
+                values = last["weight"].to_numpy().astype(np.float64)
                 if values.min() == values.max():
                     continue
                 logs = np.clip(np.log10(values[values > 0]), EDGES[0], EDGES[-1])
@@ -201,35 +229,36 @@ def distribution(found: Gathered) -> Chart:
                 zero.append(100 * float((values == 0).mean()))
             if shares:
                 middle = 10 ** ((EDGES[1:] + EDGES[:-1]) / 2)
-                points = tuple(point(float(x), [float(s[i]) for s in shares]) for i, x in enumerate(middle))
-                none = f" ({fmean(sorted(zero)):.0f} % are 0)" if any(zero) else ""
-                series.append(Series(label + none, loss, points))
-        charted.append(Panel(title(found, place), "examples per bin (%)", tuple(series)))
-    said = notes(found, charted, "Weights at the last epoch, eight bins a decade, the outermost hold what lies beyond")
-    return Chart("steps", "weight", tuple(charted), len(charted), said, x_log=True)
+                points = [Point.from_values(float(x), [float(s[i]) for s in shares]) for i, x in enumerate(middle)]
+                zeros = f" ({fmean(sorted(zero)):.0f} % are 0)" if any(zero) else ""
+                series.append(ChartSeries(label + zeros, loss, tuple(points)))
+        panels.append(Panel(panel_title(rows, panel), "examples per bin (%)", tuple(series)))
+    what = "Weights at the last epoch, eight bins per decade, the outermost hold what lies beyond"
+    return Chart("steps", "weight", tuple(panels), len(panels), caption(rows, panels, what), x_log=True)
 
 
-def cost(found: Gathered) -> Chart:
-    """Accuracy against seconds, the checkers built for it included; one point a loss."""
-    seconds, charted = measured(found), []
-    for place, runs in panels(found).items():
+def cost(rows: RowSet) -> Chart:
+    """Accuracy against seconds, the checkers' included; one point per loss."""
+    seconds, panels = run_seconds(rows), []
+    for panel, runs in runs_by_panel(rows).items():
         series = []
-        for label, loss, members in by_series(found, runs, None):
-            accuracies = [100 * selected(found.rows[w.id])["test"]["accuracy"] for w, _ in members]
-            series.append(Series(label, loss, (point(0, accuracies, [seconds[w.id].total for w, _ in members]),)))
-        charted.append(Panel(title(found, place), "test accuracy (%)", tuple(series)))
-    what = "At the selected epoch, against all that was trained and computed for it"
-    return Chart("cloud", "seconds, checkers included", tuple(charted), len(charted), notes(found, charted, what))
+        for label, loss, members in runs_by_series(rows, runs, None):
+            accuracies = [100 * selected_epoch(rows.rows[r.id])["test"]["accuracy"] for r, _ in members]
+            point = Point.from_values(0, accuracies, [seconds[r.id].total for r, _ in members])
+            series.append(ChartSeries(label, loss, (point,)))
+        panels.append(Panel(panel_title(rows, panel), "test accuracy (%)", tuple(series)))
+    notes = caption(rows, panels, "At the selected epoch, against all that was trained and computed for it")
+    return Chart("cloud", "seconds, checkers included", tuple(panels), len(panels), notes)
 
 
-KINDS: dict[str, Callable[[Gathered], Chart]] = {
+CHARTS: dict[str, Callable[[RowSet], Chart]] = {
     "dynamics": dynamics,
-    "weights": weights,
-    "distribution": distribution,
+    "weights": corruption_weights,
+    "distribution": weight_distribution,
     "checker_size": partial(
-        curve, x="checker.quality.share", x_label="share of the real data that trains the quality checker (%)",
+        accuracy_curve, x="checker.quality.share", x_label="share of the real data that trains the quality checker (%)",
         read=lambda run, _: 100 * run.checker.quality.share, log=False,
     ),
-    "quantity": partial(curve, x="source.n", x_label="training examples", read=examples, log=True),
+    "quantity": partial(accuracy_curve, x="source.n", x_label="training examples", read=training_size, log=True),
     "cost": cost,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which differences between the lines of a table are more than chance."""
+"""Which lines of a table differ by more than chance: marks, bold, and the differences to CE."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,65 +6,99 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
-from . import bootstrap
+from .rows import Label
+from .significance import LEVEL, Difference, difference, holm, pseudo_values
 
 BASELINES = ("ce", "focal", "hu", "ren", "sungen")
-LEVEL = 0.05
-LEGEND = (
-    "Mean ± sample standard deviation over n seeds, % of the test set. `*`: differs from CE on the same data, `†`: from the "
-    "best baseline there as chosen on D_P' (p < 0.05, two-level paired bootstrap over seeds and test examples, 10,000 draws, "
-    "Holm within a dataset). **Bold**: not significantly worse than the best on the same data."
-)
 
 
 @dataclass(frozen=True)
 class Method:
-    """One line of a table on one dataset. `block` is what it shares with the lines that it is compared with."""
+    """One line of a table on one dataset.
 
-    label: tuple[str, ...]
+    Attributes:
+        label: The line's label.
+        block: What it shares with the lines that it is compared with: classifier, data, selection.
+        loss: The name of its loss.
+        selection: Mean accuracy on D_P' at the selected epochs, by which the best baseline is chosen; None where it was
+            not evaluated there.
+        predictions: Predicted classes of the test examples by seed.
+    """
+
+    label: Label
     block: tuple[str, ...]
     loss: str
-    selection: float | None  # mean accuracy on D_P' at the selected epochs: what a baseline is chosen by
-    predictions: ndarray  # label positions, [seeds, n]
+    selection: float | None
+    predictions: dict[int, ndarray]
 
 
 @dataclass(frozen=True)
 class Verdict:
+    """What a table shows of a line.
+
+    Attributes:
+        marks: `*` where it differs from CE, `†` where it differs from the best baseline.
+        bold: It is not significantly worse than the best.
+        to_ce: The difference to CE on the same data; None for CE itself, or where it was not tested.
+    """
+
     marks: str = ""
     bold: bool = False
+    to_ce: Difference | None = None
 
 
-def verdicts(
-    methods: Sequence[Method], targets: ndarray, classes: int, metrics: Sequence[str]
-) -> dict[tuple[tuple[str, ...], str], Verdict]:
-    """By (label, metric). Every method has the same seeds in the same order."""
-    sampled = bootstrap.resample(np.stack([m.predictions for m in methods]), targets, classes, metrics)
-    out: dict[tuple[tuple[str, ...], str], Verdict] = {}
-    for metric in metrics:
-        of = sampled[metric]
-        against: list[tuple[int, int, str]] = []
-        tops: list[tuple[int, int]] = []
-        for block in dict.fromkeys(m.block for m in methods):
-            inside = [i for i, m in enumerate(methods) if m.block == block]
-            top = max(inside, key=lambda i: float(of.observed[i].mean()))
-            tops += [(i, top) for i in inside if i != top]
-            ce = next((i for i in inside if methods[i].loss == "ce"), None)
-            best = best_baseline(methods, inside)
-            against += [(i, ce, "*") for i in inside if ce is not None and i != ce]
-            against += [(i, best, "†") for i in inside if best is not None and best != ce and i != best]
-        corrected = bootstrap.holm([of.difference(i, j).p for i, j, _ in against])
-        marks: dict[int, str] = {}
-        for (i, _, mark), p in zip(against, corrected, strict=True):
-            marks[i] = marks.get(i, "") + (mark if p < LEVEL else "")
-        rivals = {i for pair in tops for i in pair}  # a line that stands alone is best of nothing
-        worse = {i for (i, _), p in zip(tops, bootstrap.holm([of.difference(i, j).p for i, j in tops]), strict=True) if p < LEVEL}
-        for i, method in enumerate(methods):
-            out[method.label, metric] = Verdict(marks.get(i, ""), i in rivals - worse)
-    return out
+def judge(methods: Sequence[Method], targets: ndarray, classes: int, metric: str, min_seeds: int) -> dict[Label, Verdict]:
+    """The verdicts on the lines of a table on one dataset, in one metric; the same for lines in any order.
+
+    Two lines are compared on the seeds that they share, if these are `min_seeds` at least. Holm's correction counts all
+    comparisons with a baseline, and separately all comparisons with the best of a block.
+
+    Args:
+        methods: The lines.
+        targets: True classes of the test examples.
+        classes: Number of classes.
+        metric: `accuracy` or `macro_f1`.
+        min_seeds: How many seeds two lines must share.
+    """
+    methods = sorted(methods, key=lambda method: method.label)
+    score = [
+        float(np.mean([pseudo_values(p[None], targets, classes, metric).mean() for p in method.predictions.values()]))
+        for method in methods
+    ]
+
+    def compare(i: int, j: int) -> Difference | None:
+        shared = sorted(methods[i].predictions.keys() & methods[j].predictions.keys())
+        if len(shared) < min_seeds:
+            return None
+        first, second = (np.stack([methods[k].predictions[seed] for seed in shared]) for k in (i, j))
+        return difference(first, second, targets, classes, metric)
+
+    to_baseline: list[tuple[int, str, Difference]] = []
+    to_top: list[tuple[int, int, Difference]] = []
+    to_ce: dict[int, Difference] = {}
+    for block in dict.fromkeys(method.block for method in methods):
+        inside = [i for i, method in enumerate(methods) if method.block == block]
+        top = max(inside, key=lambda i: score[i])
+        ce = next((i for i in inside if methods[i].loss == "ce"), None)
+        best = best_baseline(methods, inside)
+        for i in inside:
+            if i != top and (d := compare(i, top)):
+                to_top.append((i, top, d))
+            if ce is not None and i != ce and (d := compare(i, ce)):
+                to_ce[i] = d
+                to_baseline.append((i, "*", d))
+            if best is not None and i != best != ce and (d := compare(i, best)):
+                to_baseline.append((i, "†", d))
+    marks = dict.fromkeys(range(len(methods)), "")
+    for (i, mark, _), p in zip(to_baseline, holm([d.p for _, _, d in to_baseline]), strict=True):
+        marks[i] += mark * (p < LEVEL)
+    compared = {i for pair in to_top for i in pair[:2]}  # a line alone is the best of nothing
+    worse = {i for (i, _, _), p in zip(to_top, holm([d.p for _, _, d in to_top]), strict=True) if p < LEVEL}
+    return {method.label: Verdict(marks[i], i in compared - worse, to_ce.get(i)) for i, method in enumerate(methods)}
 
 
 def best_baseline(methods: Sequence[Method], inside: Sequence[int]) -> int | None:
-    """The baseline of a block with the best accuracy on D_P'; None where one of them was not scored there."""
+    """The baseline of a block with the best accuracy on D_P'; None where one of them was not evaluated there."""
     baselines = [i for i in inside if methods[i].loss in BASELINES]
     scores = [methods[i].selection for i in baselines]
     known = [score for score in scores if score is not None]

@@ -1,189 +1,232 @@
-"""What is published from rows: README's tables, outputs/tables, outputs/figures. Written, or checked against the rows.
+"""What is published from rows: tables in documents, `outputs/tables` and `outputs/figures`. Written, or checked.
 
-`outputs/published.yaml` lists names, each with the words that would follow `synthweight tables` or `synthweight figures`.
+`outputs/published.yaml` lists the documents, and the tables and figures by name, each with the words that would follow
+`synthweight tables` or `synthweight figures`.
 """
 
 import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..config import compose
+from ..config.compose import Composer, offline
 from ..errors import UserError
-from ..sweeps import grid
-from ..sweeps import plan as sweep
-from . import charts as figures
-from . import plotting
-from . import render as formats
-from .charts import Chart
-from .render import Table
-from .rows import Gathered, Wanted, gather
-from .tables import noise_detection, timing
-from .tables.results import results
+from ..sweeps import grid, plan
+from .charts import CHARTS, Chart
+from .plotting import figure_files, shows
+from .render import FORMATS, SUFFIXES, Table, to_markdown
+from .rows import RequestedRow, RowSet, gather_rows
+from .tables.noise_detection import noise_detection_table
+from .tables.results import results_table
+from .tables.timing import timing_table
 
 MARKER = re.compile(r"<!-- tables (?P<command>[^>]+?) -->\n(?P<body>.*?)<!-- /tables -->", re.DOTALL)
-TABLES: dict[str, Callable[[Gathered], Table]] = {
-    "results": results,
-    "timing": timing.times,
-    "separation": noise_detection.separation,
+TABLES: dict[str, Callable[[RowSet], Table]] = {
+    "results": results_table,
+    "timing": timing_table,
+    "noise_detection": noise_detection_table,
 }
-MAKE = "synthweight tables --write"
-DRAW = "synthweight figures"
+WRITE_TABLES = "synthweight tables --write"
+WRITE_FIGURES = "synthweight figures"
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A sweep's plan, and of its file's `hydra.sweeper` the kind of its table, its figures, and the checkers that it shows."""
+class SweepReport:
+    """A sweep's plan, and how its file has its rows shown.
 
-    planned: sweep.Planned
-    kind: str
+    Attributes:
+        file: The sweep and its overrides, as on a command line.
+        plan: The sweep's jobs.
+        table: The kind of its table, a key of TABLES.
+        figures: The kinds of its figures, keys of CHARTS.
+        checkers: The roles whose checkers are lines of the table.
+    """
+
+    file: str
+    plan: plan.Planned
+    table: str
     figures: tuple[str, ...]
     checkers: tuple[str, ...]
 
-    def wanted(self) -> list[Wanted]:
-        """The runs of its table: the sweep's own, and the checkers that it shows as lines of their own."""
-        jobs = [job.who for job in self.planned.rows]
-        shown = [who.checkers[role] for role in self.checkers for who in jobs if role in who.checkers]
-        return list({who.id: Wanted(who.id, who.settings_id, who.run) for who in [*shown, *jobs]}.values())
+    def rows(self, partial: bool = False) -> RowSet:
+        """The rows of the sweep's runs and of the checkers that it shows. Raises UserError where one is missing."""
+        own = [job.who for job in self.plan.rows]
+        checkers = [identity.checkers[role] for role in self.checkers for identity in own if role in identity.checkers]
+        requested = {identity.id: RequestedRow(identity.id, identity.run) for identity in [*checkers, *own]}
+        return gather_rows(self.plan.store, list(requested.values()), self.file, partial)
 
 
-def plan(file: str, *overrides: str, to_train: bool = False) -> Shown:
-    """A sweep's plan without an application; to_train: with the encoders that it needs. Raises UserError."""
+def sweep_report(file: str, *overrides: str, to_train: bool = False) -> SweepReport:
+    """Plans a sweep without a Hydra application.
+
+    Args:
+        file: A name in `sweeps/`, or the path of a YAML file.
+        overrides: Hydra overrides; those of `hydra` itself are ignored, since a launcher changes no plan.
+        to_train: Also fetch the encoders that the sweep's missing runs need.
+
+    Raises:
+        UserError: No such sweep, a bad setting, or an unknown kind of table or figure.
+    """
     path = grid.find(file)
-    with compose.offline(path.parent):
-        composer = compose.Composer(path.stem)
-        ours = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]  # a launcher changes no plan
-        said = composer.hydra([], with_hydra=True).hydra.sweeper
-        planned = (sweep.ready if to_train else sweep.plan)(composer, grid.blocks_of(composer), ours)
-    for name, known in [(said.table, list(TABLES)), *((figure, list(figures.KINDS)) for figure in said.figures)]:
+    with offline(path.parent):
+        composer = Composer(path.stem)
+        ours = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
+        shown = composer.hydra([], with_hydra=True).hydra.sweeper
+        planned = (plan.ready if to_train else plan.plan)(composer, grid.blocks_of(composer), ours)
+    for name, known in [(shown.table, list(TABLES)), *((figure, list(CHARTS)) for figure in shown.figures)]:
         if name not in known:
             raise UserError(f"{path}: hydra.sweeper has no table or figure {name}; there are {', '.join(known)}")
-    return Shown(planned, said.table, tuple(said.figures), tuple(said.checkers))
+    words = " ".join([file, *overrides])
+    return SweepReport(words, planned, shown.table, tuple(shown.figures), tuple(shown.checkers))
 
 
-def rows(shown: Shown, file: str, overrides: list[str], partial: bool, mixed: bool) -> Gathered:
-    return gather(shown.planned.store, shown.wanted(), " ".join([file, *overrides]), partial, mixed)
+def make_table(file: str, overrides: list[str], partial: bool = False) -> Table:
+    """The table of a sweep. Raises UserError where a row is missing, unless `partial`."""
+    report = sweep_report(file, *overrides)
+    return TABLES[report.table](report.rows(partial))
 
 
-def table(file: str, overrides: list[str], partial: bool = False, mixed: bool = False) -> Table:
-    """The table of a sweep. Raises UserError."""
-    shown = plan(file, *overrides)
-    return TABLES[shown.kind](rows(shown, file, overrides, partial, mixed))
-
-
-def charts(
-    file: str, overrides: list[str], name: str, partial: bool = False, mixed: bool = False
-) -> tuple[Path, dict[str, Chart]]:
-    """The folder of outputs, and the figures of a sweep by the name of their files: `name`, the later ones `name-KIND`.
+def make_charts(file: str, overrides: list[str], name: str, partial: bool = False) -> tuple[Path, dict[str, Chart]]:
+    """The folder of outputs, and a sweep's charts by the names of their files: `name`, the later ones `name-KIND`.
 
     Raises:
-        UserError: the sweep has no figure, or its rows are not there.
+        UserError: The sweep has no figure, or a row is missing.
     """
-    shown = plan(file, *overrides)
-    if not shown.figures:
-        raise UserError(f"{file}: its file names no figure (hydra.sweeper.figures); there are {', '.join(figures.KINDS)}")
-    first, found = shown.figures[0], rows(shown, file, overrides, partial, mixed)
-    drawn = {name if kind == first else f"{name}-{kind}": figures.KINDS[kind](found) for kind in shown.figures}
-    return shown.planned.store.root, drawn
+    report = sweep_report(file, *overrides)
+    if not report.figures:
+        raise UserError(f"{file}: its file names no figure (hydra.sweeper.figures); there are {', '.join(CHARTS)}")
+    first, rows = report.figures[0], report.rows(partial)
+    charts = {name if kind == first else f"{name}-{kind}": CHARTS[kind](rows) for kind in report.figures}
+    return report.plan.store.root, charts
 
 
-def markdown(command: str) -> str:
-    """The table that a command line asks for; its options are `--partial` and `--mixed`."""
-    file, overrides, options = words(command)
-    return formats.markdown(table(file, overrides, **options))
-
-
-def words(command: str) -> tuple[str, list[str], dict[str, bool]]:
-    """A sweep, its overrides, its options."""
+def split_command(command: str) -> tuple[str, list[str], bool]:
+    """A published command's sweep, its overrides, and whether it has `--partial`. Raises UserError for other options."""
     file, *rest = shlex.split(command)
-    given = [word for word in rest if word.startswith("--")]
-    unknown = sorted(set(given) - {"--partial", "--mixed"})
-    if unknown:
-        raise UserError(f"{command}: what is published knows --partial and --mixed, not {unknown[0]}")
-    return file, [w for w in rest if w not in given], {option[2:]: True for option in given}
+    options = [word for word in rest if word.startswith("--")]
+    if unknown := sorted(set(options) - {"--partial"}):
+        raise UserError(f"{command}: {unknown[0]} cannot be published; the only option is --partial")
+    return file, [word for word in rest if word not in options], bool(options)
 
 
-def readme(path: Path, made: Callable[[str], str], write: bool) -> None:
-    """Writes, or checks, what stands between `<!-- tables NAME overrides -->` and `<!-- /tables -->`.
+def update_document(path: Path, make: Callable[[str], Table], write: bool) -> None:
+    """Writes, or checks, the tables of a document: between `<!-- tables NAME overrides -->` and `<!-- /tables -->`.
+
+    Args:
+        path: A Markdown file.
+        make: The table of a command.
+        write: Write the tables instead of comparing them.
 
     Raises:
-        UserError: (checking) the text is not what the rows give; the marker is named.
+        UserError: The document does not exist or has no table; or a table is not what the rows give.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: no such document: mend the list in published.yaml")
     text = path.read_text(encoding="utf-8")
-    found = list(MARKER.finditer(text))
+    matches = list(MARKER.finditer(text))
+    if not matches:
+        raise UserError(f"{path}: no <!-- tables NAME --> … <!-- /tables -->: add one, or take it off published.yaml's list")
     out, position = [], 0
-    for match in found:
-        body = made(match["command"])
+    for match in matches:
+        body = to_markdown(make(match["command"]))
         if not write and body != match["body"]:
-            raise UserError(f"{path.name}: the table of '{match['command']}' is not what the rows give: {MAKE}")
+            raise UserError(f"{path}: the table of '{match['command']}' is not what the rows give: {WRITE_TABLES}")
         out += [text[position : match.start("body")], body]
         position = match.end("body")
     if write:
         path.write_text("".join([*out, text[position:]]), encoding="utf-8")
-    print(f"{path.name}: {len(found)} table(s) {'written' if write else 'equal the rows'}")
 
 
 @dataclass(frozen=True)
 class Published:
-    """The list, and the folder with its `tables/` and `figures/`."""
+    """The list of what is published.
+
+    Attributes:
+        folder: The folder of the list, with `tables/` and `figures/`.
+        documents: Markdown files with marked tables, by their paths from the folder above.
+        tables: Commands by the name of the table's files.
+        figures: Commands by the name of the figure's files.
+    """
 
     folder: Path
+    documents: tuple[str, ...]
     tables: dict[str, str]
     figures: dict[str, str]
 
     @classmethod
     def read(cls, folder: Path) -> "Published":
-        """Raises UserError where the list is not two maps from names to commands."""
+        """Reads the list. Raises UserError where it is malformed."""
         path = folder / "published.yaml"
-        said: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        parts = [said.get(key) or {} for key in ("tables", "figures")] if isinstance(said, dict) else []
-        if len(parts) != 2 or set(said) - {"tables", "figures"} or not all(isinstance(part, dict) for part in parts):
-            raise UserError(f"{path}: holds two maps, tables and figures, from a name to the words of a command")
-        for name, command in [item for part in parts for item in part.items()]:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        keys = {"documents", "tables", "figures"}
+        if not isinstance(content, dict) or set(content) - keys:
+            raise UserError(f"{path}: has the keys documents, tables and figures")
+        documents = content.get("documents") or []
+        if not isinstance(documents, list) or not all(isinstance(d, str) for d in documents):
+            raise UserError(f"{path}: documents is a list of paths")
+        tables, figures = (content.get(key) or {} for key in ("tables", "figures"))
+        if not isinstance(tables, dict) or not isinstance(figures, dict):
+            raise UserError(f"{path}: tables and figures map a name to the words of a command")
+        for name, command in [*tables.items(), *figures.items()]:
             if not re.fullmatch(r"[\w.-]+", str(name)) or not isinstance(command, str) or not command.split():
                 raise UserError(f"{path}: {name}: a name (letters, digits, . _ -) and the words of a command")
-        return cls(folder, *parts)
+        return cls(folder, tuple(documents), tables, figures)
 
-    def texts(self) -> Iterator[tuple[Path, str]]:
-        """Every committed table: its file and what the rows give."""
+    def table_files(self, make: Callable[[str], Table]) -> Iterator[tuple[Path, str]]:
+        """Every published table: its files and what the rows give, by `make`."""
         for name, command in self.tables.items():
-            file, overrides, options = words(command)
-            made = table(file, overrides, **options)
-            for kind, render in formats.FORMATS.items():
+            table = make(command)
+            for kind, render in FORMATS.items():
                 line = f"synthweight tables {command}" + f" --format {kind}" * (kind != "md")
-                yield self.folder / "tables" / f"{name}.{formats.SUFFIXES[kind]}", render(made, line)
+                yield self.folder / "tables" / f"{name}.{SUFFIXES[kind]}", render(table, line)
 
-    def drawn(self) -> Iterator[tuple[str, str, Chart]]:
-        """Every committed figure: the name of its files, its command, and what the rows give."""
+    def charts(self) -> Iterator[tuple[str, str, Chart]]:
+        """Every published figure: the name of its files, its command, and what the rows give."""
         for name, command in self.figures.items():
-            file, overrides, options = words(command)
-            for stem, chart in charts(file, overrides, name, **options)[1].items():
+            file, overrides, partial = split_command(command)
+            for stem, chart in make_charts(file, overrides, name, partial)[1].items():
                 yield stem, f"synthweight figures {command}", chart
 
-    def write_tables(self) -> None:
+    def write_tables(self) -> list[Path]:
+        """Writes the tables of the documents and those with files of their own; returns what was written."""
+        make = _cached_tables()
+        written = [self.folder.parent / name for name in self.documents]
+        for path in written:
+            update_document(path, make, write=True)
         (self.folder / "tables").mkdir(parents=True, exist_ok=True)
-        for path, text in self.texts():
+        for path, text in self.table_files(make):
             path.write_text(text, encoding="utf-8")
-            print(path)
+            written.append(path)
+        return written
 
     def check(self) -> None:
-        """Raises UserError for the first file that is not what the rows give, is missing, or is nobody's."""
-        known: dict[Path, str] = {}
-        for path, text in self.texts():
-            known[path] = MAKE
+        """Raises UserError for the first file that is not what the rows give, is missing, or is not on the list."""
+        make = _cached_tables()
+        for name in self.documents:
+            update_document(self.folder.parent / name, make, write=False)
+        known: set[Path] = set()
+        for path, text in self.table_files(make):
+            known.add(path)
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                raise UserError(f"{path}: not what the rows give: {MAKE}")
-        for stem, _, chart in self.drawn():
-            for path in plotting.files(self.folder / "figures", stem):
-                known[path] = DRAW
-                if not plotting.holds(path, chart):
-                    raise UserError(f"{path}: not drawn from what the rows give: {DRAW}")
-        there = [p for part in ("tables", "figures") for p in sorted((self.folder / part).glob("*"))]
-        strange = [path for path in there if path not in known]
-        if strange:
-            raise UserError(f"{strange[0]}: no line of {self.folder / 'published.yaml'} makes it: add one, or delete it")
-        print(f"{self.folder.name}: {len(self.tables)} table(s) and {len(self.figures)} figure(s) are what the rows give")
+                raise UserError(f"{path}: not what the rows give: {WRITE_TABLES}")
+        for stem, _, chart in self.charts():
+            for path in figure_files(self.folder / "figures", stem):
+                known.add(path)
+                if not shows(path, chart):
+                    raise UserError(f"{path}: not drawn from what the rows give: {WRITE_FIGURES}")
+        for path in sorted([*(self.folder / "tables").glob("*"), *(self.folder / "figures").glob("*")]):
+            if path not in known:
+                raise UserError(f"{path}: not on the list {self.folder / 'published.yaml'}: add it, or delete the file")
+
+    def __str__(self) -> str:
+        return f"{len(self.documents)} document(s), {len(self.tables)} table(s) and {len(self.figures)} figure(s)"
+
+
+def _cached_tables() -> Callable[[str], Table]:
+    """`make_table` of a published command, once per command: a document and a file often show the same table."""
+    return cache(lambda command: make_table(*split_command(command)))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy import stats
 
 LEVEL = 0.05
 ROUNDING = 1e-20  # mean squares below are rounding errors: those of real predictions start near 1e-8
@@ -35,6 +34,8 @@ class Difference:
     @classmethod
     def from_t(cls, mean: float, standard_error: float, ddf: float) -> "Difference":
         """Test and interval by the t distribution: t² = (mean / standard_error)² is F(1, ddf)."""
+        from scipy import stats  # half a second: a table without a test does not pay for it
+
         if standard_error == 0:
             return cls(mean, mean, mean, float(mean == 0), ddf, 0.0)
         half = standard_error * float(stats.t.ppf(1 - LEVEL / 2, ddf))

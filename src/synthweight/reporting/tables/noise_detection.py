@@ -1,55 +1,58 @@
-"""The table of separation: how well each loss's weights tell swapped labels from clean ones, epoch by epoch."""
+"""The table of noise detection: how well each loss's weights tell swapped labels from clean ones, epoch by epoch."""
 
-import numpy as np
 import pyarrow.compute as pc
-from sklearn.metrics import roc_auc_score
+import pyarrow.parquet as pq
 
 from ...errors import UserError
 from ...runs.store import Store
-from ..marks import Verdict
-from ..render import MIXED, Cell, Column, Number, Table
-from ..rows import Gathered, Lines, Wanted
-from .results import METRICS, Label, number
+from ..render import Cell, Column, Number, Table
+from ..rows import Label, RequestedRow, RowLabeler, RowSet
+from .results import METRICS, metric_cell, spread_legend
 
 LEGEND = (
-    "Mean ± sample standard deviation over n seeds; accuracy and macro F1 in % of the test set at the selected epoch. AUC: the "
-    "probability that the weight of a clean training example, as the epoch used it, is above that of one with a swapped label; "
-    "0.50 tells nothing, below it the swapped ones weigh more."
+    "Accuracy and macro F1 in % of the test set at the selected epoch. AUC: the probability that a clean training example "
+    "has a larger weight, in that epoch, than an example with a swapped label; at 0.50 the weights do not tell them "
+    "apart, below it swapped examples weigh more."
 )
 
 
-def aucs(store: Store, run_id: str) -> list[float]:
-    """AUC of the weights for clean against swapped examples, in every epoch; ties count a half.
+def weight_aucs(store: Store, run_id: str) -> list[float]:
+    """The AUC of a run's weights for clean against swapped examples, per epoch; ties count one half.
 
     Raises:
-        UserError: the run has no example with a swapped label, or no other.
+        UserError: The run has no example with a swapped label, or no other.
     """
-    table = store.table(run_id).select(["split", "epoch", "kind", "weight"])
+    from sklearn.metrics import roc_auc_score  # two seconds: the other tables do not pay for it
+
+    table = pq.read_table(store.parquet(run_id), columns=["split", "epoch", "kind", "weight"])
     train = table.filter(pc.field("split") == "train")
     epochs, weights = train["epoch"].to_numpy(), train["weight"].to_numpy()
-    swapped = np.array([kind == "swapped" for kind in train["kind"].to_pylist()])
-    if not swapped.any() or swapped.all():
+    clean = pc.not_equal(train["kind"], "swapped").to_numpy()
+    if clean.all() or not clean.any():
         raise UserError(f"{run_id}: its labels are all swapped or none is: set corruption.swapped, above 0 and below 1")
-    return [float(roc_auc_score(~swapped[epochs == e], weights[epochs == e])) for e in sorted(set(epochs))]
+    return [float(roc_auc_score(clean[epochs == e], weights[epochs == e])) for e in sorted(set(epochs))]
 
 
-def separation(found: Gathered) -> Table:
-    """A line per loss and dataset: accuracy, macro F1, and the AUC of its weights after each epoch. Raises UserError."""
-    names = Lines([run for _, run in found.trained])
-    lines: dict[Label, list[Wanted]] = {}
-    for w, run in found.trained:
-        lines.setdefault((run.dataset.name, *names(run)), []).append(w)
-    by_run = {w.id: aucs(found.store, found.rows[w.id]["id"]) for w, _ in found.trained if w.id in found.rows}
-    epochs = max(map(len, by_run.values()), default=0)
+def noise_detection_table(rows: RowSet) -> Table:
+    """A line per dataset, loss and whatever else differs: accuracy, macro F1, and the AUC of its weights per epoch.
+
+    Raises:
+        UserError: See `weight_aucs`.
+    """
+    labeler = RowLabeler([run for _, run in rows.trained])
+    lines: dict[Label, list[RequestedRow]] = {}
+    for r, run in rows.trained:
+        lines.setdefault((run.dataset.name, *labeler.label(run)), []).append(r)
+    aucs = {r.id: weight_aucs(rows.store, r.id) for r, _ in rows.trained if r.id in rows.rows}
+    epochs = max(map(len, aucs.values()), default=0)
     cells: list[list[Cell]] = []
-    for label, line in lines.items():
-        there = [w for w in line if w.id in by_run]
-        marks = MIXED * any(w.id in found.strange for w in there)
-        cell: list[Cell] = [*label, *(number(found, line, metric, Verdict()) for metric in METRICS)]
+    for label, requested in lines.items():
+        finished = [aucs[r.id] for r in requested if r.id in aucs]
+        cell: list[Cell] = [*label, *(metric_cell(rows, requested, metric) for metric in METRICS)]
         for e in range(epochs):
-            values = [by_run[w.id][e] for w in there if e < len(by_run[w.id])]
-            cell.append(Number.of(values, len(values) + len(line) - len(there), 2, marks))
+            values = [auc[e] for auc in finished if e < len(auc)]  # a run may have fewer epochs: that is no missing run
+            cell.append(Number.from_values(values, len(values) + len(requested) - len(finished), 2))
         cells.append(cell)
-    columns = [Column("dataset"), *map(Column, names.columns), *map(Column.number, METRICS.values())]
+    columns = [Column("dataset"), *map(Column, labeler.columns), *map(Column.number, METRICS.values())]
     columns += [Column.number(f"AUC, epoch {e + 1}") for e in range(epochs)]
-    return Table(columns, cells, [LEGEND, *found.legend])
+    return Table(columns, cells, [f"{spread_legend(cells)}. {LEGEND}"])

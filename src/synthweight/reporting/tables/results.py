@@ -1,155 +1,169 @@
-"""The table of results: accuracy and macro F1 by line and dataset, tested, the paper's numbers beside."""
+"""The table of results: accuracy and macro F1 by line and dataset, tested, with the paper's numbers beside."""
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ...config.llm_schema import Prompt
 from ...errors import UserError
 from ...runs.store import Store
-from .. import marks as compare
-from ..marks import LEGEND, Method, Verdict
-from ..render import MIXED, Cell, Column, Number, Quoted, Table
-from ..rows import Gathered, Lines, Row, Wanted, selected
+from ..marks import Method, Verdict, judge
+from ..paper import paper_key, paper_results
+from ..render import Cell, Column, Interval, Number, ReferenceNumbers, Table
+from ..rows import Label, RequestedRow, Row, RowLabeler, RowSet, selected_epoch
+from ..significance import pooled
 
 if TYPE_CHECKING:
     from ...config.schema import Run
 
-PAPER = Path(__file__).parents[1] / "paper_numbers.csv"
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
-LARGER = "bert_large"  # the classifier of its Table 2
-Label = tuple[str, ...]
+MIN_SEEDS = 5  # with fewer, a test finds too much and too little to be shown
+Verdicts = dict[tuple[str, str, Label], Verdict]  # by dataset, metric and line
+TESTED = (
+    "`*`: differs from CE on the same data; `†`: from the best baseline there, chosen on D_P′ (p < 0.05). "
+    "**Bold**: not significantly worse than the best on the same data. The test: Dorfman–Berbaum–Metz analysis of "
+    "variance with seeds and test examples as random effects, degrees of freedom by Hillis, Holm's correction within a "
+    f"dataset; lines with fewer than {MIN_SEEDS} seeds are not tested."
+)
+UNTESTED = f"Differences are not tested with fewer than {MIN_SEEDS} seeds."
+POOLED = (
+    "all: mean difference to CE on the same data over the datasets, in points, [95 % interval] and p, by a random-effects "
+    "meta-analysis (DerSimonian–Laird, Hartung–Knapp–Sidik–Jonkman), not corrected for the number of lines."
+)
 
 
-def results(found: Gathered) -> Table:
-    """A line per source and loss, and whatever else differs; columns per dataset; % of the test set.
+def results_table(rows: RowSet) -> Table:
+    """A line per source, loss and whatever else differs; columns per dataset, in % of the test set.
 
-    With two seeds or more, differences are tested and the legend says how. The paper's number stands beside ours.
+    Lines with five seeds or more are tested. Of several datasets, the pooled differences to CE are the last columns.
 
     Raises:
-        UserError: a cell would average one seed twice, or two test sets.
+        UserError: A cell would average one seed twice, or rows evaluated on different test sets.
     """
-    names = Lines([run for _, run in found.trained])
-    datasets = list(dict.fromkeys(w.run.dataset.name for w in found.wanted))
-    cells: dict[Label, dict[str, list[Wanted]]] = {}
-    for w in found.wanted:
-        label = few_shot(w.run, names) if isinstance(w.run, Prompt) else names(w.run)
-        cells.setdefault(label, {}).setdefault(w.run.dataset.name, []).append(w)
+    labeler = RowLabeler([run for _, run in rows.trained])
+    datasets = list(dict.fromkeys(r.run.dataset.name for r in rows.requested))
+    cells: dict[Label, dict[str, list[RequestedRow]]] = {}
+    for r in rows.requested:
+        label = few_shot_label(r.run, labeler) if isinstance(r.run, Prompt) else labeler.label(r.run)
+        cells.setdefault(label, {}).setdefault(r.run.dataset.name, []).append(r)
     for label, by_dataset in cells.items():
-        for here in by_dataset.values():
-            refuse_false_spread(label, here, found)
-    verdicts = {d: judge(found, {label: by[d] for label, by in cells.items() if d in by}) for d in datasets}
-    published = {d: numbers for d in datasets if (numbers := paper(d))}
-    columns = [Column(title) for title in names.columns]
+        for requested in by_dataset.values():
+            refuse_false_spread(label, requested, rows)
+    verdicts = {key: v for d in datasets for key, v in judge_dataset(rows, cells, d).items()}
+    over_all = {(label, m): cell for label in cells for m in METRICS if (cell := pool(verdicts, datasets, label, m)).n}
+    published = {d: numbers for d in datasets if (numbers := paper_results(d))}
+
+    columns = [Column(title) for title in labeler.columns]
     for dataset in datasets:
         columns += [Column.number(f"{dataset} {title}") for title in METRICS.values()]
         if dataset in published:
             columns.append(Column("paper", tuple(f"{dataset} paper {title}" for title in METRICS.values())))
+    if over_all:
+        columns += [Column.interval(f"all: {title} − CE") for title in METRICS.values()]
     lines: list[list[Cell]] = []
     for label, by_dataset in cells.items():
-        cell: list[Cell] = list(label)
+        line: list[Cell] = list(label)
         for dataset in datasets:
-            here = by_dataset.get(dataset, [])
-            cell += [number(found, here, m, verdicts[dataset].get((label, m), Verdict())) for m in METRICS]
+            requested = by_dataset.get(dataset, [])
+            line += [metric_cell(rows, requested, m, verdicts.get((dataset, m, label))) for m in METRICS]
             if dataset in published:
-                none = Quoted((None, None))
-                cell.append(published[dataset].get(published_as(here[0].run), none) if here else none)
-        lines.append(cell)
-    return Table(columns, lines, ([LEGEND] if any(verdicts.values()) else []) + found.legend)
+                none = ReferenceNumbers((None, None))
+                line.append(published[dataset].get(paper_key(requested[0].run), none) if requested else none)
+        if over_all:
+            line += [over_all.get((label, m), Interval()) for m in METRICS]
+        lines.append(line)
+    legend = [f"{spread_legend(lines)}, in % of the test set. {TESTED if verdicts else UNTESTED}"]
+    return Table(columns, lines, [*legend, POOLED] if over_all else legend)
 
 
-def few_shot(run: Prompt, names: Lines) -> Label:
-    """The line of the LLM itself: nothing is trained, so the columns of training are empty."""
+def spread_legend(lines: Sequence[Sequence[Cell]]) -> str:
+    """What the numbers of a table are: "Mean ± sample standard deviation over n = 5 seeds"."""
+    counts = sorted({cell.n for line in lines for cell in line if isinstance(cell, Number) and cell.n})
+    if not counts or counts == [1]:
+        return "One seed, no spread"
+    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"Mean ± sample standard deviation over n = {n} seeds"
+
+
+def few_shot_label(run: Prompt, labeler: RowLabeler) -> Label:
+    """The label of the LLM itself: nothing is trained, so that the columns of training are empty."""
     part = f", {run.n} of test" if run.n is not None else ""
-    said = {"loss": f"{run.generator.model}, {run.shots} shots a label{part}"}
-    return tuple(said.get(column, "–") for column in names.columns)
+    texts = {"loss": f"{run.generator.model}, {run.shots} shots a label{part}"}
+    return tuple(texts.get(column, "–") for column in labeler.columns)
 
 
-def published_as(run: "Run | Prompt") -> Label:
-    """How the paper's tables call a line: what it is trained on, the method, and of a larger classifier the diversity checker."""
-    if isinstance(run, Prompt):
-        return "none", "few_shot_llm"
-    if run.model.name != LARGER:
-        return run.source.name, run.loss.name
-    checker = run.checker.diversity.model or LARGER
-    return run.source.name, run.loss.name, LARGER, checker if "diversity" in run.loss.needs else ""
+def judge_dataset(rows: RowSet, cells: dict[Label, dict[str, list[RequestedRow]]], dataset: str) -> Verdicts:
+    """The verdicts on a dataset's trained lines that have five seeds or more; lines with one test set are compared."""
+    by_test: dict[str, dict[Label, list[tuple[Run, Row]]]] = {}
+    for label, by_dataset in cells.items():
+        requested = [(r.run, rows.rows[r.id]) for r in by_dataset.get(dataset, []) if r.id in rows.rows]
+        line = [(run, row) for run, row in requested if not isinstance(run, Prompt)]
+        if len(line) >= MIN_SEEDS:
+            by_test.setdefault(line[0][1]["data"]["test"]["sha256"], {})[label] = line
+    verdicts: Verdicts = {}
+    for lines in by_test.values():
+        if len(lines) < 2:
+            continue
+        classes: list[str] = next(iter(lines.values()))[0][1]["labels"]
+        read = [read_method(rows.store, label, line, classes) for label, line in lines.items()]
+        for metric in METRICS:
+            judged = judge([method for _, method in read], read[0][0], len(classes), metric, MIN_SEEDS)
+            verdicts |= {(dataset, metric, label): verdict for label, verdict in judged.items()}
+    return verdicts
 
 
-def judge(found: Gathered, every: dict[Label, list[Wanted]]) -> dict[tuple[Label, str], Verdict]:
-    """The verdicts on one dataset's trained lines.
-
-    None where fewer than two seeds, or not the same ones, are there for all; nor where mixed rows have other test sets.
-    """
-    rows = found.rows
-    trained = {
-        label: [(w.id, w.run) for w in line if w.id in rows and not isinstance(w.run, Prompt)] for label, line in every.items()
-    }
-    lines = {label: line for label, line in trained.items() if line}
-    seeds = [sorted(run.seed for _, run in line) for line in lines.values()]
-    if len(lines) < 2 or any(s != seeds[0] for s in seeds) or len(seeds[0]) < 2:
-        return {}
-    methods: list[Method] = []
-    answers: list[str] | None = None
-    labels: list[str] = []
-    for label, line in lines.items():
-        ordered = sorted(line, key=lambda pair: pair[1].seed)
-        said = [test_lines(found.store, rows[run_id]["id"]) for run_id, _ in ordered]
-        answers, labels = answers or said[0][0], labels or rows[ordered[0][0]]["labels"]
-        if any(truth != answers for truth, _ in said):
-            if found.strange:
-                return {}
-            raise UserError(f"{ordered[0][0]}: its test examples are not those of the other rows: one table, one test set")
-        position = {name: i for i, name in enumerate(labels)}
-        predictions = np.array([[position[p] for p in predicted] for _, predicted in said])
-        chosen = [selected(rows[run_id])["selection"] for run_id, _ in ordered]
-        mean = None if None in chosen else sum(c["accuracy"] for c in chosen) / len(chosen)
-        methods.append(Method(label, compared(ordered[0][1]), ordered[0][1].loss.name, mean, predictions))
-    assert answers is not None
-    targets = np.array([labels.index(answer) for answer in answers])
-    return compare.verdicts(methods, targets, len(labels), list(METRICS))
+def read_method(
+    store: Store, label: Label, line: "Sequence[tuple[Run, Row]]", classes: Sequence[str]
+) -> tuple[np.ndarray, Method]:
+    """The true classes of the test examples, and a line's predictions."""
+    read = {run.seed: read_test(store, row["id"], classes) for run, row in line}
+    selection = [selected_epoch(row)["selection"] for _, row in line]
+    mean = None if None in selection else fmean(sorted(s["accuracy"] for s in selection))
+    run = line[0][0]
+    predictions = {seed: predicted for seed, (_, predicted) in read.items()}
+    return read[run.seed][0], Method(label, comparison_block(run), run.loss.name, mean, predictions)
 
 
-def compared(run: "Run") -> tuple[str, ...]:
-    """What the lines of a block share: the same classifier on the same data, its epoch chosen the same way.
+def comparison_block(run: "Run") -> tuple[str, ...]:
+    """What lines that are compared share: the classifier, its training data and the selection of its epoch.
 
     Loss, weighting, checkers and recipe are what is compared.
     """
-    settings = Lines.settings(run)
-    return tuple(f"{k}={v}" for k, v in settings.items() if k.split(".")[0] in ("source", "corruption", "model", "selection"))
+    settings = RowLabeler.settings(run)
+    shared = ("source", "corruption", "model", "selection")
+    return tuple(f"{key}={value}" for key, value in settings.items() if key.split(".")[0] in shared)
 
 
-def test_lines(store: Store, run_id: str) -> tuple[list[str], list[str]]:
-    """The labels and the predictions of a row's test examples, in the order of the file."""
-    table = store.table(run_id)
+def read_test(store: Store, run_id: str, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The true and the predicted classes of a row's test examples, as positions in `classes`, in the order of the file."""
+    table = pq.read_table(store.parquet(run_id), columns=["split", "label", "prediction"])
     test = table.filter(pc.field("split") == "test")
-    return test["label"].to_pylist(), test["prediction"].to_pylist()
+    position = {name: i for i, name in enumerate(classes)}
+    true, predicted = (np.array([position[name] for name in test[c].to_pylist()]) for c in ("label", "prediction"))
+    return true, predicted
 
 
-def paper(dataset: str) -> dict[Label, Quoted]:
-    """The paper's accuracy and macro F1 of its tables of results by loss, by what `published_as` calls a line."""
-    with PAPER.open(encoding="utf-8", newline="") as file:
-        lines = [r for r in csv.DictReader(file) if r["dataset"] == dataset and r["table"] in ("table1", "noisy", "table2")]
-    larger = {id(r): (r["model"], r["diversity_model"]) for r in lines if r["model"] == LARGER}
-    return {
-        (r["train_source"], r["method"], *larger.get(id(r), ())): Quoted((r["accuracy"], r["macro_f1"] or None)) for r in lines
-    }
+def pool(verdicts: Verdicts, datasets: Sequence[str], label: Label, metric: str) -> Interval:
+    """The difference of a line to CE over the datasets where both were tested; a hole with fewer than two of them."""
+    tested = [v.to_ce for d in datasets if (v := verdicts.get((d, metric, label))) and v.to_ce]
+    d = pooled(tested)
+    return Interval(100 * d.mean, 100 * d.low, 100 * d.high, d.p, len(tested)) if d else Interval()
 
 
-def number(found: Gathered, here: Sequence[Wanted], metric: str, verdict: Verdict) -> Number:
-    """Mean, sd and n in %; one run alone has no spread; a missing run is counted."""
-    present = [w.id for w in here if w.id in found.rows]
-    marks = verdict.marks + MIXED * any(i in found.strange for i in present)
-    return Number.of([100 * selected(found.rows[i])["test"][metric] for i in present], len(here), 1, marks, verdict.bold)
+def metric_cell(rows: RowSet, requested: Sequence[RequestedRow], metric: str, verdict: "Verdict | None" = None) -> Number:
+    """Mean, sd and n in %; missing runs are counted."""
+    values = [100 * selected_epoch(rows.rows[r.id])["test"][metric] for r in requested if r.id in rows.rows]
+    marks, bold = (verdict.marks, verdict.bold) if verdict else ("", False)
+    return Number.from_values(values, len(requested), 1, marks, bold)
 
 
-def refuse_false_spread(label: Label, here: Sequence[Wanted], found: Gathered) -> None:
-    """A spread is over seeds of one thing on one test set (unless mixed, and marked). Raises UserError."""
-    seeds = [w.run.seed for w in here]
-    present: list[Row] = [found.rows[w.id] for w in here if w.id in found.rows]
-    tests = {row["data"]["test"]["sha256"] for row in present}
-    if len(set(seeds)) < len(seeds) or (len(tests) > 1 and not any(w.id in found.strange for w in here)):
-        raise UserError(f"{' '.join(label)}: a seed twice, or two test sets, in one cell of the table: no spread of seeds")
+def refuse_false_spread(label: Label, requested: Sequence[RequestedRow], rows: RowSet) -> None:
+    """Raises UserError where a cell has one seed twice, or rows that were evaluated on different test sets."""
+    seeds = {r.run.seed for r in requested}
+    tests = {rows.rows[r.id]["data"]["test"]["sha256"] for r in requested if r.id in rows.rows}
+    if len(seeds) < len(requested) or len(tests) > 1:
+        raise UserError(f"{' '.join(label)}: one seed twice, or two test sets, in one cell: no spread over seeds")

@@ -1,0 +1,61 @@
+"""Charts from rows, by hand."""
+
+import dataclasses
+
+import pytest
+
+from support.rows import row_set
+from synthweight.errors import UserError
+from synthweight.reporting.charts import CHARTS
+
+
+def points(chart, label):
+    return next(s.points for s in chart.panels[0].series if s.label == label)
+
+
+def test_dynamics(timed):
+    chart = CHARTS["dynamics"](row_set(*timed))
+    assert [(p.x, p.y, p.low, p.high, p.n) for p in points(chart, "imp")] == [
+        (1, pytest.approx(50.5), 50, pytest.approx(51), 2), (2, pytest.approx(60.5), 60, pytest.approx(61), 2),
+    ]  # fmt: skip
+    assert [panel.y_label for panel in chart.panels] == ["test accuracy (%)", "test macro F1 (%)"]
+    assert chart.notes == ("Test after each epoch; mean over n = 2 seeds, minimum to maximum.",)
+
+
+def test_dynamics_need_test_after_each_epoch(timed, replace_row):
+    store, runs = timed
+    replace_row(store, "imp1", lambda row: row | {"epochs": [row["epochs"][0] | {"test": None}, row["epochs"][1]]})
+    with pytest.raises(UserError, match=r"1 of 6 rows, first imp1, have no test metrics .* set trainer\.test=epoch"):
+        CHARTS["dynamics"](row_set(store, runs))
+    assert points(CHARTS["cost"](row_set(store, runs)), "imp")[0].n == 2
+
+
+def test_weights_by_kind_and_their_distribution(timed):
+    chart = CHARTS["weights"](row_set(*timed))
+    assert [s.label for s in chart.panels[0].series] == ["ce", "imp", "dimp, first epoch", "dimp, last epoch"]
+    assert [(p.x, p.y) for p in points(chart, "imp")] == [(0, 0.5), (1, pytest.approx(0.05))]
+    assert points(chart, "dimp, last epoch")[0].y == 0.5
+    distribution = CHARTS["distribution"](row_set(*timed))
+    assert [s.label for s in distribution.panels[0].series] == ["imp", "dimp"]  # CE's weights are all 1
+    assert [round(p.y) for p in points(distribution, "imp") if p.y] == [50, 50]
+
+
+def test_curves_and_cost(timed):
+    store, runs = timed
+    ce = [run for run_id, run in runs if run_id.startswith("ce")]
+    x = [dataclasses.replace(run, source=dataclasses.replace(run.source, n=n)) for run, n in zip(ce, [48, None], strict=True)]
+    chart = CHARTS["quantity"](row_set(store, [("ce0", x[0]), ("ce1", x[1])]))
+    assert [(p.x, p.n) for p in points(chart, "ce")] == [(48, 1), (96, 1)]
+    assert "n = 1: one seed, no spread" in chart.notes[0]
+    (p,) = points(CHARTS["cost"](row_set(store, runs)), "imp")
+    assert (p.x, p.x_low, p.x_high, p.y) == (29, 28, 30, pytest.approx(60.5))
+
+
+def test_an_incomplete_chart_is_marked(timed):
+    store, runs = timed
+    store.json_path("dimp1").unlink()
+    assert "INCOMPLETE: 1 of 6 runs have no row." in CHARTS["dynamics"](row_set(store, runs, partial=True)).notes
+    for run_id, _ in runs:
+        store.json_path(run_id).unlink(missing_ok=True)
+    with pytest.raises(UserError, match="nothing to draw"):
+        CHARTS["dynamics"](row_set(store, runs, partial=True))
