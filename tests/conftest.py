@@ -80,7 +80,7 @@ def fresh_wandb(monkeypatch, tmp_path):
     import wandb
     from wandb.sdk.lib import wbauth
 
-    from synthweight.tracking import wandb_runs
+    from synthweight.tracking import wandb as tracking_wandb
 
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "NETRC"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
@@ -90,7 +90,7 @@ def fresh_wandb(monkeypatch, tmp_path):
     def forget():
         wandb.teardown()
         wbauth.unauthenticate_session(update_settings=False)
-        monkeypatch.setattr(wandb_runs, "session", wandb_runs.Session())
+        monkeypatch.setattr(tracking_wandb, "session", tracking_wandb.Session())
 
     forget()
     yield monkeypatch

@@ -6,7 +6,8 @@ from support.cli import run_cli
 from support.wandb_files import NOISE, files, read
 from synthweight.runs import run
 from synthweight.runs.store import Store
-from synthweight.tracking import wandb_cards, wandb_runs
+from synthweight.tracking import wandb as tracking_wandb
+from synthweight.tracking import wandb_cards
 
 pytestmark = NOISE
 
@@ -34,7 +35,7 @@ def test_a_row_says_offline_what_the_live_run_said_and_says_it_once(swept, capfd
     live = read(file)
     assert run_cli(*command) == 0
     assert "there already" in capfd.readouterr().out  # the live run's own files
-    (file.parent / wandb_runs.MARK).unlink()
+    (file.parent / tracking_wandb.MARK).unlink()
     file.unlink()
     (store.run_folder(run_id) / ".wandb-row.vm-1.part").mkdir()  # of one that was killed
     for said in ("written", "there already"):

@@ -9,7 +9,7 @@ from ..config import compose, schema
 from ..errors import UserError, first_line
 from ..runs.store import Store
 from ..sweeps import grid
-from ..tracking import wandb_runs
+from ..tracking import wandb
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import LinePlot
@@ -34,7 +34,7 @@ def dashboard(file: str | None, overrides: list[str], only_json: bool) -> None:
     store = Store(settings.paths.outputs)
     store.prepare()
     path = store.root / f"wandb-dashboard{f'-{group}' if group else ''}.json"
-    owner = "" if only_json else wandb_runs.entity()
+    owner = "" if only_json else wandb.entity()
     made = workspace(owner, settings.logger.project, group)
     said: dict[str, Any] = {"project": settings.logger.project, "entity": owner}
     if owner:

@@ -12,7 +12,7 @@ from ..config import bind
 from ..reporting import publish
 from ..runs.store import Store
 from ..sweeps.plan import Job
-from ..tracking import wandb_cards, wandb_runs
+from ..tracking import wandb, wandb_cards
 from ..training.history import curves
 
 
@@ -37,7 +37,7 @@ def send(store: Store, job: Job, group: str) -> str:
     row = store.row(job.who.id)
     card = wandb_cards.card(row["id"], row["config"], project(job), group)
     with store.lock(row["id"]):
-        return wandb_runs.send(card, row, lambda: epochs(row, store.table(row["id"])), store.run_folder(row["id"]))
+        return wandb.send(card, row, lambda: epochs(row, store.table(row["id"])), store.run_folder(row["id"]))
 
 
 def project(job: Job) -> str:
@@ -62,7 +62,7 @@ def closing(store: Store, missing: Sequence[Job], counted: dict[str, int]) -> st
     """What became of the rows, how to upload what was written, which rows there are not yet."""
     said = ", ".join(f"{n} {'there already' if what == 'there' else what}" for what, n in counted.items() if n) or "no row"
     lines = [f"W&B: {said}"]
-    if wandb_runs.session.decided == "offline":
+    if wandb.session.decided == "offline":
         lines.append(f"offline files: wandb sync {store.runs}/*/wandb/offline-run-* uploads them")
     if missing:
         lines.append(f"not run yet: {len(missing)} ({', '.join(f'{job} {job.who.id}' for job in missing)})")

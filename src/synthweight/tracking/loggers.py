@@ -16,7 +16,7 @@ from ..training.history import Epoch, curves
 
 if TYPE_CHECKING:
     from ..config import schema
-    from .wandb_runs import Live
+    from .wandb import Live
 
 
 @dataclass
@@ -65,9 +65,9 @@ def opened(logger: "schema.Logger", run_id: str, folder: Path, config: dict[str,
         finally:
             board.experiment.close()
     elif logger.name == "wandb":
-        from . import wandb_cards, wandb_runs  # half a second that the others need not wait
+        from . import wandb, wandb_cards  # half a second that the others need not wait
 
-        live = wandb_runs.Live(wandb_cards.card(run_id, config, logger.project, logger.group), folder)
+        live = wandb.Live(wandb_cards.card(run_id, config, logger.project, logger.group), folder)
         try:
             yield Watch(live=live)
         except BaseException as error:

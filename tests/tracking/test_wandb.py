@@ -14,7 +14,8 @@ from support.wandb_server import KEY, Server
 from synthweight.cli import main
 from synthweight.runs import run
 from synthweight.runs.store import Store
-from synthweight.tracking import wandb_cards, wandb_runs
+from synthweight.tracking import wandb as tracking_wandb
+from synthweight.tracking import wandb_cards
 from synthweight.training import module, objective
 
 pytestmark = NOISE
@@ -149,7 +150,7 @@ def test_a_server_that_is_not_there_is_one_warning(bound, fresh_wandb):
 
 def test_a_server_that_takes_the_key_but_not_the_run(bound, fresh_wandb, server):
     """It goes away, or forbids the project: the first word of it comes when the run is opened."""
-    assert wandb_runs.session.mode() == "online"
+    assert tracking_wandb.session.mode() == "online"
     server.refuse = 403
     job = bound("logger=wandb")
     with pytest.warns(UserWarning, match="the runs go on offline"):
@@ -179,12 +180,12 @@ def test_online_a_run_that_failed_and_is_tried_again_is_one_run(bound, fresh_wan
             raise RuntimeError("no luck")
         return note(self, number, *arguments)
 
-    note = wandb_runs.Live.epoch
-    fresh_wandb.setattr(wandb_runs.Live, "epoch", broken)
+    note = tracking_wandb.Live.epoch
+    fresh_wandb.setattr(tracking_wandb.Live, "epoch", broken)
     job = bound("logger=wandb")
     with pytest.raises(RuntimeError, match="no luck"):
         run.train(job)
-    fresh_wandb.setattr(wandb_runs.Live, "epoch", note)
+    fresh_wandb.setattr(tracking_wandb.Live, "epoch", note)
     (sent,) = server.runs.values()
     assert sent["state"] == "failed"
     assert list(sent["files"]["wandb-summary.json"].values())[-1]["exception"] == "RuntimeError: no luck"
@@ -206,7 +207,7 @@ def services() -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for W&B's service in /proc")
 def test_when_wandbs_service_is_killed_the_training_goes_on_and_the_next_run_has_its_own(bound, monkeypatch):
     """The machine runs out of memory, say."""
-    epoch = wandb_runs.Live.epoch
+    epoch = tracking_wandb.Live.epoch
 
     def killed(self, *arguments):
         for pid in services():
@@ -214,10 +215,10 @@ def test_when_wandbs_service_is_killed_the_training_goes_on_and_the_next_run_has
         epoch(self, *arguments)
 
     job = bound("logger=wandb")
-    monkeypatch.setattr(wandb_runs.Live, "epoch", killed)
+    monkeypatch.setattr(tracking_wandb.Live, "epoch", killed)
     with pytest.warns(UserWarning, match="^W&B: .*: the run goes on without it") as caught:
         run_id = run.train(job).id
-    monkeypatch.setattr(wandb_runs.Live, "epoch", epoch)
+    monkeypatch.setattr(tracking_wandb.Live, "epoch", epoch)
     assert len([w for w in caught if "goes on" in str(w.message)]) == 1
     assert store_of(job).exists(run_id)
     second = run.train(bound("logger=wandb", "seed=1")).id
@@ -227,14 +228,14 @@ def test_when_wandbs_service_is_killed_the_training_goes_on_and_the_next_run_has
 
 def test_a_server_that_goes_away_in_the_middle_holds_no_run_for_long(bound, fresh_wandb, server):
     """What it did not get lies on disk."""
-    fresh_wandb.setattr(wandb_runs, "FINISH", 1)
-    epoch = wandb_runs.Live.epoch
+    fresh_wandb.setattr(tracking_wandb, "FINISH", 1)
+    epoch = tracking_wandb.Live.epoch
 
     def closed(self, *arguments):
         server.refuse = 500
         epoch(self, *arguments)
 
-    fresh_wandb.setattr(wandb_runs.Live, "epoch", closed)
+    fresh_wandb.setattr(tracking_wandb.Live, "epoch", closed)
     job = bound("logger=wandb")
     with pytest.warns(UserWarning, match="^W&B: .*: the run goes on without it"):
         run_id = run.train(job).id
