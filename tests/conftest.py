@@ -90,7 +90,7 @@ def fresh_wandb(monkeypatch, tmp_path):
     def forget():
         wandb.teardown()
         wbauth.unauthenticate_session(update_settings=False)
-        monkeypatch.setattr(tracking_wandb, "session", tracking_wandb.Session())
+        monkeypatch.setattr(tracking_wandb, "session", tracking_wandb.WandbSession())
 
     forget()
     yield monkeypatch

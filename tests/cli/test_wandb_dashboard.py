@@ -66,7 +66,7 @@ def test_saved_again_it_replaces_what_was_saved(settings, fresh_wandb, capfd, se
     assert list(panels(json.loads(view["spec"]))) == ["dynamics", "table1", "weights", "timing"]
     server.refuse = 403
     assert run_cli(*command) == 2
-    assert "W&B does not say whose the key is (" in capfd.readouterr().err
+    assert "W&B does not accept the key (" in capfd.readouterr().err
     with pytest.raises(UserError, match="W&B does not take the dashboard: .*--json"):
         wandb_dashboard.save(wandb_dashboard.workspace("me", "p", None), {})
     server.close()

@@ -7,7 +7,6 @@ from support.wandb_files import NOISE, files, read
 from synthweight.runs import run
 from synthweight.runs.store import Store
 from synthweight.tracking import wandb as tracking_wandb
-from synthweight.tracking import wandb_cards
 
 pytestmark = NOISE
 
@@ -75,7 +74,7 @@ def test_online_a_row_is_sent_once_and_again_where_the_server_has_another(swept,
 
 def test_a_few_shot_row_has_a_card():
     config = {"dataset": {"name": "mrpc"}, "generator": {"model": "m/" + "x" * 80}, "shots": 8, "seed": 1}
-    card = wandb_cards.card("a", config, "p", None)
+    card = tracking_wandb.RunCard.from_config("a", config, "p", None)
     assert (card.job_type, card.group, card.name) == ("prompt", "train", "prompt-8-shot-1")
     assert max(map(len, card.tags)) == 64
 

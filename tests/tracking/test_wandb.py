@@ -15,7 +15,6 @@ from synthweight.cli import main
 from synthweight.runs import run
 from synthweight.runs.store import Store
 from synthweight.tracking import wandb as tracking_wandb
-from synthweight.tracking import wandb_cards
 from synthweight.training import module, objective
 
 pytestmark = NOISE
@@ -40,7 +39,7 @@ def test_an_offline_run_says_what_its_row_says(bound):
     }
     assert set(found.run["tags"]) == {"local", "synthetic", "minilm"}
     assert {key: found.config[key] for key in row["config"]} == row["config"]
-    assert {key: found.config[key] for key in wandb_cards.ROW} == {key: row[key] for key in wandb_cards.ROW}
+    assert {key: found.config[key] for key in tracking_wandb.ROW_CONFIG} == {key: row[key] for key in tracking_wandb.ROW_CONFIG}
     assert [line["epoch"] for line in found.history] == [1, 2]
     for line, epoch in zip(found.history, row["epochs"], strict=True):
         for series in ("selection", "test"):
@@ -180,12 +179,12 @@ def test_online_a_run_that_failed_and_is_tried_again_is_one_run(bound, fresh_wan
             raise RuntimeError("no luck")
         return note(self, number, *arguments)
 
-    note = tracking_wandb.Live.epoch
-    fresh_wandb.setattr(tracking_wandb.Live, "epoch", broken)
+    note = tracking_wandb.LiveRun.log_epoch
+    fresh_wandb.setattr(tracking_wandb.LiveRun, "log_epoch", broken)
     job = bound("logger=wandb")
     with pytest.raises(RuntimeError, match="no luck"):
         run.train(job)
-    fresh_wandb.setattr(tracking_wandb.Live, "epoch", note)
+    fresh_wandb.setattr(tracking_wandb.LiveRun, "log_epoch", note)
     (sent,) = server.runs.values()
     assert sent["state"] == "failed"
     assert list(sent["files"]["wandb-summary.json"].values())[-1]["exception"] == "RuntimeError: no luck"
@@ -207,7 +206,7 @@ def services() -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for W&B's service in /proc")
 def test_when_wandbs_service_is_killed_the_training_goes_on_and_the_next_run_has_its_own(bound, monkeypatch):
     """The machine runs out of memory, say."""
-    epoch = tracking_wandb.Live.epoch
+    epoch = tracking_wandb.LiveRun.log_epoch
 
     def killed(self, *arguments):
         for pid in services():
@@ -215,10 +214,10 @@ def test_when_wandbs_service_is_killed_the_training_goes_on_and_the_next_run_has
         epoch(self, *arguments)
 
     job = bound("logger=wandb")
-    monkeypatch.setattr(tracking_wandb.Live, "epoch", killed)
+    monkeypatch.setattr(tracking_wandb.LiveRun, "log_epoch", killed)
     with pytest.warns(UserWarning, match="^W&B: .*: the run goes on without it") as caught:
         run_id = run.train(job).id
-    monkeypatch.setattr(tracking_wandb.Live, "epoch", epoch)
+    monkeypatch.setattr(tracking_wandb.LiveRun, "log_epoch", epoch)
     assert len([w for w in caught if "goes on" in str(w.message)]) == 1
     assert store_of(job).exists(run_id)
     second = run.train(bound("logger=wandb", "seed=1")).id
@@ -229,13 +228,13 @@ def test_when_wandbs_service_is_killed_the_training_goes_on_and_the_next_run_has
 def test_a_server_that_goes_away_in_the_middle_holds_no_run_for_long(bound, fresh_wandb, server):
     """What it did not get lies on disk."""
     fresh_wandb.setattr(tracking_wandb, "FINISH", 1)
-    epoch = tracking_wandb.Live.epoch
+    epoch = tracking_wandb.LiveRun.log_epoch
 
     def closed(self, *arguments):
         server.refuse = 500
         epoch(self, *arguments)
 
-    fresh_wandb.setattr(tracking_wandb.Live, "epoch", closed)
+    fresh_wandb.setattr(tracking_wandb.LiveRun, "log_epoch", closed)
     job = bound("logger=wandb")
     with pytest.warns(UserWarning, match="^W&B: .*: the run goes on without it"):
         run_id = run.train(job).id

@@ -1,5 +1,5 @@
 """`synthweight wandb dashboard`: the workspace of the W&B project as code. Its panels name what runs log (`epochs.curves`,
-`wandb_cards.summary_of`); a test compares."""
+`tracking.wandb.summary_of`); a test compares."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def dashboard(file: str | None, overrides: list[str], only_json: bool) -> None:
     store = Store(settings.paths.outputs)
     store.prepare()
     path = store.root / f"wandb-dashboard{f'-{group}' if group else ''}.json"
-    owner = "" if only_json else wandb.entity()
+    owner = "" if only_json else wandb.default_entity()
     made = workspace(owner, settings.logger.project, group)
     said: dict[str, Any] = {"project": settings.logger.project, "entity": owner}
     if owner:

@@ -12,7 +12,7 @@ from ..config import bind
 from ..reporting import publish
 from ..runs.store import Store
 from ..sweeps.plan import Job
-from ..tracking import wandb, wandb_cards
+from ..tracking import wandb
 from ..training.history import curves
 
 
@@ -35,9 +35,9 @@ def sync(file: str, overrides: Sequence[str]) -> None:
 def send(store: Store, job: Job, group: str) -> str:
     """One row: "uploaded", "written" (offline) or "there". Its lock keeps out the live run, which may still be uploading."""
     row = store.row(job.who.id)
-    card = wandb_cards.card(row["id"], row["config"], project(job), group)
+    card = wandb.RunCard.from_config(row["id"], row["config"], project(job), group)
     with store.lock(row["id"]):
-        return wandb.send(card, row, lambda: epochs(row, store.table(row["id"])), store.run_folder(row["id"]))
+        return wandb.send_row(card, row, lambda: epochs(row, store.table(row["id"])), store.run_folder(row["id"]))
 
 
 def project(job: Job) -> str:
@@ -46,7 +46,7 @@ def project(job: Job) -> str:
     return logger.project
 
 
-def epochs(row: dict[str, Any], table: pa.Table) -> list[wandb_cards.Drawn]:
+def epochs(row: dict[str, Any], table: pa.Table) -> list[wandb.EpochLog]:
     """What was drawn of each epoch when the row was made."""
     train = table.filter(pc.equal(table["split"], "train"))
     out = []

@@ -81,7 +81,7 @@ def prepare(who: Identity, name: str, ask: checker_scores.Ask) -> Prepared:
     return Prepared(who, name, started, clock, material, training, temperatures, seconds)
 
 
-def reporter(store: Store, ready: Prepared, watch: loggers.Watch) -> Callable[[int, Epoch], None]:
+def reporter(store: Store, ready: Prepared, watch: loggers.RunLogger) -> Callable[[int, Epoch], None]:
     """Says each epoch: to the user, to others who look at the run, and to its logger."""
 
     def report(number: int, epoch: Epoch) -> None:
@@ -89,13 +89,13 @@ def reporter(store: Store, ready: Prepared, watch: loggers.Watch) -> Callable[[i
         done = f"epoch {number + 1}/{ready.training.epochs} · loss {epoch.train_loss:.4f}{chosen}"
         print(f"{ready.name}: {done} · {ready.clock.so_far():.0f} s", flush=True)
         store.set_status(ready.who.id, f"epoch {number + 1}/{ready.training.epochs}")
-        watch.epoch(number + 1, epoch)
+        watch.log_epoch(number + 1, epoch)
 
     return report
 
 
 def finish(
-    store: Store, ready: Prepared, fitted: trainer.Fitted, row: bool, watch: loggers.Watch, stacked: Sequence[int] = ()
+    store: Store, ready: Prepared, fitted: trainer.Fitted, row: bool, watch: loggers.RunLogger, stacked: Sequence[int] = ()
 ) -> None:
     """Keeps the model where one is kept, and places the row. stacked: the seeds that were trained at once."""
     who, run, material, training = ready.who, ready.who.run, ready.material, ready.training
@@ -137,7 +137,7 @@ def finish(
         | {"argv": provenance.command(), "started": ready.started, "finished": provenance.utc_now()},
     }
     store.write_row(record, tables(material, fitted, own if run.loss.name == "ce" else None))
-    watch.done(partial(store.row, who.id))
+    watch.log_row(partial(store.row, who.id))
     test = fitted.epochs[fitted.selected].metrics["test"]
     print(f"{ready.name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
 

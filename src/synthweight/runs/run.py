@@ -51,7 +51,7 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
     if pretrained.fetch([run.model, *(checker.run.model for checker in who.checkers.values())]):
         return train(run, progress, wait)  # by the hash of what came
     devices.require_device(run.trainer.accelerator, run.trainer.devices)
-    loggers.require(run.logger.name)
+    loggers.require_logger(run.logger.name)
     store.prepare()
     try:
         with store.lock(who.id, wait):
@@ -93,12 +93,12 @@ def ensure(store: Store, checker: Identity, progress: str) -> None:
 def work(store: Store, who: Identity, name: str, row: bool) -> None:
     """The training itself. With `row` False only the model is written: a checker's row that stands is left alone."""
     logger, folder = who.run.logger, store.run_folder(who.id)
-    watching = loggers.opened(logger, who.id, folder, public(who.run)) if row else nullcontext(loggers.Watch())
+    watching = loggers.open_logger(logger, who.id, folder, public(who.run)) if row else nullcontext(loggers.RunLogger())
     with watching as watch:
         carry_out(store, who, name, row, watch)
 
 
-def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.Watch) -> None:
+def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.RunLogger) -> None:
     """The training, its model and its row."""
     ready = prepare(who, name, partial(ask, store))
     saved = checkpoints_of(store, who)
@@ -143,7 +143,7 @@ def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
     whos = [identity.of(run) for run in runs]
     store = Store(runs[0].paths.outputs)
     devices.require_device(runs[0].trainer.accelerator, runs[0].trainer.devices)
-    loggers.require(runs[0].logger.name)
+    loggers.require_logger(runs[0].logger.name)
     store.prepare()
     outcomes = {who.id: Outcome(who.id, "done") for who in whos}
     with ExitStack() as held:
@@ -176,7 +176,7 @@ def train_stack(store: Store, whos: Sequence[Identity], progress: str) -> None:
         seats, watches = [], []
         for one in ready:
             logger, folder = one.who.run.logger, store.run_folder(one.who.id)
-            watches.append(looking.enter_context(loggers.opened(logger, one.who.id, folder, public(one.who.run))))
+            watches.append(looking.enter_context(loggers.open_logger(logger, one.who.id, folder, public(one.who.run))))
             seats.append(seed_ensemble.Seat(one.training, reporter(store, one, watches[-1]), watches[-1].lightning))
         for one, fitted, watch in zip(ready, seed_ensemble.fit_together(seats), watches, strict=True):
             finish(store, one, fitted, True, watch, stacked=[other.who.run.seed for other in ready])

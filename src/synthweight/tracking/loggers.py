@@ -16,63 +16,81 @@ from ..training.history import Epoch, curves
 
 if TYPE_CHECKING:
     from ..config import schema
-    from .wandb import Live
+    from .wandb import LiveRun
 
 
 @dataclass
-class Watch:
-    """What looks on while a run trains. Scalars reach `lightning` by Lightning itself."""
+class RunLogger:
+    """The loggers of one run while it trains.
+
+    Args:
+        lightning: get scalars from Lightning itself.
+        board: TensorBoard's, for the weights' histograms.
+        live: W&B's.
+    """
 
     lightning: list[Logger] = field(default_factory=list)
     board: TensorBoardLogger | None = None
-    live: "Live | None" = None
+    live: "LiveRun | None" = None
 
-    def epoch(self, number: int, epoch: Epoch) -> None:
-        """Notes an epoch, counted from 1: what Lightning's loggers take no part in."""
+    def log_epoch(self, number: int, epoch: Epoch) -> None:
+        """Logs what Lightning does not: the weights' histogram, and everything for W&B.
+
+        Args:
+            number: counted from 1.
+            epoch: its metrics and weights.
+        """
         if self.board is not None:
             weights = epoch.weights[np.isfinite(epoch.weights)]
             if len(weights):
                 self.board.experiment.add_histogram("weights/histogram", weights, number)
         if self.live is not None:
-            self.live.epoch(number, curves(epoch.train_loss, epoch.metrics, epoch.weights), epoch.weights)
+            self.live.log_epoch(number, curves(epoch.train_loss, epoch.metrics, epoch.weights), epoch.weights)
 
-    def done(self, row: Callable[[], dict[str, Any]]) -> None:
-        """Notes the row that the run has become, which is read for those that want it alone."""
+    def log_row(self, row: Callable[[], dict[str, Any]]) -> None:
+        """Logs the finished row.
+
+        Args:
+            row: reads it; called only where it is needed.
+        """
         if self.live is not None:
-            self.live.row(row())
+            self.live.log_row(row())
 
 
-def require(name: str) -> None:
+def require_logger(name: str) -> None:
     """Raises UserError where a logger's package is not installed."""
     if name == "tensorboard" and not (find_spec("tensorboardX") or find_spec("tensorboard")):
         raise UserError("logger=tensorboard needs a package that is not installed: pip install -e .[tensorboard]")
 
 
 @contextmanager
-def opened(logger: "schema.Logger", run_id: str, folder: Path, config: dict[str, Any]) -> Iterator[Watch]:
-    """What looks on at one run, closed in every case (a second `wandb.init` in a process would return the first run).
+def open_logger(settings: "schema.Logger", run_id: str, folder: Path, config: dict[str, Any]) -> Iterator[RunLogger]:
+    """The loggers of one run, closed in every case (a second `wandb.init` in a process would return the first run).
 
     Args:
-        folder: of the run. config: resolved.
+        settings: `logger` of the run.
+        run_id: of the run.
+        folder: of the run.
+        config: the resolved settings.
     """
-    if logger.name == "csv":
-        yield Watch([CSVLogger(folder, name=None, version="csv")])
-    elif logger.name == "tensorboard":
+    if settings.name == "csv":
+        yield RunLogger([CSVLogger(folder, name=None, version="csv")])
+    elif settings.name == "tensorboard":
         board = TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False)
         board.experiment.add_text("config", f"```\n{json.dumps(config, indent=1, ensure_ascii=False)}\n```")
         try:
-            yield Watch([board], board=board)
+            yield RunLogger([board], board=board)
         finally:
             board.experiment.close()
-    elif logger.name == "wandb":
-        from . import wandb, wandb_cards  # half a second that the others need not wait
+    elif settings.name == "wandb":
+        from . import wandb  # half a second that the others need not wait
 
-        live = wandb.Live(wandb_cards.card(run_id, config, logger.project, logger.group), folder)
+        live = wandb.LiveRun(wandb.RunCard.from_config(run_id, config, settings.project, settings.group), folder)
         try:
-            yield Watch(live=live)
+            yield RunLogger(live=live)
         except BaseException as error:
             live.close(error)
             raise
         live.close(None)
     else:
-        yield Watch()
+        yield RunLogger()

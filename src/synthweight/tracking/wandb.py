@@ -1,6 +1,6 @@
-"""Runs at W&B, online or as offline files: the only file that knows its client.
+"""Runs at W&B, online or as offline files. Only this module and the two W&B commands know its client.
 
-W&B shows what rows hold; no table or figure asks it. Whatever goes wrong there, the training goes on.
+W&B shows what rows hold; no table or figure reads from it. Whatever goes wrong there, the training continues.
 """
 
 import json
@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -17,55 +18,103 @@ import wandb
 
 from ..atomic_io import part_path
 from ..errors import UserError, first_line
-from .wandb_cards import Card, Drawn, config_of, summary_of
 
 INIT, REPLY, FINISH = 20, 10, 60  # seconds: to open a run, for one question, to upload the rest at a run's end
-BINS = 64
+BINS = 64  # of a histogram of weights
 MARK = "written.json"  # in an offline run's folder: which row it holds
+ROW_CONFIG = ("labels", "data", "checkers", "temperatures", "version", "provenance", "parquet_sha256")
+EpochLog = tuple[dict[str, float], np.ndarray]  # an epoch's scalars by name, and the weights of its examples
 
 
-class Session:
-    """Whether this process's runs go online; decided at the first of them, said once."""
+@dataclass(frozen=True)
+class RunCard:
+    """What a run is called at W&B, and what it can be found by.
+
+    Args:
+        id: the run's own id.
+        project: of W&B.
+        name: shown in lists.
+        group: the sweep's name, or "train".
+        job_type: the loss, or "prompt".
+        tags: dataset, source and model.
+        config: the resolved settings.
+    """
+
+    id: str
+    project: str
+    name: str
+    group: str
+    job_type: str
+    tags: tuple[str, ...]
+    config: dict[str, Any]
+
+    @classmethod
+    def from_config(cls, run_id: str, config: dict[str, Any], project: str, group: str | None) -> "RunCard":
+        """The card of a training, or of an LLM's few-shot classification, from its resolved settings."""
+        dataset, seed = config["dataset"]["name"], config["seed"]
+        if "loss" in config:
+            kind, source, model = config["loss"]["name"], config["source"]["name"], config["model"]["name"]
+        else:
+            kind, source, model = "prompt", f"{config['shots']}-shot", config["generator"]["model"]
+        tags = tuple(dict.fromkeys(str(tag)[:64] for tag in (dataset, source, model)))  # W&B's limit is 64 characters
+        return cls(run_id, project, f"{kind}-{source}-{seed}", group or "train", kind, tags, config)
+
+
+def summary_of(row: dict[str, Any]) -> dict[str, Any]:
+    """A row's metrics at the selected epoch and its seconds by stage, as W&B's summary names them."""
+    chosen = row["epochs"][row["selected_epoch"] - 1]
+    summary: dict[str, Any] = {"selected_epoch": row["selected_epoch"], "guard_hits": row["guard_hits"]}
+    for name in ("selection", "test"):
+        series = chosen.get(name) or {}
+        summary |= {f"{name}/{key}": value for key, value in series.items() if isinstance(value, (int, float))}
+    return summary | {f"seconds/{key}": value for key, value in row["seconds"].items()}
+
+
+class WandbSession:
+    """Whether this process's runs go online. Decided at the first of them, reported once."""
 
     def __init__(self) -> None:
         self.decided: str | None = None
 
     def mode(self) -> str:
-        """online, offline or disabled: WANDB_MODE and `wandb offline` count, then whether there is a key that is taken."""
+        """ "online", "offline" or "disabled": by WANDB_MODE and `wandb offline`, else by whether the server accepts a key."""
         if self.decided is None:
-            logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # that its telemetry got nowhere is no news
+            logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # its telemetry's failures are no news
             wanted = wandb.setup(settings=wandb.Settings(silent=True)).settings.mode
             if wanted in ("offline", "dryrun", "disabled"):
                 self.decided = "disabled" if wanted == "disabled" else "offline"
             else:
-                self.decided = self.asked()
+                self.decided = self.check_key()
         return self.decided
 
-    def asked(self) -> str:
-        """Asks the server whether it takes the key; without a key nobody is asked."""
+    def check_key(self) -> str:
+        """ "online" if the server accepts the key, else "offline"; without a key no server is asked."""
         try:
             if wandb.login(prompt=False, verify=True):
                 return "online"
         except wandb.Error as error:
-            return self.refuse(error)
+            return self.go_offline(error)
         print("W&B: no key (WANDB_API_KEY, or wandb login): written offline, to runs/<id>/wandb of the outputs", flush=True)
         return "offline"
 
-    def refuse(self, error: Exception) -> str:
-        """Offline from now on, with one warning."""
+    def go_offline(self, error: Exception) -> str:
+        """Writes all further runs offline, with one warning that names the error."""
         self.decided = "offline"
         warnings.warn(f"W&B cannot be used online ({first_line(error)}): the runs go on offline", stacklevel=2)
         return self.decided
 
 
-session = Session()
+session = WandbSession()
 
 
-def start(card: Card, folder: Path, live: bool) -> Any:
-    """A run of W&B's own, its files in `folder`; offline where the server does not take it.
+def open_run(card: RunCard, folder: Path, live: bool) -> Any:
+    """Opens a run of W&B's own, offline where the server refuses it.
 
-    A live one goes on where it was: after a checkpoint it keeps the epochs that it has sent. One of a row begins anew and says
-    nothing of this machine.
+    Args:
+        card: of the run.
+        folder: for its files.
+        live: whether the run is training now: then it continues the one of its id, with the epochs sent so far. A run made
+            from a row begins anew, and records nothing of this machine.
     """
     with suppress(Exception):  # of a run whose service is gone
         wandb.finish()  # a second init in a process would return the first run
@@ -97,57 +146,71 @@ def start(card: Card, folder: Path, live: bool) -> Any:
     except Exception as error:  # W&B's own, or of its service
         if mode != "online":
             raise
-        refused = session.refuse(error)
+        offline = session.go_offline(error)
         wandb.teardown()  # its service holds the id of the run that it could not open
-        run = init(refused)
+        run = init(offline)
     run.define_metric("epoch")
     run.define_metric("*", step_metric="epoch")
     return run
 
 
-def note(run: Any, number: int, drawn: dict[str, float], weights: np.ndarray) -> None:
-    """An epoch, counted from 1. Its number is the step too: an epoch that is sent twice counts once."""
-    values: dict[str, Any] = {"epoch": number, **drawn}
+def log_epoch(run: Any, number: int, scalars: dict[str, float], weights: np.ndarray) -> None:
+    """Sends an epoch. Its number is the step too, so that an epoch that is sent twice counts once.
+
+    Args:
+        run: of W&B.
+        number: counted from 1.
+        scalars: by name.
+        weights: of the training examples, [n]; those that are not finite are left out.
+    """
+    values: dict[str, Any] = {"epoch": number, **scalars}
     known = weights[np.isfinite(weights)]
     if len(known):
         values["weights/histogram"] = wandb.Histogram(np_histogram=np.histogram(known.astype(np.float64), bins=BINS))
     run.log(values, step=number, commit=True)  # uncommitted it would be sent at the end, over the summary of the row
 
 
-def conclude(run: Any, row: dict[str, Any]) -> None:
-    """What a row says beyond its epochs."""
+def log_row(run: Any, row: dict[str, Any]) -> None:
+    """Sends what a row has beyond its epochs: summary and provenance."""
     if "exception" in run.summary.keys():  # noqa: SIM118 — of an attempt before; a summary has no __contains__
         del run.summary["exception"]
     run.summary.update(summary_of(row))
-    run.config.update(config_of(row), allow_val_change=True)
+    run.config.update({key: row[key] for key in ROW_CONFIG if key in row}, allow_val_change=True)
 
 
-def mark(run: Any, row: dict[str, Any]) -> None:
-    """Says in an offline run's folder which row it holds."""
+def mark_written(run: Any, row: dict[str, Any]) -> None:
+    """Writes into an offline run's folder which row it holds."""
     text = json.dumps({"project": run.project, "parquet_sha256": row["parquet_sha256"]})
     (Path(run.settings.sync_dir) / MARK).write_text(text + "\n", encoding="utf-8")
 
 
-def written(folder: Path, project: str, sha256: str) -> bool:
-    """Whether a run's folder has offline files of this very row."""
+def is_written(folder: Path, project: str, sha256: str) -> bool:
+    """Whether a run's folder has offline files of the row with this Parquet hash."""
     marks = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"wandb/offline-run-*/{MARK}")]
     return {"project": project, "parquet_sha256": sha256} in marks
 
 
-class Live:
-    """A run that is at it. Of all that goes wrong at W&B the training meets one warning, and then no more of W&B."""
+class LiveRun:
+    """A run that is training. The first thing that goes wrong at W&B is one warning, and ends the logging to W&B.
 
-    def __init__(self, card: Card, folder: Path) -> None:
+    Args:
+        card: of the run.
+        folder: of the run.
+    """
+
+    def __init__(self, card: RunCard, folder: Path) -> None:
         self.broken = False
-        self.run = self.guarded(lambda: start(card, folder, live=True))
+        self.run = self.guarded(lambda: open_run(card, folder, live=True))
 
-    def epoch(self, number: int, drawn: dict[str, float], weights: np.ndarray) -> None:
-        self.guarded(lambda: note(self.run, number, drawn, weights))
+    def log_epoch(self, number: int, scalars: dict[str, float], weights: np.ndarray) -> None:
+        """Sends an epoch, as the function of this name does."""
+        self.guarded(lambda: log_epoch(self.run, number, scalars, weights))
 
-    def row(self, row: dict[str, Any]) -> None:
-        self.guarded(lambda: conclude(self.run, row))
+    def log_row(self, row: dict[str, Any]) -> None:
+        """Sends the finished row, and marks offline files with it."""
+        self.guarded(lambda: log_row(self.run, row))
         if session.mode() == "offline":
-            self.guarded(lambda: mark(self.run, row))
+            self.guarded(lambda: mark_written(self.run, row))
 
     def close(self, error: BaseException | None) -> None:
         """Ends the run at W&B: as failed, with the first line of the reason, where there is an error."""
@@ -158,11 +221,12 @@ class Live:
         self.guarded(lambda: self.run.finish(exit_code=code))
 
     def guarded(self, act: Callable[[], Any]) -> Any:
+        """The result of a call to W&B; None, with one warning for all, where it fails."""
         if self.broken:
             return None
         try:
             return act()
-        except Exception as error:  # its service died, its disk is full, it cannot upload: no reason to lose hours of training
+        except Exception as error:  # its service died, its disk is full, its upload failed: the training continues
             self.broken = True
             warnings.warn(f"W&B: {type(error).__name__}: {first_line(error)}: the run goes on without it", stacklevel=2)
             with suppress(Exception):
@@ -170,8 +234,12 @@ class Live:
             return None
 
 
-def uploaded(project: str, run_id: str, sha256: str) -> bool:
-    """Whether the server has this very row. Raises UserError where it cannot be asked."""
+def is_uploaded(project: str, run_id: str, sha256: str) -> bool:
+    """Whether the server has the row with this Parquet hash.
+
+    Raises:
+        UserError: the server does not answer.
+    """
     try:
         found = wandb.Api(timeout=REPLY).run(f"{project}/{run_id}")
         return found.state == "finished" and found.config.get("parquet_sha256") == sha256
@@ -181,14 +249,17 @@ def uploaded(project: str, run_id: str, sha256: str) -> bool:
         raise UserError(f"W&B: {first_line(error)}: the same command goes on where it stopped") from error
 
 
-def send(card: Card, row: dict[str, Any], epochs: Callable[[], list[Drawn]], folder: Path) -> str:
-    """A row as a run, in place of what the server had of it; offline whole or not at all, in the run's folder.
+def send_row(card: RunCard, row: dict[str, Any], epochs: Callable[[], list[EpochLog]], folder: Path) -> str:
+    """Sends a row as a run, in place of what the server had of it; offline whole or not at all, in the run's folder.
 
     Args:
-        epochs: read only where they are to be sent. folder: of the run.
+        card: of the run.
+        row: its JSON.
+        epochs: gives the epochs' logs; called only where they are to be sent.
+        folder: of the run.
 
     Returns:
-        "there" (it was, and nothing is done), "uploaded" or "written".
+        "there" (it was already, and nothing is done), "uploaded" or "written".
 
     Raises:
         UserError: W&B is disabled, or its server does not answer any more.
@@ -196,18 +267,18 @@ def send(card: Card, row: dict[str, Any], epochs: Callable[[], list[Drawn]], fol
     sha256, mode = row["parquet_sha256"], session.mode()
     if mode == "disabled":
         raise UserError("W&B is disabled (WANDB_MODE): nothing can be sent")
-    if uploaded(card.project, card.id, sha256) if mode == "online" else written(folder, card.project, sha256):
+    if is_uploaded(card.project, card.id, sha256) if mode == "online" else is_written(folder, card.project, sha256):
         return "there"
     part = part_path(folder / "wandb-row")
     try:
-        run = start(card, part, live=False)
-        for number, (drawn, weights) in enumerate(epochs(), 1):
-            note(run, number, drawn, weights)
-        conclude(run, row)
+        run = open_run(card, part, live=False)
+        for number, (scalars, weights) in enumerate(epochs(), 1):
+            log_epoch(run, number, scalars, weights)
+        log_row(run, row)
         run.finish(exit_code=0)
         if session.mode() == "online":
             return "uploaded"
-        mark(run, row)
+        mark_written(run, row)
         made, place = Path(run.settings.sync_dir), folder / "wandb" / Path(run.settings.sync_dir).name
         place.parent.mkdir(parents=True, exist_ok=True)
         rmtree(place, ignore_errors=True)
@@ -219,9 +290,13 @@ def send(card: Card, row: dict[str, Any], epochs: Callable[[], list[Drawn]], fol
         rmtree(part, ignore_errors=True)
 
 
-def entity() -> str:
-    """Whom the key belongs to; nobody where there is none. Raises UserError."""
+def default_entity() -> str:
+    """The user or team that the key belongs to; empty where runs are offline.
+
+    Raises:
+        UserError: the server does not answer.
+    """
     try:
         return str(wandb.Api(timeout=REPLY).default_entity or "") if session.mode() == "online" else ""
     except wandb.Error as error:
-        raise UserError(f"W&B does not say whose the key is ({first_line(error)})") from error
+        raise UserError(f"W&B does not accept the key ({first_line(error)})") from error
