@@ -169,6 +169,8 @@ def test_official_splits_keep_their_overlaps_but_count_them(bound, toy, tmp_path
         ["C is old", "C# is old", "C++ is old"],
         ["5 degrees", "-5 degrees", "+5 degrees"],
         ["x < 3", "x > 3"],
+        ["x == 3", "x != 3"],
+        ["it fits :(", "it fits :-)", "it fits ;)", "it fits :)", "it fits"],
         ["good 😀", "good 😡", "good"],
         ["कि", "की", "कु", "क"],  # vowel signs are marks
         ["ที่", "ที", "ทู"],

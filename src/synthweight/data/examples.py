@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,12 +68,14 @@ def overlap_key(example: Example) -> tuple[str, str]:
 def folded(text: str) -> str:
     """A text in NFKC and casefolded, each run of white space and punctuation one space, none at the ends.
 
-    Punctuation is what Unicode calls so (categories P*), except `# % & * - / @ \\ _`, which tell texts such as "C#" and
-    "C", "-5" and "5" apart. Letters, marks, numbers, symbols and emoji of every script stay. A text of nothing but
-    punctuation is kept as it is, in NFKC.
+    Punctuation is what Unicode calls so (categories P*), except `# % & * - / @ \\ _`, emoticons such as `:-(` and `!=`: they
+    tell texts such as "C#" and "C", "-5" and "5" apart. Letters, marks, numbers, symbols and emoji of every script stay. A
+    text of nothing but punctuation is kept as it is, in NFKC.
     """
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(plain.translate(PUNCTUATION_TO_SPACE).split()) or plain.strip()
+    between = KEPT_PUNCTUATION.split(plain)
+    between[::2] = [part.translate(PUNCTUATION_TO_SPACE) for part in between[::2]]
+    return " ".join(" ".join(between).split()) or plain.strip()
 
 
 class _PunctuationToSpace(dict[int, str]):
@@ -86,6 +89,7 @@ class _PunctuationToSpace(dict[int, str]):
 
 
 PUNCTUATION_TO_SPACE = _PunctuationToSpace()
+KEPT_PUNCTUATION = re.compile(r"([:;]-?[()\[\]]|!=)")
 
 
 def each(path: Path, split: str, labels: Sequence[str] | None) -> Iterator[Example]:
