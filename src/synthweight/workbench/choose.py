@@ -1,0 +1,325 @@
+"""Which way of training is best for a user's data: cross-validation within the real examples, by ordinary runs."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ..config.schema import Run
+from ..data.examples import Example, text_hash
+from ..data.splits import entropy, folds as fold_numbers, split_fold
+from ..data.examples import data_hash
+from ..errors import UserError
+from ..metrics import evaluate
+from ..models import classifier, pretrained
+from ..reporting.significance import Difference, pseudo_values
+from ..runs import identity
+from .read import UserData
+from .workspace import METHODS, Method, Workspace, method
+
+logger = logging.getLogger(__name__)
+
+METRICS = ("accuracy", "macro_f1")
+PROBE_STEPS = 3
+FORWARD = 1 / 3  # of a training step's time
+LEAST = ("real", "ce", "dimp")  # methods that no budget takes away
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One method's result over all folds, each real example predicted by a model that did not see it.
+
+    Attributes:
+        name: Of the method.
+        words: What it is.
+        score: The metric, a fraction.
+        low: The lower end of the score's 95 % interval over examples.
+        high: The upper end.
+        behind: The best candidate's score − this one's, with the paired 95 % interval.
+        metrics: Of the out-of-fold predictions: accuracy, macro_f1, nll, ece, per_class.
+    """
+
+    name: str
+    words: str
+    score: float
+    low: float
+    high: float
+    behind: Difference
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the folds say.
+
+    Attributes:
+        chosen: The name of the simplest method within one standard error of the best.
+        metric: What was compared.
+        folds: How many.
+        n: How many real examples.
+        candidates: The simplest first.
+    """
+
+    chosen: str
+    metric: str
+    folds: int
+    n: int
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate with the largest score; of equal ones the simplest."""
+        return max(self.candidates, key=lambda c: c.score)
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether any candidate is worse than the best by more than chance (the paired 95 % interval lies above 0)."""
+        return any(c.behind.low > 0 for c in self.candidates)
+
+    @property
+    def verdict(self) -> str:
+        """The choice in a sentence."""
+        if not self.told_apart:
+            reason = f"no difference between the methods can be told with {self.n} real examples, so the simplest is taken"
+        elif self.chosen == self.best.name:
+            reason = "it has the best score, and no simpler method is within one standard error of it"
+        else:
+            reason = f"it is the simplest within one standard error of the best ({self.best.name})"
+        return f"{self.chosen}: {reason}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"best": self.best.name, "told_apart": self.told_apart, "verdict": self.verdict}
+
+
+@dataclass
+class Folds:
+    """The real examples in k parts, equal texts in one of them; the runs of a fold see the others alone."""
+
+    workspace: Workspace
+    data: UserData
+    k: int
+
+    def __post_init__(self) -> None:
+        examples = self.data.real.examples
+        self.numbers = fold_numbers(examples, self.k, entropy(data_hash(examples)) % 2**32)
+        self.targets = targets(examples, self.data.labels)
+        self.datasets = []
+        for fold in range(self.k):
+            others, left_out = split_fold(examples, self.numbers, fold)
+            self.datasets.append(self.workspace.dataset(others, self.data.synthetic.examples, left_out))
+
+    def run(self, way: Method, fold: int) -> Run:
+        """One method's run of one fold; `drop10` leaves out what the fold's own quality checker doubts most."""
+        if not way.name.startswith("drop"):
+            return self.workspace.run(way, self.datasets[fold])
+        checker = self.workspace.train(self.run(METHODS["real"], fold))
+        threshold = drop_threshold(self.workspace, checker, self.data, float(way.name.removeprefix("drop")))
+        return self.workspace.run(way, self.datasets[fold], f"loss.threshold={threshold!r}")
+
+    def out_of_fold(self, way: Method) -> np.ndarray:
+        """log p of all classes of each real example by the run that did not see it, [n, classes]."""
+        out = np.zeros((len(self.targets), len(self.data.labels)))
+        for fold in range(self.k):
+            out[self.numbers == fold] = self.workspace.test_log_probs(identity.of(self.run(way, fold)).id)
+        return out
+
+
+def targets(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray:
+    """Positions of the examples' labels."""
+    position = {label: i for i, label in enumerate(labels)}
+    return np.array([position[e.label] for e in examples], dtype=np.int64)
+
+
+def drop_method(percent: float) -> Method:
+    """Trains on the synthetic examples without the worst ones by the quality checker."""
+    if not 0 < percent < 100:
+        raise UserError(f"--drop {percent:g}: a percentage above 0 and below 100 is expected")
+    return Method(f"drop{percent:g}", ("source=synthetic", "loss=filter"), f"synthetic less the most doubted {percent:g} %")
+
+
+def drop_threshold(workspace: Workspace, checker: identity.Identity, data: UserData, percent: float) -> float:
+    """The p̂'(label) below which this percentage of the synthetic examples lies."""
+    examples = data.synthetic.examples
+    scores = workspace.score(checker, examples)
+    given = scores[np.arange(len(examples)), targets(examples, data.labels)]
+    return min(float(np.exp(np.quantile(given, percent / 100))), 1 - 1e-6)
+
+
+def possible_folds(data: UserData, wanted: int) -> int:
+    """As many folds as the rarest class allows, each with at least one of its texts. Raises UserError below two."""
+    if wanted < 2:
+        raise UserError(f"--folds {wanted}: at least 2 (or name the loss by --loss, which needs none to choose)")
+    different = Counter({text_hash(e): e.label for e in reversed(data.real.examples)}.values())
+    rarest = min(data.labels, key=lambda label: different[label])
+    if different[rarest] < 2:
+        raise UserError(
+            f"{data.real.where}: class {rarest!r} has {different[rarest]} real example: cross-validation needs at least 2 of "
+            "each class: add some, or leave that class out of both files"
+        )
+    if different[rarest] < wanted:
+        logger.warning("%d folds instead of %d: class %r has no more real texts", different[rarest], wanted, rarest)
+    return min(wanted, different[rarest])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained: folds, methods, how many trainings are missing, and about how long they take in seconds."""
+
+    folds: int
+    methods: tuple[Method, ...]
+    trainings: int
+    seconds: float
+
+
+def seconds_per_example(workspace: Workspace, data: UserData, run: Run) -> float:
+    """How long one example takes in one training step, from a few steps on this machine with the user's texts."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from ..training.devices import device, precision
+
+    folder = pretrained.locate(run.model)
+    place, numbers = device(run.trainer.accelerator), precision(run.trainer)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    state = torch.get_rng_state()
+    network = classifier.build(folder, data.labels).to(place).train()
+    torch.set_rng_state(state)
+    size = run.optim.batch_size
+    drawn = np.random.default_rng(0).choice(len(data.synthetic.examples), size=(PROBE_STEPS + 1, size))
+    spent = []
+    for index in drawn:
+        examples = [data.synthetic.examples[i] for i in index]
+        pairs = [e.text_pair or "" for e in examples] if data.pairs else None
+        begun = time.perf_counter()
+        batch = tokenizer(
+            [e.text for e in examples], pairs, truncation=True, max_length=run.optim.max_length, padding=True, return_tensors="pt"
+        ).to(place)
+        with torch.autocast(place.type, torch.bfloat16, enabled=numbers == "bf16-mixed"):
+            loss = network(**batch, labels=torch.zeros(size, dtype=torch.long, device=place)).loss
+        loss.backward()
+        network.zero_grad()
+        spent.append(time.perf_counter() - begun)
+    return min(spent[1:]) / size  # the first one warms up
+
+
+def cost(run: Run, data: UserData, share: float) -> float:
+    """How many examples' training steps a run takes as time; share: of the real examples that it may see."""
+    real, synthetic = share * len(data.real.examples), len(data.synthetic.examples)
+    train = {"small_real": real, "mixed": real + synthetic}.get(run.source.name, synthetic)
+    evaluated = real * run.epochs if run.selection.split == "dprime" else 0
+    scored = synthetic if run.loss.needs else 0
+    return run.epochs * train + FORWARD * (evaluated + scored + train)
+
+
+def plan(
+    workspace: Workspace,
+    data: UserData,
+    folds: int,
+    methods: Sequence[Method],
+    rate: float,
+    budget: float | None = None,
+) -> Plan:
+    """The largest plan within a budget in seconds: fewer folds first, then fewer methods. Raises UserError where none fits."""
+    smaller = [
+        (folds, list(methods)),
+        (min(folds, 3), list(methods)),
+        *((min(folds, 3), [m for m in methods if m.name not in gone]) for gone in _gone(methods)),
+        (2, [m for m in methods if m.name in LEAST]),
+    ]
+    for k, kept in smaller:
+        todo = _missing(Folds(workspace, data, k), kept)
+        seconds = rate * sum(cost(run, data, 1 - 1 / k) for run in todo)
+        seconds += rate * cost(workspace.run(METHODS["mixed"], Folds(workspace, data, k).datasets[0]), data, 1)  # the last training
+        if budget is None or seconds <= budget:
+            if (k, len(kept)) != (folds, len(methods)):
+                names = ", ".join(m.name for m in kept)
+                logger.warning("within the budget: %d folds instead of %d, and these methods: %s", k, folds, names)
+            return Plan(k, tuple(kept), len(todo) + 1, seconds)
+    raise UserError(
+        f"--budget: even {k} folds of {len(kept)} methods take about {duration(seconds)}: raise it, or name the loss by --loss"
+    )
+
+
+def _gone(methods: Sequence[Method]) -> Iterator[set[str]]:
+    gone: set[str] = set()
+    for m in reversed(methods):
+        if m.name not in LEAST:
+            gone = gone | {m.name}
+            yield gone
+
+
+def _missing(folds: Folds, methods: Sequence[Method]) -> list[Run]:
+    found: dict[str, Run] = {}
+    for fold in range(folds.k):
+        for way in methods:
+            # of a method that drops, the threshold is known only once its checker is trained
+            run = folds.workspace.run(METHODS["filter"] if way.name.startswith("drop") else way, folds.datasets[fold])
+            for run_id, one in folds.workspace.missing(run).items():
+                found[f"{run_id} {way.name}" if way.name.startswith("drop") and one.loss.name == "filter" else run_id] = one
+    return list(found.values())
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+Step = Callable[[str], AbstractContextManager[Any]]  # shows one training by its name
+
+
+def train_folds(folds: Folds, methods: Sequence[Method], step: Step = lambda _: nullcontext()) -> None:
+    """Trains every method on every fold. The models of a finished fold are deleted; rows and scores stay."""
+    for fold in range(folds.k):
+        ids = []
+        for way in methods:
+            with step(f"fold {fold + 1}/{folds.k} {way.name}"):
+                ids.append(folds.workspace.train(folds.run(way, fold)).id)
+        for run_id in ids:
+            folds.workspace.drop_model(run_id)
+
+
+def compare(folds: Folds, methods: Sequence[Method], metric: str = "accuracy") -> Choice:
+    """The methods' scores over the folds, which are trained, and the simplest one within a standard error of the best.
+
+    Each real example counts once, predicted by the run that did not see it. A score's interval is by the t distribution
+    of the metric's jackknife pseudo-values over the examples; the one-standard-error rule (Breiman et al. 1984) takes the
+    standard error of the **paired** difference to the best, since all methods predict the same examples.
+    """
+    n, classes = len(folds.targets), len(folds.data.labels)
+    log_probs = {m.name: folds.out_of_fold(m) for m in methods}
+    values = {
+        name: pseudo_values(p.argmax(axis=1)[None], folds.targets, classes, metric)[0] for name, p in log_probs.items()
+    }
+    best = max(methods, key=lambda m: values[m.name].mean())
+    half = float(stats.t.ppf(0.975, n - 1))
+    candidates = []
+    for m in methods:
+        score, spread = float(values[m.name].mean()), float(values[m.name].std(ddof=1) / np.sqrt(n))
+        d = values[best.name] - values[m.name]
+        behind = Difference.from_t(float(d.mean()), float(d.std(ddof=1) / np.sqrt(n)), n - 1)
+        interval = max(0.0, score - half * spread), min(1.0, score + half * spread)
+        metrics = evaluate(log_probs[m.name], folds.targets, folds.data.labels)
+        candidates.append(Candidate(m.name, m.words, score, *interval, behind, metrics))
+    chosen = next(c for c in candidates if c.behind.mean <= c.behind.standard_error)
+    return Choice(chosen.name, metric, folds.k, n, tuple(candidates))
+
+
+def table(choice: Choice) -> str:
+    """The comparison as lines of text, percentages."""
+    lines = [f"{'method':8} {choice.metric:>9}  {'95 % interval':15} {'behind the best':>22}"]
+    for c in choice.candidates:
+        behind = "best" if c.name == choice.best.name else f"{c.behind.mean:6.1%} ({c.behind.low:+.1%} … {c.behind.high:+.1%})"
+        mark = "→" if c.name == choice.chosen else " "
+        lines.append(f"{mark} {c.name:6} {c.score:9.1%}  {c.low:6.1%} … {c.high:6.1%} {behind:>24}   {c.words}")
+    return "\n".join(lines)

@@ -1,0 +1,210 @@
+"""Labels for new texts by a folder that `fit` made: from lists, or from files of any size."""
+
+import csv
+import gzip
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from ..atomic_io import atomic_path
+from ..data.batching import evaluation_batches
+from ..data.readers import file_format, iter_rows
+from ..data.tokenization import Tokens
+from ..errors import UserError
+from ..models import classifier
+from ..models.packed import forward
+from .read import Columns, guess, text_of
+
+CHUNK = 4096  # texts that are held at once: enough to batch them by length
+LABEL, PROBABILITY = "predicted_label", "probability"
+Texts = Sequence[str] | Sequence[tuple[str, str]]
+
+
+class Predictor:
+    """A fitted classifier in memory; no network, no training code."""
+
+    def __init__(self, folder: Path) -> None:
+        """Loads the folder's model and tokenizer. Raises UserError where it is none of `fit`'s."""
+        settings = read_settings(folder)
+        self.labels: tuple[str, ...] = tuple(settings["labels"])
+        self.pairs: bool = settings["pairs"]
+        self.max_length: int = settings["max_length"]
+        self.columns = Columns(**settings["columns"])
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.network = classifier.build(folder, self.labels).to(self.device).eval()
+
+    def log_probs(self, texts: Texts) -> np.ndarray:
+        """log p of all classes in fp32, [n, classes], in the texts' order; computed without padding, by length.
+
+        Raises:
+            UserError: Single texts for a model of pairs, or pairs for one of single texts.
+        """
+        if not texts:
+            return np.zeros((0, len(self.labels)), dtype=np.float32)
+        if isinstance(texts[0], str) == self.pairs:
+            raise UserError(f"this model takes {'pairs of texts' if self.pairs else 'single texts'}")
+        with forward.packed(self.network, "coarse"):
+            most = forward.evaluation_tokens(self.network, "32")
+            parts = [self._chunk(texts[i : i + CHUNK], most) for i in range(0, len(texts), CHUNK)]
+        return np.concatenate(parts)
+
+    def _chunk(self, texts: Texts, most: int | None) -> np.ndarray:
+        tokens = self._tokens(texts)
+        return classifier.log_probs(self.network, evaluation_batches(tokens, most=most), len(texts), len(self.labels))
+
+    def _tokens(self, texts: Texts) -> Tokens:
+        first: Any = [t.strip() if isinstance(t, str) else t[0].strip() for t in texts]
+        second: Any = [t[1].strip() for t in texts] if self.pairs else None
+        typed = "token_type_ids" in self.tokenizer.model_input_names
+        rows = self.tokenizer(
+            first, second, truncation=True, max_length=self.max_length, padding=False,
+            return_attention_mask=False, return_token_type_ids=typed,
+        )  # fmt: skip
+        ids = rows["input_ids"]
+        types = chain.from_iterable(rows["token_type_ids"]) if typed else ()
+        return Tokens(
+            ids=np.fromiter(chain.from_iterable(ids), np.int32),
+            types=np.fromiter(types, np.uint8),
+            offsets=np.cumsum([0, *map(len, ids)], dtype=np.int64),
+            pad=self.tokenizer.pad_token_id or 0,
+        )
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What `fit` wrote about a model. Raises UserError where the folder is none of its own."""
+    try:
+        return json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: not a folder that `synthweight fit` made (no readable fit.json)") from error
+
+
+def predict_file(
+    predictor: Predictor, source: Path | None, target: Path | None, columns: Columns, proba: bool = False
+) -> Iterator[int]:
+    """Labels the rows of a file, a chunk at a time; yields how many are done.
+
+    Args:
+        predictor: The model.
+        source: CSV, TSV, JSONL, JSON or Parquet, each also `.gz`; None: standard input, one text per line.
+        target: The same kinds; None: standard output, JSONL. Appears when it is complete.
+        columns: Names of the columns with the texts; None is what `fit` used, or guessed.
+        proba: Write the probability of every class too.
+
+    Raises:
+        UserError: What the readers raise; a column that would be written twice.
+    """
+    where = "standard input" if source is None else str(source)
+    rows = _lines() if source is None else iter_rows(source)
+    chosen: Columns | None = None
+    done = 0
+    with ExitStack() as stack:
+        write = json_lines(sys.stdout)
+        if target is not None:
+            write = stack.enter_context(open_writer(stack.enter_context(atomic_path(target)), target))
+        while part := list(islice(rows, CHUNK)):
+            chosen = chosen or _text_columns(list(part[0][1]), columns, predictor, where)
+            log_probs = predictor.log_probs([_texts(row, chosen, place) for place, row in part])
+            write([_labelled(row, p, predictor.labels, proba) for (_, row), p in zip(part, log_probs, strict=True)])
+            done += len(part)
+            yield done
+        if not done:
+            raise UserError(f"{where}: holds no example")
+
+
+def _lines() -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(sys.stdin, start=1):
+        if line.strip():
+            yield f"standard input:{number}", {"text": line.rstrip("\n")}
+
+
+def _text_columns(names: list[str], given: Columns, predictor: Predictor, where: str) -> Columns:
+    twice = [n for n in names if n in (LABEL, PROBABILITY)]
+    if twice:
+        raise UserError(f"{where}: has a column {twice[0]!r} already: rename it")
+    known = predictor.columns
+    text = given.text or (known.text if known.text in names else None)
+    pair = given.text_pair or (known.text_pair if known.text_pair in names else None)
+    chosen = guess(names, Columns(text, pair, known.label if known.label in names else None), where, labelled=False)
+    if predictor.pairs and chosen.text_pair is None:
+        raise UserError(f"{where}: this model takes pairs of texts: name the second column by --text-pair")
+    return chosen if predictor.pairs else Columns(chosen.text, None, None)
+
+
+def _texts(row: dict[str, Any], columns: Columns, place: str) -> Any:
+    assert columns.text is not None
+    text = text_of(row, columns.text, place)
+    return text if columns.text_pair is None else (text, text_of(row, columns.text_pair, place))
+
+
+def _labelled(row: dict[str, Any], log_probs: np.ndarray, labels: Sequence[str], proba: bool) -> dict[str, Any]:
+    p = np.exp(log_probs.astype(np.float64))
+    best = int(p.argmax())
+    out = row | {LABEL: labels[best], PROBABILITY: round(float(p[best]), 6)}
+    return out | {f"p_{label}": round(float(q), 6) for label, q in zip(labels, p, strict=True)} if proba else out
+
+
+WriteRows = Callable[[Sequence[dict[str, Any]]], None]
+
+
+def json_lines(file: IO[str]) -> WriteRows:
+    """Writes rows to an open file as JSONL."""
+    return lambda rows: file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+
+
+@contextmanager
+def open_writer(path: Path, target: Path) -> Iterator[WriteRows]:
+    """Writes rows to `path` in the format that the name of `target` says; complete when the context ends."""
+    kind = file_format(target)
+    with ExitStack() as stack:
+        raw: Any = stack.enter_context(gzip.open(path, "wb") if target.suffix == ".gz" else path.open("wb"))
+        if kind == "parquet":
+            yield _parquet_writer(stack, raw)
+            return
+        file = stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", newline=""))
+        if kind == "jsonl":
+            yield json_lines(file)
+        elif kind == "json":
+            separators = chain("[", repeat(","))
+            yield lambda rows: file.writelines(
+                next(separators) + "\n" + json.dumps(row, ensure_ascii=False, default=str) for row in rows
+            )
+            file.write("\n]\n")
+        else:
+            yield _separated_writer(file, "," if kind == "csv" else "\t")
+
+
+def _separated_writer(file: IO[str], delimiter: str) -> WriteRows:
+    writers: list[Any] = []  # one, made when the columns are known
+
+    def write(rows: Sequence[dict[str, Any]]) -> None:
+        if not writers:
+            writers.append(csv.DictWriter(file, list(rows[0]), delimiter=delimiter, extrasaction="ignore"))
+            writers[0].writeheader()
+        writers[0].writerows(rows)
+
+    return write
+
+
+def _parquet_writer(stack: ExitStack, file: IO[bytes]) -> WriteRows:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writers: list[Any] = []
+
+    def write(rows: Sequence[dict[str, Any]]) -> None:
+        part = pa.Table.from_pylist(list(rows), schema=writers[0].schema if writers else None)
+        if not writers:
+            writers.append(stack.enter_context(pq.ParquetWriter(file, part.schema)))
+        writers[0].write_table(part)
+
+    return write

@@ -1,0 +1,169 @@
+"""Where `fit` works: data sets written by their content, and trainings as runs of the ordinary engine and store."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import rmtree
+
+import numpy as np
+import pyarrow.compute as pc
+
+from ..atomic_io import part_path
+from ..config import bind, compose
+from ..config.schema import CONF, Run
+from ..data.examples import Example, data_hash, write_jsonl
+from ..errors import UserError
+from ..losses import LOSSES
+from ..runs import identity, run as engine
+from ..runs.identity import Identity
+from ..runs.store import Store
+
+SPLITS = ("small_real", "synthetic", "test")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train: what a run reads and how it weighs."""
+
+    name: str
+    overrides: tuple[str, ...]
+    words: str  # for tables
+
+
+METHODS = {  # the simplest first
+    m.name: m
+    for m in (
+        Method("real", ("source=small_real", "selection=last", "loss=ce"), "real examples only"),
+        Method("ce", ("source=synthetic", "loss=ce"), "synthetic examples, all alike"),
+        Method("mixed", ("source=mixed", "selection=last", "loss=ce"), "both together, all alike"),
+        Method("filter", ("source=synthetic", "loss=filter"), "synthetic, doubtful labels left out"),
+        Method("dimp", ("source=synthetic", "loss=dimp"), "synthetic, weighted by DIMP"),
+        Method("imp", ("source=synthetic", "loss=imp"), "synthetic, weighted by IMP"),
+    )
+}
+
+
+def method(name: str) -> Method:
+    """A method by name: one of METHODS, or any loss on the synthetic examples. Raises UserError."""
+    if name in METHODS:
+        return METHODS[name]
+    if name not in LOSSES:
+        raise UserError(f"--loss {name}: there are {', '.join([*METHODS, *sorted(set(LOSSES) - set(METHODS))])}")
+    return Method(name, ("source=synthetic", f"loss={name}"), f"synthetic, loss {name}")
+
+
+@dataclass
+class Workspace:
+    """A folder of work, and the settings that all its runs share.
+
+    Attributes:
+        folder: Holds `data/`, `rows/` and `runs/`; what is in it is found again by the same command.
+        model: A name of `conf/model`, a folder, or a name on the hub.
+        seed: Of every run.
+        overrides: Further settings of every run, `key=value`.
+    """
+
+    folder: Path
+    model: str = "minilm"
+    seed: int = 0
+    overrides: Sequence[str] = ()
+    _bound: dict[tuple[str, ...], Run] = field(default_factory=dict, repr=False)
+
+    @property
+    def store(self) -> Store:
+        """The ordinary store of rows and runs."""
+        return Store(self.folder)
+
+    def dataset(self, real: Sequence[Example], synthetic: Sequence[Example], test: Sequence[Example]) -> Path:
+        """The folder of a data set (`dataset=local dataset.path=`), named by its content; written whole or not at all."""
+        parts = dict(zip(SPLITS, (real, synthetic, test), strict=True))
+        name = hashlib.sha256("".join(data_hash(part) for part in parts.values()).encode()).hexdigest()[:16]
+        folder = self.folder / "data" / name
+        if not folder.is_dir():
+            part = part_path(folder)
+            try:
+                for split, examples in parts.items():
+                    write_jsonl(part / f"{split}.jsonl", map(as_row, examples))
+                part.rename(folder)
+            finally:
+                rmtree(part, ignore_errors=True)
+        return folder
+
+    def run(self, way: Method, dataset: Path, *more: str) -> Run:
+        """The settings of one run. Raises UserError."""
+        overrides = (
+            "dataset=local", f"dataset.path={compose.literal(str(dataset))}", *self._model(), *way.overrides, f"seed={self.seed}",
+            "logger=none", f"paths.outputs={compose.literal(str(self.folder))}", f"paths.cache={compose.literal(str(self.folder))}",
+            *more, *self.overrides,
+        )  # fmt: skip
+        if overrides not in self._bound:
+            with compose.offline(CONF):
+                self._bound[overrides] = compose.Composer("config").run(list(overrides))
+        return self._bound[overrides]
+
+    def _model(self) -> list[str]:
+        if self.model in bind.choices("model"):
+            return [f"model={self.model}"]
+        value = compose.literal(self.model)
+        own = ["model=minilm", f"model.name={compose.literal(Path(self.model).name)}", "model.sha256=null"]
+        return [*own, f"model.path={value}"] if Path(self.model).is_dir() else [*own, "model.package=null", f"model.hub={value}"]
+
+    def train(self, run: Run) -> Identity:
+        """Trains a run and its checkers where their rows are missing."""
+        engine.train(run)
+        return identity.of(run)
+
+    def test_log_probs(self, run_id: str) -> np.ndarray:
+        """log p of all classes of a finished run's test examples, in their order, [n, classes]."""
+        table = self.store.table(run_id)
+        table = table.filter(pc.equal(table["split"], "test"))
+        return np.stack(table["log_probs"].to_numpy(zero_copy_only=False)).astype(np.float64)
+
+    def weights(self, run_id: str) -> dict[str, float]:
+        """The weight of each training example at the selected epoch, by id."""
+        table = self.store.table(run_id)
+        chosen = pc.equal(table["epoch"], self.store.row(run_id)["selected_epoch"])
+        table = table.filter(pc.and_(pc.equal(table["split"], "train"), chosen))
+        return dict(zip(table["id"].to_pylist(), table["weight"].to_pylist(), strict=True))
+
+    def score(self, checker: Identity, examples: Sequence[Example]) -> np.ndarray:
+        """log p of all classes by a finished run's model, [n, classes]."""
+        return engine.ask(self.store, checker, tuple(examples)).astype(np.float64)
+
+    def missing(self, run: Run) -> dict[str, Run]:
+        """The trainings that a run still takes, by id: its own and its checkers'."""
+        found: dict[str, Run] = {}
+        todo = [identity.of(run)]
+        while todo:
+            one = todo.pop()
+            if not self.store.exists(one.id):
+                found[one.id] = one.run
+                todo += one.checkers.values()
+        return found
+
+    def drop_model(self, run_id: str) -> None:
+        """Deletes a run's model; its row and its scores stay."""
+        rmtree(self.store.run_folder(run_id) / "model", ignore_errors=True)
+
+
+def as_row(e: Example) -> dict[str, str]:
+    """An example as a line of the engine's JSONL."""
+    row = {"id": e.id, "text": e.text, "label": e.label}
+    return row if e.text_pair is None else row | {"text_pair": e.text_pair}
+
+
+@contextmanager
+def quiet_engine(quiet: bool = True) -> Iterator[None]:
+    """Within it the engine's own lines about each run are not shown."""
+    loggers = [logging.getLogger(f"synthweight.{name}") for name in ("runs", "training", "data", "models")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING if quiet else logger.level)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
