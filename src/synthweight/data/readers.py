@@ -101,7 +101,9 @@ def _separated(file: "IO[bytes] | gzip.GzipFile", name: str, delimiter: str) -> 
                     raise UserError(f"{where}: two columns are named {twice!r}: rename one")
                 continue
             if len(row) != len(header):
-                raise UserError(f"{where}: {len(row)} fields where the header has {len(header)}: quote fields that hold {delimiter!r}")
+                raise UserError(
+                    f"{where}: {len(row)} fields where the header has {len(header)}: quote fields that hold {delimiter!r}"
+                )
             yield where, dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise UserError(f"{name}:{started}: a quote that is broken or never closed ({error})") from error

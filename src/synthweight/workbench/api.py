@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -16,7 +16,7 @@ from ..data.examples import overlap_key
 from ..errors import UserError
 from ..metrics import evaluate
 from ..models import pretrained
-from ..runs import calibration, identity
+from ..runs import calibration
 from . import audit, choose, export, report
 from .audit import AuditRow
 from .export import Fit
@@ -96,7 +96,7 @@ class Fitted:
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Copies the classifier's folder. Raises UserError where the target exists."""
-        export.place(Path(folder), lambda part: copytree(self.folder, part) and None, overwrite)
+        export.place(Path(folder), lambda part: copytree(self.folder, part), overwrite)
         return Path(folder)
 
 

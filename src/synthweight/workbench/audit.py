@@ -155,9 +155,7 @@ def near_duplicates(examples: Sequence[Example]) -> ndarray:
     return component[np.searchsorted(heads, owner)]
 
 
-def largest_cosine(
-    one: Float[ndarray, "n d"], other: Float[ndarray, "m d"], others: bool = False
-) -> Float[ndarray, " n"]:
+def largest_cosine(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"], others: bool = False) -> Float[ndarray, " n"]:
     """Of each row of `one` with the rows of `other`; both have length 1. others: `other` is `one`, and a row is not its own."""
     out = np.empty(len(one))
     for start in range(0, len(one), BLOCK):

@@ -5,24 +5,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from ..config.schema import Run
-from ..data.examples import Example, text_hash
-from ..data.splits import entropy, folds as fold_numbers, split_fold
-from ..data.examples import data_hash
+from ..data.examples import Example, data_hash, text_hash
+from ..data.splits import apart, entropy
+from ..data.splits import folds as fold_numbers
 from ..errors import UserError
 from ..metrics import evaluate
 from ..models import classifier, pretrained
 from ..reporting.significance import Difference, pseudo_values
 from ..runs import identity
 from .read import UserData
-from .workspace import METHODS, Method, Workspace, method
+from .workspace import METHODS, Method, Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +112,7 @@ class Folds:
         self.targets = targets(examples, self.data.labels)
         self.datasets = []
         for fold in range(self.k):
-            others, left_out = split_fold(examples, self.numbers, fold)
+            others, left_out = apart(examples, self.numbers, fold)
             self.datasets.append(self.workspace.dataset(others, self.data.synthetic.examples, left_out))
 
     def run(self, way: Method, fold: int) -> Run:
@@ -237,7 +236,9 @@ def plan(
     for k, kept in smaller:
         todo = _missing(Folds(workspace, data, k), kept)
         seconds = rate * sum(cost(run, data, 1 - 1 / k) for run in todo)
-        seconds += rate * cost(workspace.run(METHODS["mixed"], Folds(workspace, data, k).datasets[0]), data, 1)  # the last training
+        seconds += rate * cost(
+            workspace.run(METHODS["mixed"], Folds(workspace, data, k).datasets[0]), data, 1
+        )  # the last training
         if budget is None or seconds <= budget:
             if (k, len(kept)) != (folds, len(methods)):
                 names = ", ".join(m.name for m in kept)
@@ -298,9 +299,7 @@ def compare(folds: Folds, methods: Sequence[Method], metric: str = "accuracy") -
     """
     n, classes = len(folds.targets), len(folds.data.labels)
     log_probs = {m.name: folds.out_of_fold(m) for m in methods}
-    values = {
-        name: pseudo_values(p.argmax(axis=1)[None], folds.targets, classes, metric)[0] for name, p in log_probs.items()
-    }
+    values = {name: pseudo_values(p.argmax(axis=1)[None], folds.targets, classes, metric)[0] for name, p in log_probs.items()}
     best = max(methods, key=lambda m: values[m.name].mean())
     half = float(stats.t.ppf(0.975, n - 1))
     candidates = []

@@ -114,7 +114,7 @@ def write(
     place(folder, fill, overwrite)
 
 
-def place(folder: Path, fill: Callable[[Path], None], overwrite: bool) -> None:
+def place(folder: Path, fill: Callable[[Path], Any], overwrite: bool) -> None:
     """A folder that appears when `fill` has filled it; with the permissions that new files get here (umask)."""
     check_target(folder, overwrite)
     part = part_path(folder)

@@ -80,9 +80,7 @@ def labels_by_text(examples: Iterable[Example]) -> dict[tuple[str, str], set[str
     return found
 
 
-def read_all(
-    real: Any, synthetic: Any, test: Any = None, columns: Columns = Columns(), drop_unknown: bool = False
-) -> UserData:
+def read_all(real: Any, synthetic: Any, test: Any = None, columns: Columns = Columns(), drop_unknown: bool = False) -> UserData:
     """Reads and checks all sets of examples.
 
     Args:
@@ -138,7 +136,9 @@ def same_labels(tables: Sequence[Table], drop_unknown: bool) -> list[Table]:
                 f"{table.where}: labels that {other.where} does not have: {named}; it has {listed(map(repr, sorted(other.labels)))}: "
                 "rename them, or leave their examples out by --drop-unknown"
             )
-        logger.warning("%s: left out %d examples with labels that not all sets have: %s", table.name, sum(unknown.values()), named)
+        logger.warning(
+            "%s: left out %d examples with labels that not all sets have: %s", table.name, sum(unknown.values()), named
+        )
     out = [table.only(known) for table in tables] if drop_unknown else list(tables)
     for table in out:
         if not table.examples:
@@ -291,8 +291,7 @@ def text_of(row: Mapping[str, Any], column: str, place: str) -> str:
 def label_of(row: Mapping[str, Any], column: str, place: str) -> str:
     """A row's label as a name: 1, 1.0 and "1" are one, and so are true and "True". Raises UserError where it is none."""
     value = row.get(column)
-    if hasattr(value, "item"):  # numpy's own types
-        value = value.item()
+    value = getattr(value, "item", lambda: value)()  # numpy's own types
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if missing(value) or not str(value).strip():

@@ -66,7 +66,13 @@ def histogram(weights: Sequence[float]) -> dict[str, Any] | None:
         return None
     top = float(np.quantile(weights, 0.99)) or max(weights)
     counts, edges = np.histogram(np.clip(weights, None, top), bins=WEIGHT_BINS, range=(0, top))
-    return {"counts": counts.tolist(), "top": top, "most": int(counts.max()), "zero": sum(w == 0 for w in weights), "n": len(weights)}
+    return {
+        "counts": counts.tolist(),
+        "top": top,
+        "most": int(counts.max()),
+        "zero": sum(w == 0 for w in weights),
+        "n": len(weights),
+    }
 
 
 def reliability(log_probs: np.ndarray, targets: np.ndarray) -> list[dict[str, float]]:
@@ -75,7 +81,11 @@ def reliability(log_probs: np.ndarray, targets: np.ndarray) -> list[dict[str, fl
     right = log_probs.argmax(axis=1) == targets
     place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     return [
-        {"confidence": float(confidence[place == b].mean()), "accuracy": float(right[place == b].mean()), "n": int((place == b).sum())}
+        {
+            "confidence": float(confidence[place == b].mean()),
+            "accuracy": float(right[place == b].mean()),
+            "n": int((place == b).sum()),
+        }
         for b in range(BINS)
         if (place == b).any()
     ]

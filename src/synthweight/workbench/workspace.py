@@ -17,7 +17,8 @@ from ..config.schema import CONF, Run
 from ..data.examples import Example, data_hash, write_jsonl
 from ..errors import UserError
 from ..losses import LOSSES
-from ..runs import identity, run as engine
+from ..runs import identity
+from ..runs import run as engine
 from ..runs.identity import Identity
 from ..runs.store import Store
 
