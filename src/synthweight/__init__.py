@@ -11,8 +11,10 @@ __version__ = "0.1.0"
 _MODULES = {  # what is offered → the module that holds it
     "clip_weights": "losses.functional",
     "dimp_weights": "losses.functional",
+    "fit": "workbench.api",
     "focal_weights": "losses.functional",
     "imp_weights": "losses.functional",
+    "load": "workbench.api",
     "nll": "losses.functional",
     "quality_weights": "losses.functional",
     "self_normalise": "losses.functional",

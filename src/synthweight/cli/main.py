@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SweepFailedError, UserError, disk_full, first_line, require
+from . import workbench
 from .parser import parse, stop
 
 MAKE_ROOM = "make room, or name other folders by paths.outputs= and paths.cache=; the same command goes on where it stopped"
@@ -47,7 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
 def dispatch(options: argparse.Namespace) -> None:
     if not (Path(__file__).resolve().parents[3] / "conf" / "config.yaml").is_file():
         raise UserError("conf/ is not beside the package: use synthweight from its clone, installed with pip install -e .")
-    if options.command == "train":
+    if options.command in workbench.COMMANDS:
+        workbench.run(options)
+    elif options.command == "train":
         hydra_app((["--multirun"] if options.multirun else []) + options.overrides)
     elif options.command == "sweep":
         run_sweep(options)

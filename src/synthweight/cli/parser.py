@@ -5,8 +5,13 @@ import sys
 from typing import NoReturn
 
 from .. import __version__
+from . import workbench
 
 EPILOG = """\
+your own data:
+  synthweight fit --real reviews.csv --synthetic llm.jsonl --out my_model     chooses how to train, trains, explains
+  synthweight predict my_model new.csv --out labelled.csv
+  synthweight audit my_model             lists the synthetic examples, the most doubted first
 grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, and any value by its key (loss.gamma=2)
   synthweight train dataset=product_reviews source=synthetic loss=dimp model=minilm seed=0
   synthweight train -m loss=ce,imp,dimp seed='range(0,3)'
@@ -56,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     board.add_argument("--json", action="store_true", help="dashboard: write it to a file of the outputs folder alone")
     generate = commands.add_parser("generate", help="training data written by an LLM (conf/generate.yaml)")
     prompt = commands.add_parser("prompt", help="an LLM as few-shot classifier on test (conf/prompt.yaml)")
+    workbench.add(commands)
     for command in (sweep, plan):
         command.add_argument("file", help="a name in sweeps/, or the path of a YAML file")
     for command in (tables, figures):
@@ -77,7 +83,10 @@ def parse(typed: list[str]) -> argparse.Namespace:
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
         top.error(f"unrecognized arguments: {' '.join(unknown)}")
-    options.overrides += rest
+    if rest:
+        if not hasattr(options, "overrides"):
+            top.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.overrides += rest
     return options
 
 

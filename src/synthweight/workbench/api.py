@@ -13,6 +13,7 @@ from sklearn.metrics import confusion_matrix
 
 from ..config.schema import Run
 from ..data.examples import overlap_key
+from ..data.tokenization import tokenize
 from ..errors import UserError
 from ..metrics import evaluate
 from ..models import pretrained
@@ -169,8 +170,8 @@ def fit(
     workspace.store.prepare()
     k = choose.possible_folds(data, folds)
     methods = [*METHODS.values(), *map(choose.drop_method, drop)] if chosen is None else [METHODS["real"]]
-    facts = describe(workspace, data)
     first = workspace.run(METHODS["ce"], choose.Folds(workspace, data, k).datasets[0])
+    facts = describe(first, data)
     rate = choose.seconds_per_example(workspace, data, first)
     planned = choose.plan(workspace, data, k, methods, rate, None if budget is None else 60 * budget)
     logger.info("%d trainings, about %s on this machine", planned.trainings, choose.duration(planned.seconds))
@@ -186,13 +187,22 @@ def fit(
             return _finish(workspace, data, cross, chosen, choice, facts, step, out, overwrite, texts)
 
 
-def describe(workspace: Workspace, data: UserData) -> list[str]:
-    """What is worth knowing about the data before anything is trained."""
+def describe(run: Run, data: UserData) -> list[str]:
+    """What is worth knowing about the data before anything is trained; said once, and on the model card."""
     facts = [f"{n} {name} texts come with more than one label." for name, n in data.conflicts.items() if n]
     real = {overlap_key(e) for e in data.real.examples}
     same = sum(overlap_key(e) in real for e in data.synthetic.examples)
     if same:
         facts.append(f"{same} synthetic texts equal a real one and were not trained on.")
+    longest = run.optim.max_length
+    for part in (data.real, data.synthetic):
+        lengths = tokenize(
+            pretrained.locate(run.model), pretrained.fingerprint(run.model), part.examples, longest + 1, Path(run.paths.cache)
+        ).lengths
+        if cut := int((lengths > longest).sum()):
+            facts.append(f"{cut} {part.name} texts are longer than {longest} tokens and were cut (optim.max_length).")
+    for fact in facts:
+        logger.warning("%s", fact)
     return facts
 
 

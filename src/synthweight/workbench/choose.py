@@ -312,13 +312,3 @@ def compare(folds: Folds, methods: Sequence[Method], metric: str = "accuracy") -
         candidates.append(Candidate(m.name, m.words, score, *interval, behind, metrics))
     chosen = next(c for c in candidates if c.behind.mean <= c.behind.standard_error)
     return Choice(chosen.name, metric, folds.k, n, tuple(candidates))
-
-
-def table(choice: Choice) -> str:
-    """The comparison as lines of text, percentages."""
-    lines = [f"{'method':8} {choice.metric:>9}  {'95 % interval':15} {'behind the best':>22}"]
-    for c in choice.candidates:
-        behind = "best" if c.name == choice.best.name else f"{c.behind.mean:6.1%} ({c.behind.low:+.1%} … {c.behind.high:+.1%})"
-        mark = "→" if c.name == choice.chosen else " "
-        lines.append(f"{mark} {c.name:6} {c.score:9.1%}  {c.low:6.1%} … {c.high:6.1%} {behind:>24}   {c.words}")
-    return "\n".join(lines)

@@ -116,9 +116,6 @@ def read_all(real: Any, synthetic: Any, test: Any = None, columns: Columns = Col
     if test is not None and (both := len(keys[0] & keys[2])):
         logger.warning("%s texts of the real set are in the test set too: its result will flatter", both)
     data = UserData(real_table, synthetic_table, tables[2] if test is not None else None, labels, columns)
-    for name, count in data.conflicts.items():
-        if count:
-            logger.warning("%s: %d texts come with more than one label", name, count)
     return data
 
 

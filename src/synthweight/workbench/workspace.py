@@ -109,8 +109,9 @@ class Workspace:
         if self.model in bind.choices("model"):
             return [f"model={self.model}"]
         value = compose.literal(self.model)
-        own = ["model=minilm", f"model.name={compose.literal(Path(self.model).name)}", "model.sha256=null"]
-        return [*own, f"model.path={value}"] if Path(self.model).is_dir() else [*own, "model.package=null", f"model.hub={value}"]
+        where = f"model.path={value}" if Path(self.model).is_dir() else f"model.hub={value}"
+        name = f"model.name={compose.literal(Path(self.model).name)}"
+        return ["model=minilm", name, "model.sha256=null", "model.package=null", "model.hub=null", where]
 
     def train(self, run: Run) -> Identity:
         """Trains a run and its checkers where their rows are missing."""
