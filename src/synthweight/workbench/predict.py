@@ -166,7 +166,9 @@ def open_writer(path: Path, target: Path) -> Iterator[WriteRows]:
     """Writes rows to `path` in the format that the name of `target` says; complete when the context ends."""
     kind = file_format(target)
     with ExitStack() as stack:
-        raw: Any = stack.enter_context(gzip.open(path, "wb") if target.suffix == ".gz" else path.open("wb"))
+        raw: Any = stack.enter_context(path.open("wb"))
+        if target.suffix == ".gz":
+            raw = stack.enter_context(gzip.GzipFile(fileobj=raw, mode="wb"))
         if kind == "parquet":
             yield _parquet_writer(stack, raw)
             return

@@ -129,8 +129,9 @@ def same_labels(tables: Sequence[Table], drop_unknown: bool) -> list[Table]:
             continue
         named = listed(f"{label!r} ({n})" for label, n in sorted(unknown.items()))
         if not drop_unknown:
+            has = listed(map(repr, sorted(other.labels)))
             raise UserError(
-                f"{table.where}: labels that {other.where} does not have: {named}; it has {listed(map(repr, sorted(other.labels)))}: "
+                f"{table.where}: labels that {other.where} does not have: {named}; it has {has}: "
                 "rename them, or leave their examples out by --drop-unknown"
             )
         logger.warning(

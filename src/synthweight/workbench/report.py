@@ -65,7 +65,7 @@ def histogram(weights: Sequence[float]) -> dict[str, Any] | None:
     if not weights or min(weights) == max(weights):
         return None
     top = float(np.quantile(weights, 0.99)) or max(weights)
-    counts, edges = np.histogram(np.clip(weights, None, top), bins=WEIGHT_BINS, range=(0, top))
+    counts, _ = np.histogram(np.clip(weights, None, top), bins=WEIGHT_BINS, range=(0, top))
     return {
         "counts": counts.tolist(),
         "top": top,

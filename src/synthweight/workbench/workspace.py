@@ -95,11 +95,10 @@ class Workspace:
 
     def run(self, way: Method, dataset: Path, *more: str) -> Run:
         """The settings of one run. Raises UserError."""
-        overrides = (
-            "dataset=local", f"dataset.path={compose.literal(str(dataset))}", *self._model(), *way.overrides, f"seed={self.seed}",
-            "logger=none", f"paths.outputs={compose.literal(str(self.folder))}", f"paths.cache={compose.literal(str(self.folder))}",
-            *more, *self.overrides,
-        )  # fmt: skip
+        path, folder = (compose.literal(str(p)) for p in (dataset, self.folder))
+        places = f"dataset.path={path}", f"paths.outputs={folder}", f"paths.cache={folder}"
+        fixed = "dataset=local", *places, "logger=none", f"seed={self.seed}"
+        overrides = (*fixed, *self._model(), *way.overrides, *more, *self.overrides)
         if overrides not in self._bound:
             with compose.offline(CONF):
                 self._bound[overrides] = compose.Composer("config").run(list(overrides))
