@@ -162,14 +162,16 @@ def fit(
     """
     if metric not in choose.METRICS:
         raise UserError(f"--metric {metric}: one of {', '.join(choose.METRICS)}")
+    if folds < 2:
+        raise UserError(f"--folds {folds}: at least 2")
     chosen = None if loss is None else method(loss)
+    methods = [*METHODS.values(), *map(choose.drop_method, drop)] if chosen is None else [METHODS["real"]]
     if out is not None:
         export.check_target(Path(out), overwrite)
     data = read_all(real, synthetic, test, Columns(text, text_pair, label), drop_unknown)
     workspace = Workspace(Path(work), model, seed, tuple(overrides))
     workspace.store.prepare()
     k = choose.possible_folds(data, folds)
-    methods = [*METHODS.values(), *map(choose.drop_method, drop)] if chosen is None else [METHODS["real"]]
     first = workspace.run(METHODS["ce"], choose.Folds(workspace, data, k).datasets[0])
     facts = describe(first, data)
     rate = choose.seconds_per_example(workspace, data, first)

@@ -154,8 +154,6 @@ def drop_threshold(workspace: Workspace, checker: identity.Identity, data: UserD
 
 def possible_folds(data: UserData, wanted: int) -> int:
     """As many folds as the rarest class allows, each with at least one of its texts. Raises UserError below two."""
-    if wanted < 2:
-        raise UserError(f"--folds {wanted}: at least 2 (or name the loss by --loss, which needs none to choose)")
     different = Counter({text_hash(e): e.label for e in reversed(data.real.examples)}.values())
     rarest = min(data.labels, key=lambda label: different[label])
     if different[rarest] < 2:
@@ -234,16 +232,15 @@ def plan(
         (2, [m for m in methods if m.name in LEAST]),
     ]
     for k, kept in smaller:
-        todo = _missing(Folds(workspace, data, k), kept)
-        seconds = rate * sum(cost(run, data, 1 - 1 / k) for run in todo)
-        seconds += rate * cost(
-            workspace.run(METHODS["mixed"], Folds(workspace, data, k).datasets[0]), data, 1
-        )  # the last training
+        folds_of = Folds(workspace, data, k)
+        todo = _missing(folds_of, kept)
+        last = [workspace.run(METHODS[name], folds_of.datasets[0]) for name in ("real", "mixed")]  # at the end, on all data
+        seconds = rate * (sum(cost(run, data, 1 - 1 / k) for run in todo) + sum(cost(run, data, 1) for run in last))
         if budget is None or seconds <= budget:
             if (k, len(kept)) != (folds, len(methods)):
                 names = ", ".join(m.name for m in kept)
                 logger.warning("within the budget: %d folds instead of %d, and these methods: %s", k, folds, names)
-            return Plan(k, tuple(kept), len(todo) + 1, seconds)
+            return Plan(k, tuple(kept), len(todo) + len(last), seconds)
     raise UserError(
         f"--budget: even {k} folds of {len(kept)} methods take about {duration(seconds)}: raise it, or name the loss by --loss"
     )
