@@ -33,8 +33,10 @@ def timed_row(run_id, seed, checkers, seconds, threads=2):
     """A row of two epochs, both with test metrics."""
     metrics = [{"test": {"accuracy": a + seed / 100, "macro_f1": a / 2}, "selection": {"accuracy": a}} for a in (0.5, 0.6)]
     return rows.row(run_id, 0.0) | {
-        "epochs": metrics, "data": {"test": {"sha256": "t"}, "synthetic": {"sha256": "s", "n": 100, "dropped": 4}},
-        "config": {"source": {"name": "synthetic", "n": None}}, "checkers": {"quality": None, "diversity": None} | checkers,
+        "epochs": metrics,
+        "data": {"test": {"sha256": "t"}, "synthetic": {"sha256": "s", "n": 100, "dropped": 4}},
+        "config": {"source": {"name": "synthetic", "n": None}},
+        "checkers": {"quality": None, "diversity": None} | checkers,
         "seconds": {"prepare": 99.0, "scores": 0.0, "weights": 0.0, "evaluate": 99.0} | seconds,
         "provenance": {"device": {"kind": "cpu", "name": "cpu"}, "threads": threads},
     }  # fmt: skip

@@ -16,7 +16,8 @@ def points(chart, label):
 def test_dynamics(timed):
     chart = CHARTS["dynamics"](row_set(*timed))
     assert [(p.x, p.y, p.low, p.high, p.n) for p in points(chart, "imp")] == [
-        (1, pytest.approx(50.5), 50, pytest.approx(51), 2), (2, pytest.approx(60.5), 60, pytest.approx(61), 2),
+        (1, pytest.approx(50.5), 50, pytest.approx(51), 2),
+        (2, pytest.approx(60.5), 60, pytest.approx(61), 2),
     ]  # fmt: skip
     assert [panel.y_label for panel in chart.panels] == ["test accuracy (%)", "test macro F1 (%)"]
     assert chart.notes == ("Test after each epoch; mean over n = 2 seeds, minimum to maximum.",)

@@ -22,8 +22,8 @@ def verdicts(*methods, metric="accuracy"):
 
 
 LINES = [
-    method("ce", 0.60, 1, 0.6), method("focal", 0.70, 2, 0.7), method("imp", 0.90, 3), method("dimp", 0.89, 4),
-    method("filter", 0.61, 5),
+    method("ce", 0.60, 1, 0.6), method("focal", 0.70, 2, 0.7), method("imp", 0.90, 3),
+    method("dimp", 0.89, 4), method("filter", 0.61, 5),
 ]  # fmt: skip
 
 
@@ -31,7 +31,8 @@ LINES = [
 def test_marks_and_bold(metric):
     found = verdicts(*LINES, metric=metric)
     assert {loss: (v.marks, v.bold) for loss, v in found.items()} == {
-        "ce": ("†", False), "focal": ("*", False), "imp": ("*†", True), "dimp": ("*†", True), "filter": ("†", False),
+        "ce": ("†", False), "focal": ("*", False), "imp": ("*†", True), "dimp": ("*†", True),
+        "filter": ("†", False),
     }  # fmt: skip
     assert found["ce"].to_ce is None
     assert 0.2 < found["imp"].to_ce.mean < 0.4 or metric == "macro_f1"

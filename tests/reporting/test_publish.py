@@ -64,8 +64,8 @@ def test_what_is_committed_is_checked(published):
     listed, store, ids = published
     files = sorted(p.name for part in ("tables", "figures") for p in (listed.folder / part).iterdir())
     assert files == [
-        "small.csv", "small.md", "small.tex", "two-distribution.csv", "two-distribution.png", "two-distribution.svg",
-        "two.csv", "two.png", "two.svg",
+        "small.csv", "small.md", "small.tex", "two-distribution.csv", "two-distribution.png",
+        "two-distribution.svg", "two.csv", "two.png", "two.svg",
     ]  # fmt: skip
     assert (listed.folder / "tables" / "small.md").read_text().startswith("`synthweight tables ")
     assert (listed.folder / "tables" / "small.tex").read_text().startswith("% synthweight tables ")

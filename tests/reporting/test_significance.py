@@ -21,7 +21,7 @@ def metric_of(metric, targets, predicted, classes):
 
 
 def anova(y):
-    """The mean squares T, TR, TC, TRC of values [treatment, reader, case], summed cell by cell by definition."""
+    """The mean squares T, TR, TC, TRC of values [treatment, reader, case], summed cell by cell."""
     t, r, c = y.shape
     grand = y.mean()
     squares = dict.fromkeys(("T", "TR", "TC", "TRC"), 0.0)
@@ -122,11 +122,11 @@ def test_degenerate_cases():
 
 
 def equal_methods(rng, seeds, shift):
-    """Predictions of two methods, equally good in expectation, and the targets: 1,217 examples, three classes.
+    """Predictions of two equally good methods, and the targets: 1,217 examples of three classes.
 
     A prediction is correct where a sum is above 0: of a constant and of normal effects of the example, of the
-    example on the method, of the seed (sd `shift`), and of seed and example. Their sizes give accuracies and mean
-    squares like those of MiniLM on product_reviews.
+    example on the method, of the seed (sd `shift`), and of seed and example. Their sizes give accuracies and
+    mean squares like those of MiniLM on product_reviews.
     """
     n = 1217
     targets = rng.choice(3, size=n, p=[0.5, 0.3, 0.2])

@@ -10,8 +10,8 @@ from synthweight.runs.store import PredictionTable, Store
 
 M = {"accuracy", "macro_f1", "nll", "ece", "per_class"}
 KEYS = {
-    "format", "id", "settings_id", "version", "kind", "config", "labels", "data", "checkers", "epochs", "selected_epoch",
-    "guard_hits", "seconds", "provenance", "parquet_sha256", "temperatures",
+    "format", "id", "settings_id", "version", "kind", "config", "labels", "data", "checkers", "epochs",
+    "selected_epoch", "guard_hits", "seconds", "provenance", "parquet_sha256", "temperatures",
 }  # fmt: skip
 
 
@@ -20,8 +20,11 @@ def row(run_id: str, accuracy: float, device: str = "cpu", sha: str = "s", **mor
     m = {"accuracy": accuracy, "macro_f1": accuracy / 2}
     return {
         "format": 1, "id": run_id, "selected_epoch": 2, "labels": ["x", "y"],
-        "epochs": [{"test": None, "selection": {"accuracy": 0.0}}, {"test": m, "selection": {"accuracy": accuracy}}],
-        "provenance": {"device": {"kind": device, "name": device}, "threads": 2}, "data": {"test": {"sha256": sha}},
+        "epochs": [
+            {"test": None, "selection": {"accuracy": 0.0}}, {"test": m, "selection": {"accuracy": accuracy}},
+        ],
+        "provenance": {"device": {"kind": device, "name": device}, "threads": 2},
+        "data": {"test": {"sha256": sha}},
     } | more  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Charts as numbers: what is drawn of a sweep's rows. Every interval is the minimum to the maximum over seeds."""
+"""Charts as numbers: what is drawn of a sweep's rows. Intervals are minimum to maximum over seeds."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -137,8 +137,8 @@ def dynamics(rows: RowSet) -> Chart:
     lacking = [r for runs in by_panel.values() for r, _ in runs if any(e["test"] is None for e in rows.rows[r.id]["epochs"])]
     if lacking:
         raise UserError(
-            f"dynamics: {len(lacking)} of {len(rows.rows)} rows, first {lacking[0].id}, have no test metrics after each "
-            "epoch: set trainer.test=epoch in the sweep and run it"
+            f"dynamics: {len(lacking)} of {len(rows.rows)} rows, first {lacking[0].id}, have no test metrics "
+            "after each epoch: set trainer.test=epoch in the sweep and run it"
         )
     panels = []
     for metric, name in METRICS.items():
@@ -212,7 +212,7 @@ def mean_by_kind(table: pa.Table) -> dict[str, float]:
 
 
 def weight_distribution(rows: RowSet) -> Chart:
-    """The share of training examples by weight at the last epoch, without the losses whose weights are all equal."""
+    """The share of training examples by weight at the last epoch. Losses with equal weights are left out."""
     panels = []
     for panel, runs in runs_by_panel(rows).items():
         series = []
@@ -256,9 +256,12 @@ CHARTS: dict[str, Callable[[RowSet], Chart]] = {
     "weights": corruption_weights,
     "distribution": weight_distribution,
     "checker_size": partial(
-        accuracy_curve, x="checker.quality.share", x_label="share of the real data that trains the quality checker (%)",
+        accuracy_curve, x="checker.quality.share",
+        x_label="share of the real data that trains the quality checker (%)",
         read=lambda run, _: 100 * run.checker.quality.share, log=False,
     ),
-    "quantity": partial(accuracy_curve, x="source.n", x_label="training examples", read=training_size, log=True),
+    "quantity": partial(
+        accuracy_curve, x="source.n", x_label="training examples", read=training_size, log=True,
+    ),
     "cost": cost,
 }  # fmt: skip

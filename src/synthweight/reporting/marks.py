@@ -20,8 +20,8 @@ class Method:
         label: The line's label.
         block: What it shares with the lines that it is compared with: classifier, data, selection.
         loss: The name of its loss.
-        selection: Mean accuracy on D_P' at the selected epochs, by which the best baseline is chosen; None where it was
-            not evaluated there.
+        selection: Mean accuracy on D_P' at the selected epochs, by which the best baseline is chosen; None
+            where it was not evaluated there.
         predictions: Predicted classes of the test examples by seed.
     """
 
@@ -50,8 +50,8 @@ class Verdict:
 def judge(methods: Sequence[Method], targets: ndarray, classes: int, metric: str, min_seeds: int) -> dict[Label, Verdict]:
     """The verdicts on the lines of a table on one dataset, in one metric; the same for lines in any order.
 
-    Two lines are compared on the seeds that they share, if these are `min_seeds` at least. Holm's correction counts all
-    comparisons with a baseline, and separately all comparisons with the best of a block.
+    Two lines are compared on the seeds that they share, if these are `min_seeds` at least. Holm's correction
+    counts all comparisons with a baseline, and separately all comparisons with the best of a block.
 
     Args:
         methods: The lines.
@@ -98,7 +98,7 @@ def judge(methods: Sequence[Method], targets: ndarray, classes: int, metric: str
 
 
 def best_baseline(methods: Sequence[Method], inside: Sequence[int]) -> int | None:
-    """The baseline of a block with the best accuracy on D_P'; None where one of them was not evaluated there."""
+    """The baseline of a block with the best accuracy on D_P'; None where one has no accuracy there."""
     baselines = [i for i in inside if methods[i].loss in BASELINES]
     scores = [methods[i].selection for i in baselines]
     known = [score for score in scores if score is not None]

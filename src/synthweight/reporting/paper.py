@@ -1,4 +1,4 @@
-"""The numbers that Kuo et al. (ICLR 2025) print, to be shown beside ours: `paper_numbers.csv`, typed from their tables."""
+"""The numbers of Kuo et al. (ICLR 2025), to be shown beside ours: `paper_numbers.csv`, from their tables."""
 
 import csv
 from pathlib import Path
@@ -26,7 +26,7 @@ def paper_results(dataset: str) -> dict[Label, ReferenceNumbers]:
 
 
 def paper_key(run: "Run | Prompt") -> Label:
-    """The paper's name of a run: its training data, its method and, of a larger classifier, the diversity checker."""
+    """The paper's name of a run: training data, method and, of a larger classifier, the diversity checker."""
     if isinstance(run, Prompt):
         return "none", "few_shot_llm"
     if run.model.name != LARGER:

@@ -1,6 +1,7 @@
 """Charts as files: SVG and PNG by matplotlib, and the numbers as CSV. The same numbers give the same bytes.
 
-Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart; in grey, dashes and markers do.
+Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart; in grey, dashes and markers
+do.
 """
 
 import csv
@@ -123,7 +124,8 @@ def write_figure(chart: Chart, folder: Path, stem: str, command: str) -> list[Pa
             entry = 50 + 5.5 * max(map(len, handles))  # points: a handle, then 5.5 per letter
             columns = max(1, int(72 * width // entry))
             figure.legend(
-                handles.values(), handles.keys(), loc="outside upper center", ncols=columns, handlelength=length,
+                handles.values(), handles.keys(), loc="outside upper center", ncols=columns,
+                handlelength=length,
             )  # fmt: skip
         caption = [line for note in chart.notes for line in wrap(note, int(17 * width))]  # 17 letters per inch
         figure.supxlabel("\n".join(caption), fontsize=7, color="#444444")
@@ -195,8 +197,8 @@ def _draw_steps(ax: "Axes", series: ChartSeries, style: Style, i: int, count: in
     x = [p.x for p in series.points]
     ax.plot(
         x, [p.y for p in series.points], color=colour, linestyle=dashes, marker=marker, drawstyle="steps-mid",
-        markevery=[k for k in range(i, len(x), count) if series.points[k].y >= 0.5], label=series.label, zorder=3,
-        linewidth=1.3,
+        markevery=[k for k in range(i, len(x), count) if series.points[k].y >= 0.5], label=series.label,
+        zorder=3, linewidth=1.3,
     )  # fmt: skip
     if any(p.n > 1 for p in series.points):
         ends = [p.low for p in series.points], [p.high for p in series.points]
@@ -214,6 +216,6 @@ def _draw_crosses(ax: "Axes", series: ChartSeries, style: Style, i: int, count: 
             across = [[p.x - p.x_low], [p.x_high - p.x]]
         up = [[p.y - p.low], [p.high - p.y]] if p.n > 1 else None
         ax.errorbar(
-            [p.x + shift], [p.y], yerr=up, xerr=across, color=colour, marker=marker, linestyle="none", capsize=3,
-            markersize=6, elinewidth=1.2, label=series.label if k == 0 else None, zorder=3,
+            [p.x + shift], [p.y], yerr=up, xerr=across, color=colour, marker=marker, linestyle="none",
+            capsize=3, markersize=6, elinewidth=1.2, label=series.label if k == 0 else None, zorder=3,
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What is published from rows: tables in documents, `outputs/tables` and `outputs/figures`. Written, or checked.
+"""What is published from rows, written or checked: tables in documents, `outputs/tables`, `outputs/figures`.
 
-`outputs/published.yaml` lists the documents, and the tables and figures by name, each with the words that would follow
-`synthweight tables` or `synthweight figures`.
+`outputs/published.yaml` lists the documents, and the tables and figures by name, each with the words that
+would follow `synthweight tables` or `synthweight figures`.
 """
 
 import re
@@ -54,7 +54,7 @@ class SweepReport:
     checkers: tuple[str, ...]
 
     def rows(self, partial: bool = False) -> RowSet:
-        """The rows of the sweep's runs and of the checkers that it shows. Raises UserError where one is missing."""
+        """The rows of the sweep's runs and of the checkers it shows. Raises UserError if one is missing."""
         own = [job.who for job in self.plan.rows]
         checkers = [identity.checkers[role] for role in self.checkers for identity in own if role in identity.checkers]
         requested = {identity.id: RequestedRow(identity.id, identity.run) for identity in [*checkers, *own]}
@@ -92,7 +92,7 @@ def make_table(file: str, overrides: list[str], partial: bool = False) -> Table:
 
 
 def make_charts(file: str, overrides: list[str], name: str, partial: bool = False) -> tuple[Path, dict[str, Chart]]:
-    """The folder of outputs, and a sweep's charts by the names of their files: `name`, the later ones `name-KIND`.
+    """The folder of outputs, and a sweep's charts by file name: `name`, the second and later `name-KIND`.
 
     Raises:
         UserError: The sweep has no figure, or a row is missing.
@@ -106,7 +106,7 @@ def make_charts(file: str, overrides: list[str], name: str, partial: bool = Fals
 
 
 def split_command(command: str) -> tuple[str, list[str], bool]:
-    """A published command's sweep, its overrides, and whether it has `--partial`. Raises UserError for other options."""
+    """A command's sweep, overrides, and whether it has `--partial`. Raises UserError for other options."""
     file, *rest = shlex.split(command)
     options = [word for word in rest if word.startswith("--")]
     if unknown := sorted(set(options) - {"--partial"}):
@@ -115,7 +115,7 @@ def split_command(command: str) -> tuple[str, list[str], bool]:
 
 
 def update_document(path: Path, make: Callable[[str], Table], write: bool) -> None:
-    """Writes, or checks, the tables of a document: between `<!-- tables NAME overrides -->` and `<!-- /tables -->`.
+    """Writes, or checks, a document's tables: between `<!-- tables NAME … -->` and `<!-- /tables -->`.
 
     Args:
         path: A Markdown file.
@@ -130,7 +130,9 @@ def update_document(path: Path, make: Callable[[str], Table], write: bool) -> No
     text = path.read_text(encoding="utf-8")
     matches = list(MARKER.finditer(text))
     if not matches:
-        raise UserError(f"{path}: no <!-- tables NAME --> … <!-- /tables -->: add one, or take it off published.yaml's list")
+        raise UserError(
+            f"{path}: no <!-- tables NAME --> … <!-- /tables -->: add one, or take the document off the list in published.yaml"
+        )
     out, position = [], 0
     for match in matches:
         body = to_markdown(make(match["command"]))
@@ -205,7 +207,7 @@ class Published:
         return written
 
     def check(self) -> None:
-        """Raises UserError for the first file that is not what the rows give, is missing, or is not on the list."""
+        """Raises UserError for the first file that differs from the rows, is missing or not on the list."""
         make = _cached_tables()
         for name in self.documents:
             update_document(self.folder.parent / name, make, write=False)
@@ -224,9 +226,10 @@ class Published:
                 raise UserError(f"{path}: not on the list {self.folder / 'published.yaml'}: add it, or delete the file")
 
     def __str__(self) -> str:
-        return f"{len(self.documents)} document(s), {len(self.tables)} table(s) and {len(self.figures)} figure(s)"
+        documents, tables, figures = map(len, (self.documents, self.tables, self.figures))
+        return f"{documents} document(s), {tables} table(s) and {figures} figure(s)"
 
 
 def _cached_tables() -> Callable[[str], Table]:
-    """`make_table` of a published command, once per command: a document and a file often show the same table."""
+    """`make_table` of a command, once per command: a document and a file often show the same table."""
     return cache(lambda command: make_table(*split_command(command)))

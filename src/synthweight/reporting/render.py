@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
 LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "±": r"$\pm$", "–": "--", "×": r"$\times$", "−": "$-$", "≤": r"$\le$", "τ": r"$\tau$",
-    "γ": r"$\gamma$", "*": r"$^{*}$", "†": r"$^{\dagger}$", "′": "$'$",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", "–": "--", "×": r"$\times$", "−": "$-$",
+    "≤": r"$\le$", "τ": r"$\tau$", "γ": r"$\gamma$", "*": r"$^{*}$", "†": r"$^{\dagger}$", "′": "$'$",
 }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Interval:
-    """A cell: a mean difference, its 95 % interval and its p; a hole without them. `n` counts the datasets."""
+    """A cell: a mean difference, its 95 % interval and p; a hole where n, the number of datasets, is 0."""
 
     mean: float = math.nan
     low: float = math.nan

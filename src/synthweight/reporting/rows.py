@@ -65,8 +65,8 @@ def gather_rows(store: Store, requested: Sequence[RequestedRow], sweep: str, par
     missing = [r for r in requested if r.id not in rows]
     if missing and not partial:
         raise UserError(
-            f"{len(missing)} of {len(requested)} runs have no row, first {missing[0].id} ({summary(missing[0].run)}): "
-            f"run synthweight sweep {sweep}, or use --partial"
+            f"{len(missing)} of {len(requested)} runs have no row, first {missing[0].id} "
+            f"({summary(missing[0].run)}): run synthweight sweep {sweep}, or use --partial"
         )
     refuse_mixed_devices([rows[r.id] for r in requested if r.id in rows and not isinstance(r.run, Prompt)])
     return RowSet(store, requested, rows)
@@ -80,8 +80,8 @@ def refuse_mixed_devices(rows: Sequence[Row]) -> None:
     if len(by_kind) > 1:
         kinds = ", ".join(f"{kind} ({run_id})" for kind, run_id in sorted(by_kind.items()))
         raise UserError(
-            f"rows from different kinds of device in one table: {kinds}: delete the rows of one kind and run the sweep "
-            "again on the other"
+            f"rows from different kinds of device in one table: {kinds}: delete the rows of one kind and run "
+            "the sweep again on the other"
         )
 
 
@@ -98,10 +98,10 @@ def summary(run: "Run | Prompt") -> str:
 
 
 class RowLabeler:
-    """Labels the lines of a table by what tells them apart: source, loss, and every setting that those do not explain.
+    """Labels a table's lines by what tells them apart: source, loss, and settings that those do not explain.
 
-    Seeds are repetitions of a line and datasets are columns, so that neither is part of a label; paths and loggers
-    change no result.
+    Seeds are repetitions of a line and datasets are columns, so that neither is part of a label; paths and
+    loggers change no result.
 
     Attributes:
         keys: The dotted keys of the settings that tell the lines apart.

@@ -52,9 +52,9 @@ def difference(
 ) -> Difference:
     """Tests metric(first) − metric(second), for other seeds and other test examples of the same kind.
 
-    The random-effects analysis of multi-reader multi-case studies (Dorfman, Berbaum & Metz 1992), with seeds as
-    readers and test examples as cases, on jackknife pseudo-values. Let d[s, i] be the paired difference of the
-    two methods' pseudo-values, S the seeds, n the examples. With two treatments the mean squares of the
+    The random-effects analysis of multi-reader multi-case studies (Dorfman, Berbaum & Metz 1992), with seeds
+    as readers and test examples as cases, on jackknife pseudo-values. Let d[s, i] be the paired difference of
+    the two methods' pseudo-values, S the seeds, n the examples. With two treatments the mean squares of the
     three-way analysis of variance are
 
         MS(T)   = S n d̄² / 2
@@ -101,9 +101,9 @@ def pseudo_values(
     """The jackknife pseudo-values of a metric, n θ − (n − 1) θ[without i], shifted so that their mean is θ.
 
     The shift, by the jackknife's estimate of the bias, makes differences those that a table shows (Hillis,
-    Berbaum & Metz 2008). Of accuracy they are 1 for a correct prediction and 0 for a wrong one. Leaving out one
-    example changes macro F1 by the F1 of its true and its predicted class alone, so that all n values of a seed
-    come from one confusion matrix.
+    Berbaum & Metz 2008). Of accuracy they are 1 for a correct prediction and 0 for a wrong one. Leaving out
+    one example changes macro F1 by the F1 of its true and its predicted class alone, so that all n values of
+    a seed come from one confusion matrix.
 
     Args:
         predictions: Predicted classes, one row per seed.
@@ -137,8 +137,8 @@ def pooled(differences: Sequence[Difference]) -> Difference | None:
     """The mean difference over datasets that are a sample of others: a random-effects meta-analysis.
 
     The variance between datasets is DerSimonian and Laird's (1986), at least 0; the interval and the test are
-    those of Hartung and Knapp (2001) and Sidik and Jonkman (2002), with k − 1 degrees of freedom for k datasets.
-    (In statsmodels' `combine_effects` the variance between datasets can be negative.)
+    those of Hartung and Knapp (2001) and Sidik and Jonkman (2002), with k − 1 degrees of freedom for k
+    datasets. (In statsmodels' `combine_effects` the variance between datasets can be negative.)
 
     Args:
         differences: One per dataset, independent of each other.

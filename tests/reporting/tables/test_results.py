@@ -1,4 +1,4 @@
-"""The table of results comes out of rows, whatever their order, and says what is missing and what is tested."""
+"""The table of results: the same for rows in any order; what is missing and what is tested."""
 
 import dataclasses
 import subprocess
@@ -145,6 +145,9 @@ def test_differences_are_pooled_over_datasets(store, bound):
 
 
 def test_a_table_of_few_seeds_imports_neither_torch_nor_scipy():
-    code = "import sys, synthweight.reporting.tables.results; print(*{'torch', 'scipy.stats', 'sklearn'} & set(sys.modules))"
+    code = (
+        "import sys, synthweight.reporting.publish\n"
+        "print(*{'torch', 'transformers', 'scipy.stats', 'sklearn', 'matplotlib'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

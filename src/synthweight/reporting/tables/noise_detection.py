@@ -1,4 +1,4 @@
-"""The table of noise detection: how well each loss's weights tell swapped labels from clean ones, epoch by epoch."""
+"""The table of noise detection: how well weights tell swapped labels from clean ones, epoch by epoch."""
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -9,10 +9,10 @@ from ..render import Cell, Column, Number, Table
 from ..rows import Label, RequestedRow, RowLabeler, RowSet
 from .results import METRICS, metric_cell, spread_legend
 
-LEGEND = (
-    "Accuracy and macro F1 in % of the test set at the selected epoch. AUC: the probability that a clean training example "
-    "has a larger weight, in that epoch, than an example with a swapped label; at 0.50 the weights do not tell them "
-    "apart, below it swapped examples weigh more."
+_LEGEND = (
+    "Accuracy and macro F1 in % of the test set at the selected epoch. AUC: the probability that a clean "
+    "training example has a larger weight, in that epoch, than an example with a swapped label; at 0.50 "
+    "the weights do not tell them apart, below it swapped examples weigh more."
 )
 
 
@@ -34,7 +34,7 @@ def weight_aucs(store: Store, run_id: str) -> list[float]:
 
 
 def noise_detection_table(rows: RowSet) -> Table:
-    """A line per dataset, loss and whatever else differs: accuracy, macro F1, and the AUC of its weights per epoch.
+    """A line per dataset, loss and what else differs: accuracy, macro F1, and the weights' AUC per epoch.
 
     Raises:
         UserError: See `weight_aucs`.
@@ -55,4 +55,4 @@ def noise_detection_table(rows: RowSet) -> Table:
         cells.append(cell)
     columns = [Column("dataset"), *map(Column, labeler.columns), *map(Column.number, METRICS.values())]
     columns += [Column.number(f"AUC, epoch {e + 1}") for e in range(epochs)]
-    return Table(columns, cells, [f"{spread_legend(cells)}. {LEGEND}"])
+    return Table(columns, cells, [f"{spread_legend(cells)}. {_LEGEND}"])

@@ -1,4 +1,4 @@
-"""The table of results: accuracy and macro F1 by line and dataset, tested, with the paper's numbers beside."""
+"""The table of results: accuracy and macro F1 by line and dataset, tested, beside the paper's."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -24,22 +24,24 @@ METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 MIN_SEEDS = 5  # with fewer, a test finds too much and too little to be shown
 Verdicts = dict[tuple[str, str, Label], Verdict]  # by dataset, metric and line
 TESTED = (
-    "`*`: differs from CE on the same data; `†`: from the best baseline there, chosen on D_P′ (p < 0.05). "
-    "**Bold**: not significantly worse than the best on the same data. The test: Dorfman–Berbaum–Metz analysis of "
-    "variance with seeds and test examples as random effects, degrees of freedom by Hillis, Holm's correction within a "
-    f"dataset; lines with fewer than {MIN_SEEDS} seeds are not tested."
+    "`*`: differs from CE on the same data; `†`: from the best baseline there, chosen on D_P′ (p < 0.05)."
+    " **Bold**: not significantly worse than the best on the same data. The test: Dorfman–Berbaum–Metz "
+    "analysis of variance with seeds and test examples as random effects, degrees of freedom by Hillis, "
+    f"Holm's correction within a dataset; lines with fewer than {MIN_SEEDS} seeds are not tested."
 )
 UNTESTED = f"Differences are not tested with fewer than {MIN_SEEDS} seeds."
 POOLED = (
-    "all: mean difference to CE on the same data over the datasets, in points, [95 % interval] and p, by a random-effects "
-    "meta-analysis (DerSimonian–Laird, Hartung–Knapp–Sidik–Jonkman), not corrected for the number of lines."
+    "all: mean difference to CE on the same data over the datasets, in points, [95 % interval] and p, by "
+    "a random-effects meta-analysis (DerSimonian–Laird, Hartung–Knapp–Sidik–Jonkman), not corrected for "
+    "the number of lines."
 )
 
 
 def results_table(rows: RowSet) -> Table:
     """A line per source, loss and whatever else differs; columns per dataset, in % of the test set.
 
-    Lines with five seeds or more are tested. Of several datasets, the pooled differences to CE are the last columns.
+    Lines with five seeds or more are tested. Of several datasets, the pooled differences to CE are the last
+    columns.
 
     Raises:
         UserError: A cell would average one seed twice, or rows evaluated on different test sets.
@@ -54,7 +56,7 @@ def results_table(rows: RowSet) -> Table:
         for requested in by_dataset.values():
             refuse_false_spread(label, requested, rows)
     verdicts = {key: v for d in datasets for key, v in judge_dataset(rows, cells, d).items()}
-    over_all = {(label, m): cell for label in cells for m in METRICS if (cell := pool(verdicts, datasets, label, m)).n}
+    over_all = {(label, m): cell for label in cells for m in METRICS if (cell := pooled_cell(verdicts, datasets, label, m)).n}
     published = {d: numbers for d in datasets if (numbers := paper_results(d))}
 
     columns = [Column(title) for title in labeler.columns]
@@ -97,7 +99,7 @@ def few_shot_label(run: Prompt, labeler: RowLabeler) -> Label:
 
 
 def judge_dataset(rows: RowSet, cells: dict[Label, dict[str, list[RequestedRow]]], dataset: str) -> Verdicts:
-    """The verdicts on a dataset's trained lines that have five seeds or more; lines with one test set are compared."""
+    """The verdicts on a dataset's trained lines with five seeds or more, for each test set by itself."""
     by_test: dict[str, dict[Label, list[tuple[Run, Row]]]] = {}
     for label, by_dataset in cells.items():
         requested = [(r.run, rows.rows[r.id]) for r in by_dataset.get(dataset, []) if r.id in rows.rows]
@@ -139,7 +141,7 @@ def comparison_block(run: "Run") -> tuple[str, ...]:
 
 
 def read_test(store: Store, run_id: str, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The true and the predicted classes of a row's test examples, as positions in `classes`, in the order of the file."""
+    """The true and the predicted classes of a row's test examples, as positions in `classes`."""
     table = pq.read_table(store.parquet(run_id), columns=["split", "label", "prediction"])
     test = table.filter(pc.field("split") == "test")
     position = {name: i for i, name in enumerate(classes)}
@@ -147,8 +149,8 @@ def read_test(store: Store, run_id: str, classes: Sequence[str]) -> tuple[np.nda
     return true, predicted
 
 
-def pool(verdicts: Verdicts, datasets: Sequence[str], label: Label, metric: str) -> Interval:
-    """The difference of a line to CE over the datasets where both were tested; a hole with fewer than two of them."""
+def pooled_cell(verdicts: Verdicts, datasets: Sequence[str], label: Label, metric: str) -> Interval:
+    """A line's difference to CE over the datasets where both were tested; a hole with fewer than two."""
     tested = [v.to_ce for d in datasets if (v := verdicts.get((d, metric, label))) and v.to_ce]
     d = pooled(tested)
     return Interval(100 * d.mean, 100 * d.low, 100 * d.high, d.p, len(tested)) if d else Interval()
@@ -162,7 +164,7 @@ def metric_cell(rows: RowSet, requested: Sequence[RequestedRow], metric: str, ve
 
 
 def refuse_false_spread(label: Label, requested: Sequence[RequestedRow], rows: RowSet) -> None:
-    """Raises UserError where a cell has one seed twice, or rows that were evaluated on different test sets."""
+    """Raises UserError where a cell has one seed twice, or rows evaluated on different test sets."""
     seeds = {r.run.seed for r in requested}
     tests = {rows.rows[r.id]["data"]["test"]["sha256"] for r in requested if r.id in rows.rows}
     if len(seeds) < len(requested) or len(tests) > 1:

@@ -1,4 +1,4 @@
-"""The table of times: seconds to build the checkers, to pre-compute weights and to train, by loss, as ratios to CE."""
+"""The table of times: seconds to build the checkers, to compute weights and to train, and ratios to CE."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from ..rows import Label, RequestedRow, Row, RowLabeler, RowSet
 from .results import spread_legend
 
 PARTS = {"quality": "build QC", "diversity": "build DC", "weights": "weights", "train": "train", "total": "total"}
-LEGEND = (
-    "Seconds. Building a checker is the `train` of its own row; weights: scoring by the quality checker, and what a "
-    "loss learns before or beside its steps. Reading data and evaluation are left out: they are the same for all losses. "
-    "Runs that share a checker's scores are each charged what the first took. The diversity checker is the CE run, which "
-    "scores its own training examples at its end: `total` charges its training to IMP alone, `total, shared DC` assumes "
-    "that the baseline is trained anyway. × CE: the ratio to CE with the same seed. paper: the paper's ratio of totals."
+_LEGEND = (
+    "Seconds. Building a checker is the `train` of its own row; weights: scoring by the quality checker, "
+    "and what a loss learns before or beside its steps. Reading data and evaluation are left out: they "
+    "are the same for all losses. Runs that share a checker's scores are each charged what the first "
+    "took. The diversity checker is the CE run, which scores its own training examples at its end: "
+    "`total` charges its training to IMP alone, `total, shared DC` assumes that the baseline is trained "
+    "anyway. × CE: the ratio to CE with the same seed. paper: the paper's ratio of totals."
 )
 
 
@@ -75,7 +76,7 @@ def scores_key(row: Row, seed: int) -> tuple[str, ...]:
 
 
 def checker_seconds(rows: RowSet, row: Row, role: str) -> float:
-    """Seconds of training a run's checker, 0 where it needs none. Raises UserError where the checker has no row."""
+    """Seconds of training a run's checker, 0 if it needs none. Raises UserError if the checker has no row."""
     run_id = row["checkers"][role]
     if run_id is None:
         return 0.0
@@ -85,7 +86,7 @@ def checker_seconds(rows: RowSet, row: Row, role: str) -> float:
 
 
 def timing_table(rows: RowSet) -> Table:
-    """A line per dataset, loss and whatever else differs: the seconds of every part, totals, and their ratios to CE.
+    """A line per dataset, loss and what else differs: the seconds of every part, totals, and ratios to CE.
 
     Raises:
         UserError: See `run_seconds`.
@@ -115,7 +116,7 @@ def timing_table(rows: RowSet) -> Table:
     titles = [*PARTS.values(), "× CE", "total, shared DC", "× CE, shared DC"]
     columns = [Column("dataset"), *map(Column, labeler.columns), *map(Column.number, titles)]
     machine = f"Machine: {'; '.join(machine_names(rows)) or '–'}."
-    return Table([*columns, Column("paper", ("paper × CE",))], cells, [f"{spread_legend(cells)}. {LEGEND} {machine}"])
+    return Table([*columns, Column("paper", ("paper × CE",))], cells, [f"{spread_legend(cells)}. {_LEGEND} {machine}"])
 
 
 def without_loss(label: Label) -> Label:
@@ -124,7 +125,7 @@ def without_loss(label: Label) -> Label:
 
 
 def machine_names(rows: RowSet) -> list[str]:
-    """What the trained runs were computed on: device, threads, and the fallbacks for settings that it cannot do."""
+    """What the trained runs were computed on: device, threads, and fallbacks for unsupported settings."""
     out = set()
     for provenance in (rows.rows[r.id]["provenance"] for r, _ in rows.trained if r.id in rows.rows):
         device = provenance["device"]
