@@ -84,7 +84,6 @@ def test_columns_are_guessed_where_they_are_plain(names, found):
         (["text", "label", "class"], Columns(), "label, class could all be the label"),
         (["text", "review", "label"], Columns(), "text, review could all be the text"),
         (["one", "two", "label"], Columns(), "no column is plainly the text"),
-        (["text", "label"], Columns(label="stars"), "--label stars: no such column; there are text, label"),
     ],
 )
 def test_columns_that_cannot_be_guessed_are_named(names, given, message):
@@ -157,6 +156,15 @@ def test_data_that_cannot_be_learned_from_are_refused():
     ):
         with pytest.raises(UserError, match=message):
             read_all(real, synthetic)
+
+
+def test_the_sets_may_name_their_columns_differently():
+    data = read_all(
+        [{"what": row["review"], "id": 7, "stars": row["stars"]} for row in ROWS], OTHER, columns=Columns(text="what")
+    )
+    assert (data.real.columns.text, data.synthetic.columns.text) == ("what", "review")
+    with pytest.raises(UserError, match="--label mood: no such column: the real list has review, stars; the synthetic list"):
+        read_all(ROWS, OTHER, columns=Columns(label="mood"))
 
 
 def test_texts_with_several_labels_are_counted():

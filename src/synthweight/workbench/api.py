@@ -250,7 +250,7 @@ def _finish(
         labels=list(data.labels),
         pairs=data.pairs,
         max_length=run.optim.max_length,
-        columns=data.columns,
+        columns=data.real.columns,
         encoder=run.model.hub or run.model.name,
         counts={table.name: dict(sorted(table.labels.items())) for table in tables},
         facts=facts,

@@ -22,7 +22,7 @@ from ..data.tokenization import Tokens
 from ..errors import UserError
 from ..models import classifier
 from ..models.packed import forward
-from .read import Columns, guess, text_of
+from .read import Columns, guess, listed, text_of
 
 CHUNK = 4096  # texts that are held at once: enough to batch them by length
 LABEL, PROBABILITY = "predicted_label", "probability"
@@ -134,7 +134,10 @@ def _text_columns(names: list[str], given: Columns, predictor: Predictor, where:
     known = predictor.columns
     text = given.text or (known.text if known.text in names else None)
     pair = given.text_pair or (known.text_pair if known.text_pair in names else None)
-    chosen = guess(names, Columns(text, pair, known.label if known.label in names else None), where, labelled=False)
+    for option, column in (("--text", given.text), ("--text-pair", given.text_pair)):
+        if column is not None and column not in names:
+            raise UserError(f"{where}: {option} {column}: no such column; there are {listed(names)}")
+    chosen = guess(names, Columns(text, pair, known.label), where, labelled=False)
     if predictor.pairs and chosen.text_pair is None:
         raise UserError(f"{where}: this model takes pairs of texts: name the second column by --text-pair")
     return chosen if predictor.pairs else Columns(chosen.text, None, None)

@@ -37,6 +37,8 @@ class Table:
     where: str
     examples: tuple[Example, ...]
     ids: tuple[str, ...]
+    columns: Columns
+    names: tuple[str, ...]  # of all columns that there were
 
     @property
     def labels(self) -> Counter[str]:
@@ -58,7 +60,6 @@ class UserData:
     synthetic: Table
     test: Table | None
     labels: tuple[str, ...]
-    columns: Columns
 
     @property
     def pairs(self) -> bool:
@@ -97,6 +98,10 @@ def read_all(real: Any, synthetic: Any, test: Any = None, columns: Columns = Col
     tables = [read_table(real, "real", columns), read_table(synthetic, "synthetic", columns)]
     if test is not None:
         tables.append(read_table(test, "test", columns))
+    for option, column in options(columns).items():
+        if column is not None and not any(column in table.names for table in tables):
+            there = "; ".join(f"{table.where} has {listed(table.names)}" for table in tables)
+            raise UserError(f"{option} {column}: no such column: {there}")
     shapes = {table.examples[0].text_pair is not None: table for table in tables}
     if len(shapes) > 1:
         raise UserError(f"{shapes[True].where} has pairs of texts and {shapes[False].where} has none: one task, one shape")
@@ -115,7 +120,7 @@ def read_all(real: Any, synthetic: Any, test: Any = None, columns: Columns = Col
         raise UserError(f"{synthetic_table.where}: every text is in {real_table.where} too: there is nothing to learn from it")
     if test is not None and (both := len(keys[0] & keys[2])):
         logger.warning("%s texts of the real set are in the test set too: its result will flatter", both)
-    data = UserData(real_table, synthetic_table, tables[2] if test is not None else None, labels, columns)
+    data = UserData(real_table, synthetic_table, tables[2] if test is not None else None, labels)
     return data
 
 
@@ -164,19 +169,21 @@ def read_table(source: Any, name: str, columns: Columns = Columns()) -> Table:
     """
     where, rows = source_rows(source, name)
     chosen: Columns | None = None
+    names: tuple[str, ...] = ()
     examples: list[Example] = []
     ids: list[str] = []
     for number, (place, row) in enumerate(rows, start=1):
-        chosen = chosen or guess(list(row), columns, where)
+        names = names or tuple(row)
+        chosen = chosen or guess(names, columns, where)
         assert chosen.text is not None
         assert chosen.label is not None
         pair = None if chosen.text_pair is None else text_of(row, chosen.text_pair, place)
         label = label_of(row, chosen.label, place)
         examples.append(Example(f"{name}:{number}", text_of(row, chosen.text, place), pair, label))
         ids.append(str(row.get("id") or number))
-    if not examples:
+    if chosen is None:
         raise UserError(f"{where}: holds no example")
-    return Table(name, where, tuple(examples), tuple(ids))
+    return Table(name, where, tuple(examples), tuple(ids), chosen, names)
 
 
 def source_rows(source: Any, name: str) -> tuple[str, Iterator[Row]]:
@@ -235,8 +242,8 @@ def _dataset_rows(dataset: Any, where: str) -> Iterator[Row]:
 def guess(names: Sequence[str], given: Columns, where: str, labelled: bool = True) -> Columns:
     """The columns of the text, of its pair and of the label.
 
-    A name that was given is taken; another is found by the names that are usual, or as the one that is left. A pair is
-    found only by a name that can be nothing else.
+    A given name is taken where there is such a column: the sets may name theirs differently. Else a column is found by
+    the names that are usual, or as the one that is left; a pair only by a name that can be nothing else.
 
     Args:
         names: The columns that there are.
@@ -245,11 +252,9 @@ def guess(names: Sequence[str], given: Columns, where: str, labelled: bool = Tru
         labelled: Whether a label is needed.
 
     Raises:
-        UserError: No column or several could be the one; a name that was given is none of them.
+        UserError: No column or several could be the one.
     """
-    for option, column in (("--text", given.text), ("--text-pair", given.text_pair), ("--label", given.label)):
-        if column is not None and column not in names and (labelled or option != "--label"):
-            raise UserError(f"{where}: {option} {column}: no such column; there are {listed(names)}")
+    given = Columns(*(column if column in names else None for column in options(given).values()))
     label = given.label
     used = {given.text, given.text_pair}
     if label is None and labelled:
@@ -261,6 +266,11 @@ def guess(names: Sequence[str], given: Columns, where: str, labelled: bool = Tru
         usual = [n for n in left if n.lower() in TEXT]
         text = _one(usual or (left if len(left) == 1 else []), "the text", "--text", names, where)
     return Columns(text, pair, label)
+
+
+def options(columns: Columns) -> dict[str, str | None]:
+    """The columns by the options that name them."""
+    return {"--text": columns.text, "--text-pair": columns.text_pair, "--label": columns.label}
 
 
 def _one(found: Sequence[str], what: str, option: str, names: Sequence[str], where: str) -> str:
