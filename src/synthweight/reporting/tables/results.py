@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...config.schema import Run
 
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
-MIN_SEEDS = 5  # with fewer, a test finds too much and too little to be shown
+MIN_SEEDS = 5  # with three, 7 of 100 equal pairs are called different, and few real differences are found
 Verdicts = dict[tuple[str, str, Label], Verdict]  # by dataset, metric and line
 TESTED = (
     "`*`: differs from CE on the same data; `†`: from the best baseline there, chosen on D_P′ (p < 0.05)."
