@@ -1,1 +1,1 @@
-"""Tables by kind."""
+"""The kinds of tables: a module per kind, each a function from rows to a table."""
