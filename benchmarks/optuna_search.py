@@ -29,6 +29,7 @@ from synthweight.config.overrides import literal, parse
 from synthweight.config.schema import CONF, Run
 from synthweight.errors import LockLostError, SweepFailedError, UserError, disk_full, first_line, require
 from synthweight.runs import identity, run
+from synthweight.runs.identity import identify
 from synthweight.runs.provenance import COMMAND
 from synthweight.runs.store import Store
 from synthweight.training import devices
@@ -100,12 +101,12 @@ class Task:
     def fixed(self) -> dict[str, Any]:
         """What all trials of a study share. Reads the data and hashes the encoder. Raises UserError."""
         low = self.runs(dict(zip(self.space, (self.lr[0], self.epochs[0]), strict=True)))
-        who = identity.of(low[0])
+        who = identify(low[0])
         settings = copy.deepcopy(who.settings)
         for key in ("lr", "epochs"):
             del settings["optim"][key]
         del settings["seed"]
-        checkers = {role: checker.settings_id for role, checker in who.checkers.items()}
+        checkers = {role: checker.id for role, checker in who.checkers.items()}
         bounds = dict(zip(self.space, (list(self.lr), list(self.epochs)), strict=True))
         search = {"metric": self.metric, "seeds": [r.seed for r in low], "bounds": bounds}
         return {**settings, "data": who.data, "checkers": checkers, "version": identity.VERSION, "search": search}
@@ -144,7 +145,7 @@ def attempt(task: Task, study: Study, trial: Trial) -> None:
     said: dict[str, Any] = {"runs": [], "values": []}
     try:
         for job in task.runs(trial.params):
-            said["runs"].append(identity.of(job).id)
+            said["runs"].append(identify(job).id)
             with contextlib.redirect_stdout(WithoutTest(sys.stdout)):
                 run.train(job)
             said["values"].append(score(Store(job.paths.outputs).row(said["runs"][-1]), task.metric))

@@ -9,7 +9,8 @@ from synthweight.data import sources
 from synthweight.data.corruption import corrupt
 from synthweight.data.examples import Example
 from synthweight.errors import UserError
-from synthweight.runs import checker_scores, identity, run
+from synthweight.runs import checker_scores, run
+from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 
 LABELS = ("a", "b", "c")
@@ -63,10 +64,10 @@ def test_a_noisy_run_its_row_and_its_checkers(bound):
     job = bound("source=noisy", "loss=imp", "corruption.swapped=0.3")
     material = sources.build(job)
     assert Counter(e.kind for e in material.train) == {"original": 54, "swapped": 27, "duplicated": 18, "unrelated": 9}
-    who = identity.of(job)
+    who = identify(job)
     assert who.checkers["diversity"].run.corruption == job.corruption  # the diversity checker sees the same harm
     assert not who.checkers["quality"].run.corruption.active  # the quality checker sees none
-    assert who.checkers["quality"].id == identity.of(bound("loss=dimp")).checkers["quality"].id
+    assert who.checkers["quality"].id == identify(bound("loss=dimp")).checkers["quality"].id
     run.train(job)
     store = Store(job.paths.outputs)
     lines = [x for x in store.table(who.id).to_pylist() if x["split"] == "train" and x["epoch"] == 1]
@@ -85,8 +86,8 @@ def test_a_noisy_run_its_row_and_its_checkers(bound):
 def test_any_source_can_be_corrupted(bound):
     material = sources.build(bound("source=synthetic", "corruption=noisy", "corruption.unrelated=0"))
     assert Counter(e.kind for e in material.train)["swapped"] == 10
-    assert identity.of(bound("corruption=noisy")).id != identity.of(bound()).id
-    assert identity.of(bound("corruption.other=mrpc")).id == identity.of(bound()).id
+    assert identify(bound("corruption=noisy")).id != identify(bound()).id
+    assert identify(bound("corruption.other=mrpc")).id == identify(bound()).id
 
 
 def test_refusals(bound):

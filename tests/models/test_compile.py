@@ -9,7 +9,7 @@ from torch._dynamo.utils import counters
 
 from support.training import equal, material_of
 from synthweight.models import classifier, compile
-from synthweight.runs import identity
+from synthweight.runs.identity import identify
 from synthweight.sweeps import estimate
 from synthweight.training import devices, trainer
 
@@ -102,7 +102,7 @@ def test_past_the_limit_of_recompilations_it_begins_anew_once_then_runs_eager_an
 
 def test_compiling_is_part_of_the_identity(bound):
     """And rows written before there was such a setting keep their names."""
-    plain, compiled = (identity.of(bound(f"trainer.compile={value}")) for value in ("false", "true"))
+    plain, compiled = (identify(bound(f"trainer.compile={value}")) for value in ("false", "true"))
     assert plain.id != compiled.id
     assert "compile" not in plain.settings
     assert estimate.speed(dataclasses.asdict(plain.run)) != estimate.speed(dataclasses.asdict(compiled.run))

@@ -21,7 +21,8 @@ from synthweight.models.packed import forward as packing
 from synthweight.models.packed.embedding import Vocabulary
 from synthweight.models.packed.forward import Packed
 from synthweight.models.packed.layout import SHAPES, Layout, Sequences, Shapes
-from synthweight.runs import identity, run
+from synthweight.runs import run
+from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 from synthweight.sweeps import estimate
 from synthweight.training import devices, trainer
@@ -388,7 +389,7 @@ def test_checkers_score_packed(training, passes):
 
 def test_packing_is_part_of_the_identity(bound):
     """And rows written before there was such a setting keep their names."""
-    plain, packed = (identity.of(bound(f"trainer.packing={value}")) for value in ("false", "true"))
+    plain, packed = (identify(bound(f"trainer.packing={value}")) for value in ("false", "true"))
     assert plain.id != packed.id
     assert "packing" not in plain.settings
     assert pretrained.fingerprint(plain.run.model) == pretrained.fingerprint(packed.run.model)
@@ -396,9 +397,7 @@ def test_packing_is_part_of_the_identity(bound):
 
 def test_shapes_are_part_of_a_packed_run_alone(bound):
     """Packed rows of before there was a choice, with the fine ones, keep their names."""
-    padded, packed = (
-        [identity.of(bound(f"trainer.packing={p}", f"trainer.shapes={s}")) for s in SHAPES] for p in ("false", "true")
-    )
+    padded, packed = ([identify(bound(f"trainer.packing={p}", f"trainer.shapes={s}")) for s in SHAPES] for p in ("false", "true"))
     assert padded[0].id == padded[1].id
     assert packed[0].id != packed[1].id
     assert "shapes" not in packed[0].settings
@@ -408,7 +407,7 @@ def test_shapes_are_part_of_a_packed_run_alone(bound):
 @pytest.mark.parametrize(("key", "first"), [("group_by_length", True), ("stratify", False)])
 def test_how_batches_are_drawn_is_part_of_the_identity(bound, key, first):
     """And rows written before there was such a setting keep their names."""
-    before, after = (identity.of(bound(f"trainer.{key}={str(value).lower()}")) for value in (first, not first))
+    before, after = (identify(bound(f"trainer.{key}={str(value).lower()}")) for value in (first, not first))
     assert before.id != after.id
     assert key not in before.settings
     assert after.settings[key] is (not first)

@@ -11,7 +11,8 @@ from synthweight.config.schema import Model
 from synthweight.errors import UserError
 from synthweight.models import pretrained
 from synthweight.reporting import publish
-from synthweight.runs import identity, run
+from synthweight.runs import run
+from synthweight.runs.identity import identify
 
 PIN, COMMIT = "ab" * 32, "0" * 40
 
@@ -93,10 +94,10 @@ def on_hub(values: list[str], repository: str = "me/tiny") -> list[str]:
 def test_a_run_is_named_by_the_files_that_came(hub, settings):
     with compose.offline(compose.CONF):
         job = compose.Composer("config").run(on_hub(settings))
-    before = identity.of(job).id
+    before = identify(job).id
     done = run.train(job)
     assert (done.status, hub) == ("trained", ["me/tiny"])
-    assert done.id == identity.of(job).id != before
+    assert done.id == identify(job).id != before
 
 
 @pytest.mark.filterwarnings("ignore:.*its own hash")

@@ -10,7 +10,8 @@ from synthweight.config import compose
 from synthweight.data import sources
 from synthweight.data.examples import data_hash
 from synthweight.errors import UserError
-from synthweight.runs import calibration, identity, run
+from synthweight.runs import calibration, checker_runs, run
+from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 from synthweight.sweeps import plan
 from synthweight.training import devices
@@ -41,7 +42,7 @@ def weights_of(store, run_id):
 
 def test_a_calibrated_quality_checker(bound, capsys):
     job = bound("loss=quality_only", *CALIBRATED)
-    who, plain = identity.of(job), identity.of(bound("loss=quality_only"))
+    who, plain = identify(job), identify(bound("loss=quality_only"))
     assert list(who.checkers) == ["quality", "quality/0", "quality/1", "quality/2"]
     assert who.checkers["quality"].id == plain.checkers["quality"].id
     assert len({who.id, plain.id, *(c.id for c in who.checkers.values())}) == 6
@@ -72,7 +73,7 @@ def test_a_calibrated_quality_checker(bound, capsys):
 
 def test_a_cross_fitted_diversity_checker_never_scores_what_it_saw(bound):
     job = bound("loss=imp", *CROSSED)
-    who = identity.of(job)
+    who = identify(job)
     assert list(who.checkers) == ["diversity/0", "diversity/1", "diversity/2", "quality"]
     run.train(job)
     store = Store(job.paths.outputs)
@@ -89,14 +90,14 @@ def test_a_cross_fitted_diversity_checker_never_scores_what_it_saw(bound):
         assert [set(pq.read_table(f)["id"].to_pylist()) for f in files] == [fold]  # and was asked for nothing else
     q, targets = left_out_scores(store, who.folds("diversity"), row["labels"])
     run.train(bound("loss=quality_only"))
-    p = weights_of(store, identity.of(bound("loss=quality_only")).id)
+    p = weights_of(store, identify(bound("loss=quality_only")).id)
     for i, weight in weights_of(store, who.id).items():
         assert weight == pytest.approx(p[i] / np.exp(q[i][targets[i]]), rel=1e-4)
 
 
 def test_a_cross_fitted_checker_is_calibrated_by_its_own_folds(bound):
     both = bound("loss=imp", *CROSSED, "checker.diversity.calibrate=true", "checker.calibration_folds=4")
-    who, plain = identity.of(both), identity.of(bound("loss=imp", *CROSSED))
+    who, plain = identify(both), identify(bound("loss=imp", *CROSSED))
     assert {k: c.id for k, c in who.checkers.items()} == {k: c.id for k, c in plain.checkers.items()}
     assert who.id != plain.id  # though its checkers are the same runs
     run.train(both)
@@ -108,10 +109,10 @@ def test_a_cross_fitted_checker_is_calibrated_by_its_own_folds(bound):
 
 
 def test_a_calibrated_diversity_checker_has_a_run_on_all_and_its_folds(bound):
-    who = identity.of(bound("loss=imp", "checker.diversity.calibrate=true"))
+    who = identify(bound("loss=imp", "checker.diversity.calibrate=true"))
     assert list(who.checkers) == ["diversity", *(f"diversity/{i}" for i in range(5)), "quality"]
-    assert who.checkers["diversity"].id == identity.of(bound("loss=ce")).id
-    assert identity.of(bound("loss=dimp", "checker.diversity.calibrate=true")).id == identity.of(bound("loss=dimp")).id
+    assert who.checkers["diversity"].id == identify(bound("loss=ce")).id
+    assert identify(bound("loss=dimp", "checker.diversity.calibrate=true")).id == identify(bound("loss=dimp")).id
 
 
 def test_folds_are_drawn_from_the_data_and_keep_equal_texts_together(bound):
@@ -126,17 +127,17 @@ def test_folds_are_drawn_from_the_data_and_keep_equal_texts_together(bound):
 
 def test_more_folds_than_texts_of_a_class_are_refused_before_anything_is_trained(bound):
     with pytest.raises(UserError, match="source.folds=16: class 'negative' has 15 different texts to train on") as caught:
-        identity.of(bound("loss=dimp", "checker.quality.calibrate=true", "checker.calibration_folds=16"))
+        identify(bound("loss=dimp", "checker.quality.calibrate=true", "checker.calibration_folds=16"))
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="source.folds=33: class 'negative' has 32"):
-        identity.of(bound("loss=imp", "checker.diversity.folds=33"))
+        identify(bound("loss=imp", "checker.diversity.folds=33"))
 
 
 def test_a_holdout_and_a_share_are_cut_before_the_folds(bound):
     job = bound("loss=dimp", "selection=holdout", "checker.quality.share=0.5", *CALIBRATED)
     held = {e.id for e in sources.build(job).selection}
-    parts = [sources.build(identity.derive(job, f"quality/{i}")) for i in range(3)]
-    whole = {e.id for e in sources.build(identity.derive(job, "quality")).train}
+    parts = [sources.build(checker_runs.checker_run(job, f"quality/{i}")) for i in range(3)]
+    whole = {e.id for e in sources.build(checker_runs.checker_run(job, "quality")).train}
     assert len(whole) == 18
     for part in parts:
         assert {e.id for e in part.train} | {e.id for e in part.left} == whole
@@ -144,10 +145,10 @@ def test_a_holdout_and_a_share_are_cut_before_the_folds(bound):
 
 
 def test_what_is_done_to_the_weights_names_the_run_but_not_its_checkers(bound):
-    plain, clipped = identity.of(bound("loss=imp")), identity.of(bound("loss=imp", "weighting.clip=2"))
+    plain, clipped = identify(bound("loss=imp")), identify(bound("loss=imp", "weighting.clip=2"))
     assert clipped.id != plain.id
     assert {k: c.id for k, c in clipped.checkers.items()} == {k: c.id for k, c in plain.checkers.items()}
-    assert identity.of(bound("loss=imp", "weighting.self_normalise=true")).id not in (plain.id, clipped.id)
+    assert identify(bound("loss=imp", "weighting.self_normalise=true")).id not in (plain.id, clipped.id)
 
 
 def test_a_plan_adds_the_folds_first(settings):
@@ -164,7 +165,7 @@ def test_a_plan_adds_the_folds_first(settings):
     assert [job.who.run.loss.name for job in rest] == ["imp"]
     with compose.offline(compose.CONF):
         for job in first:
-            assert identity.of(compose.Composer("config").run(job.overrides)).id == job.who.id
+            assert identify(compose.Composer("config").run(job.overrides)).id == job.who.id
 
 
 @pytest.mark.parametrize("packing", ["false", "true"])
@@ -174,7 +175,7 @@ def test_scores_in_bf16_are_near_those_in_fp32(bound, monkeypatch, packing):
     for precision in ("32", "bf16-mixed"):
         job = bound("loss=imp", f"trainer.score_precision={precision}", f"trainer.packing={packing}")
         run.train(job)
-        who, store = identity.of(job), Store(job.paths.outputs)
+        who, store = identify(job), Store(job.paths.outputs)
         ids += [who.id, *(checker.id for checker in who.checkers.values())]
         (file,) = (store.run_folder(who.checkers["quality"].id) / "scores").iterdir()
         own = [x for x in store.table(who.checkers["diversity"].id).to_pylist() if x["split"] == "train"]

@@ -15,6 +15,7 @@ from synthweight.data.examples import text_hash
 from synthweight.errors import CheckerFailedError, UserError
 from synthweight.losses import LOSSES
 from synthweight.runs import identity, run
+from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 from synthweight.training.history import Selector
 
@@ -165,7 +166,7 @@ def test_a_checker_of_another_encoder(bound, tmp_path, monkeypatch):
 
 def test_a_failed_checker_fails_the_run_because_of_it(bound, monkeypatch):
     job = bound("loss=dimp")
-    quality = identity.of(job).checkers["quality"].id
+    quality = identify(job).checkers["quality"].id
     work = run.work
 
     def broken(store, who, name, row):
@@ -178,7 +179,7 @@ def test_a_failed_checker_fails_the_run_because_of_it(bound, monkeypatch):
         run.train(job)
     store = Store(job.paths.outputs)
     assert store.ids() == set()
-    assert "no luck" in json.loads((store.run_folder(identity.of(job).id) / "failed.json").read_text())["exception"]
+    assert "no luck" in json.loads((store.run_folder(identify(job).id) / "failed.json").read_text())["exception"]
     assert "RuntimeError" in json.loads((store.run_folder(quality) / "failed.json").read_text())["traceback"]
     monkeypatch.setattr(run, "work", work)
     run.train(job)
@@ -201,7 +202,7 @@ def test_a_swapped_label_gets_its_own_score(bound):
     known = {"a:0": (text_hash(Example("a:0", "t", None, "x")), np.log([0.9, 0.1]))}
     swapped = Example("a:0", "t", None, "y", kind="swapped")
     material = sources.Material(("x", "y"), (swapped,), (), (), {})
-    who = identity.of(bound("loss=dimp"))
+    who = identify(bound("loss=dimp"))
     scores, t = checker_scores.scores(
         who, "quality", material, lambda checker, examples: checker_scores.join(known, examples, checker.id)
     )

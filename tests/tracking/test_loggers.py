@@ -85,8 +85,8 @@ def test_a_model_that_is_made_again_is_no_new_run(bound):
     """The row stands: nobody looks on."""
     folder, row, store = train(bound("logger=csv", "loss=ce"))
     (folder / "csv" / "metrics.csv").unlink()
-    from synthweight.runs import identity
+    from synthweight.runs.identity import identify
 
-    run.work(store, identity.of(bound("logger=csv", "loss=ce")), "again", row=False)
+    run.work(store, identify(bound("logger=csv", "loss=ce")), "again", row=False)
     assert not (folder / "csv" / "metrics.csv").exists()
     assert np.isfinite(row["seconds"]["train"])

@@ -14,7 +14,8 @@ from support.toy import make_encoder
 from support.training import material_of, stopped_at
 from synthweight.errors import UserError
 from synthweight.models.packed.layout import SHAPES
-from synthweight.runs import identity, run
+from synthweight.runs import run
+from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 from synthweight.training import devices, trainer
 from synthweight.training.checkpoint import Checkpoints, pack, unpack
@@ -87,7 +88,7 @@ def test_off_writes_nothing(training, checkpoints):
 
 
 def test_what_another_machine_takes_for_bf16_does_not_go_on(bound, tmp_path, monkeypatch):
-    who = identity.of(bound("trainer.precision=bf16-mixed", "optim.epochs=4"))
+    who = identify(bound("trainer.precision=bf16-mixed", "optim.epochs=4"))
     made, said = material_of(who.run), []
     for has, resumed in ((False, []), (True, ["checkpoint-2 is of another training (precision): not used"])):
         monkeypatch.setattr(devices, "bf16_products", lambda has=has: has)
@@ -103,7 +104,7 @@ def test_what_another_machine_takes_for_bf16_does_not_go_on(bound, tmp_path, mon
 @pytest.mark.parametrize(("packing", "same"), [("true", False), ("false", True)])
 def test_other_shapes_of_packed_batches_do_not_go_on(bound, tmp_path, monkeypatch, packing, same):
     """Under one name they may change with the code, and dropout's draws with them."""
-    who, store = identity.of(bound(f"trainer.packing={packing}")), Store(tmp_path / "outputs")
+    who, store = identify(bound(f"trainer.packing={packing}")), Store(tmp_path / "outputs")
     before = run.checkpoints_of(store, who).identity
     monkeypatch.setitem(SHAPES, "coarse", SHAPES["fine"])
     assert (run.checkpoints_of(store, who).identity == before) is same
@@ -171,7 +172,7 @@ def test_killed_in_its_third_epoch_a_run_goes_on(settings, bound, tmp_path, caps
     more = [f"model.path={encoder}", "loss=dimp", "optim.epochs=6", "trainer.threads=1"]
     job = bound(*more)
     store = Store(job.paths.outputs)
-    checker = next(iter(run.identity.of(job).checkers.values()))
+    checker = next(iter(identify(job).checkers.values()))
     run.train(checker.run)
     process = subprocess.Popen(
         [sys.executable, "-c", CLI, "train", *settings, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -13,7 +13,8 @@ from synthweight.errors import UserError
 from synthweight.models.packed import forward
 from synthweight.models.packed.ensemble import Stack, clip
 from synthweight.reporting import publish
-from synthweight.runs import identity, run
+from synthweight.runs import run
+from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 from synthweight.sweeps import plan, worker
 from synthweight.training import seed_ensemble, trainer
@@ -187,9 +188,9 @@ def test_a_stack_leaves_out_what_is_done_or_taken(bound):
     jobs = [bound("trainer.packing=true", f"seed={seed}") for seed in range(4)]
     store = Store(jobs[0].paths.outputs)
     run.train(jobs[1])
-    old = store.run_folder(identity.of(jobs[3]).id) / "checkpoint-1"
+    old = store.run_folder(identify(jobs[3]).id) / "checkpoint-1"
     old.mkdir(parents=True)
-    with store.lock(identity.of(jobs[2]).id):
+    with store.lock(identify(jobs[2]).id):
         outcomes = run.train_together(jobs)
     assert [o.status for o in outcomes] == ["trained", "done", "taken", "trained"]
     assert {o.id for o in outcomes if o.status != "taken"} == store.ids()

@@ -118,7 +118,6 @@ def work(
     record = {
         "format": FORMAT,
         "id": who.id,
-        "settings_id": who.settings_id,
         "version": identity.VERSION,
         "kind": "prompt",
         "config": {key: value for key, value in asdict(settings).items() if key != "paths"},

@@ -1,6 +1,6 @@
 """p̂'(y|x) and q̂(y|x): each is a run like any other; its scores are joined by example id.
 
-Which runs they are says `identity.derive`.
+Which runs they are says `checker_runs.checker_run`.
 """
 
 from collections.abc import Callable

@@ -112,7 +112,6 @@ def finish(
     record = {
         "format": FORMAT,
         "id": who.id,
-        "settings_id": who.settings_id,
         "version": identity.VERSION,
         "kind": "train",
         "config": public(run),

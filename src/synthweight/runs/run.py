@@ -18,8 +18,8 @@ from ..tracking import loggers
 from ..training import devices, seed_ensemble
 from ..training import trainer as fit
 from ..training.checkpoint import Checkpoints
-from . import checker_scores, identity, provenance
-from .identity import Identity, describe
+from . import checker_scores, provenance
+from .identity import Identity, describe, identify
 from .record import finish, prepare, public, reporter
 from .store import FORMAT, Store
 
@@ -42,7 +42,7 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
         UserError: bad input, before anything is trained. Any other failure is recorded in failed.json and raised; a full
             disk is only raised: it is no fault of the run.
     """
-    who = identity.of(run)
+    who = identify(run)
     store = Store(run.paths.outputs)
     name = progress + describe(run)
     if store.exists(who.id):
@@ -140,7 +140,7 @@ def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
     Raises:
         What `train` raises. Nothing is recorded as failed: whoever asked may train them one after the other.
     """
-    whos = [identity.of(run) for run in runs]
+    whos = [identify(run) for run in runs]
     store = Store(runs[0].paths.outputs)
     devices.require_device(runs[0].trainer.accelerator, runs[0].trainer.devices)
     loggers.require_logger(runs[0].logger.name)

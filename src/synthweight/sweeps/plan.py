@@ -12,8 +12,9 @@ from ..config.llm_schema import Prompt
 from ..errors import CheckerFailedError
 from ..llm import classify
 from ..models import pretrained
-from ..runs import identity, locks
-from ..runs.identity import Identity, describe
+from ..runs import locks
+from ..runs.identity import Identity, describe, identify
+from ..runs.plan_cache import PlanCache
 from ..runs.store import Store
 from .grid import Block, expand
 
@@ -127,18 +128,18 @@ def plan(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) 
     added: dict[str, Job] = {}
     store: Store | None = None
     done: set[str] = set()
-    with identity.planning():
-        for overrides in expand(blocks, arguments):
-            run = composer.job(overrides)
-            if store is None:
-                store = Store(run.paths.outputs)
-                done = store.ids()
-            who: Identity[Any] = classify.identify(run) if isinstance(run, Prompt) else identity.of(run)
-            found.setdefault(who.id, Job(who, overrides, row=True, done=who.id in done))
-            if not found[who.id].done:
-                for checker in who.checkers.values():
-                    if checker.id not in added:
-                        added[checker.id] = Job(checker, [], row=False, done=checker.id in done)
+    cache = PlanCache()
+    for overrides in expand(blocks, arguments):
+        run = composer.job(overrides)
+        if store is None:
+            store = Store(run.paths.outputs)
+            done = store.ids()
+        who: Identity[Any] = classify.identify(run) if isinstance(run, Prompt) else identify(run, cache)
+        found.setdefault(who.id, Job(who, overrides, row=True, done=who.id in done))
+        if not found[who.id].done:
+            for checker in who.checkers.values():
+                if checker.id not in added:
+                    added[checker.id] = Job(checker, [], row=False, done=checker.id in done)
     extra = [job for run_id, job in added.items() if run_id not in found and not job.done]
     for job in extra:
         job.overrides = composer.overrides(job.who.run)

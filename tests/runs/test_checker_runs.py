@@ -1,0 +1,27 @@
+"""Which runs a run's checkers are."""
+
+from synthweight.data import sources
+from synthweight.runs.checker_runs import checker_run
+
+
+def test_a_holdout_is_kept_from_the_quality_checker(bound):
+    run = bound("loss=dimp", "selection=holdout")
+    quality = checker_run(run, "quality")
+    assert quality.selection.split == "last"
+    trained = {e.id for e in sources.build(quality).train}
+    held = {e.id for e in sources.build(run).selection}
+    assert held
+    assert not trained & held
+    assert len(trained | held) == 45
+
+
+def test_checkers_of_other_encoders_and_shares(bound):
+    run = bound("loss=imp", "checker.quality.model=bert_base", "checker.diversity.recipe=mpnet_base")
+    quality = checker_run(run, "quality")
+    assert (quality.model.name, quality.optim.name, quality.optim.lr) == ("bert_base", "bert_base", 6e-5)
+    diversity = checker_run(run, "diversity")
+    assert (diversity.model, diversity.optim.name, diversity.source.name) == (run.model, "mpnet_base", "synthetic")
+    part = checker_run(bound("loss=dimp", "checker.quality.share=0.2", "checker.quality.epochs=5"), "quality")
+    assert (part.source.n, part.epochs) == (9, 5)
+    large = checker_run(bound("loss=dimp", "checker.quality.source=large_real", "checker.quality.epochs=5"), "quality")
+    assert (large.source.name, large.epochs, large.selection.split) == ("large_real", 5, "last")
