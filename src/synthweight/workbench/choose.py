@@ -19,7 +19,7 @@ from ..errors import UserError
 from ..metrics import evaluate
 from ..models import classifier, pretrained
 from ..reporting.significance import Difference, pseudo_values
-from ..runs import identity
+from ..runs.identity import Identity, identify
 from .read import UserData
 from .workspace import METHODS, Method, Workspace
 
@@ -127,7 +127,7 @@ class Folds:
         """log p of all classes of each real example by the run that did not see it, [n, classes]."""
         out = np.zeros((len(self.targets), len(self.data.labels)))
         for fold in range(self.k):
-            out[self.numbers == fold] = self.workspace.test_log_probs(identity.of(self.run(way, fold)).id)
+            out[self.numbers == fold] = self.workspace.test_log_probs(identify(self.run(way, fold)).id)
         return out
 
 
@@ -144,7 +144,7 @@ def drop_method(percent: float) -> Method:
     return Method(f"drop{percent:g}", ("source=synthetic", "loss=filter"), f"synthetic less the most doubted {percent:g} %")
 
 
-def drop_threshold(workspace: Workspace, checker: identity.Identity, data: UserData, percent: float) -> float:
+def drop_threshold(workspace: Workspace, checker: Identity, data: UserData, percent: float) -> float:
     """The p̂'(label) below which this percentage of the synthetic examples lies."""
     examples = data.synthetic.examples
     scores = workspace.score(checker, examples)

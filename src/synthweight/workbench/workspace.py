@@ -17,9 +17,8 @@ from ..config.schema import CONF, Run
 from ..data.examples import Example, data_hash, write_jsonl
 from ..errors import UserError
 from ..losses import LOSSES
-from ..runs import identity
 from ..runs import run as engine
-from ..runs.identity import Identity
+from ..runs.identity import Identity, identify
 from ..runs.store import Store
 
 SPLITS = ("small_real", "synthetic", "test")
@@ -115,7 +114,7 @@ class Workspace:
     def train(self, run: Run) -> Identity:
         """Trains a run and its checkers where their rows are missing."""
         engine.train(run)
-        return identity.of(run)
+        return identify(run)
 
     def test_log_probs(self, run_id: str) -> np.ndarray:
         """log p of all classes of a finished run's test examples, in their order, [n, classes]."""
@@ -137,7 +136,7 @@ class Workspace:
     def missing(self, run: Run) -> dict[str, Run]:
         """The trainings that a run still takes, by id: its own and its checkers'."""
         found: dict[str, Run] = {}
-        todo = [identity.of(run)]
+        todo = [identify(run)]
         while todo:
             one = todo.pop()
             if not self.store.exists(one.id):
