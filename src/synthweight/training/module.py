@@ -97,9 +97,36 @@ class Classifier(pl.LightningModule):
         """By hand: Lightning refuses to clip for a fused optimizer, though without a gradient scaler nothing is in the way."""
         classifier.clip(self.network, optimizer, self.optim.clip_norm, within=self.renewed)
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        graphs = forward.graphs_of(self.network)
+        if graphs is None:
+            optimizer.zero_grad()
+        else:
+            graphs.zero_grad()
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """By a CUDA graph from the second step on, where the network's passes are graphs."""
+        adam: Any = self.trainer.optimizers[0]
+        graphs = forward.graphs_of(self.network)
+        if graphs is None or not adam.state:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        assert optimizer_closure is not None
+        optimizer_closure()
+        if not graphs.step(adam, self.optim.clip_norm):
+            classifier.clip(self.network, adam, self.optim.clip_norm)
+            adam.step()
+
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         """Lightning would keep the gradients until the next backward pass, beside all that its forward pass keeps."""
-        self.trainer.optimizers[0].zero_grad()
+        if forward.graphs_of(self.network) is None:
+            self.trainer.optimizers[0].zero_grad()
+
+    def on_train_end(self) -> None:
+        """Lightning would copy the optimizer's state to the CPU."""
+        self.trainer.optimizers[0].state.clear()
 
     def on_train_start(self) -> None:
         seconds = self.ledger.seconds

@@ -62,6 +62,7 @@ class Packed:
         indices, shape = Sequences.pack(input_ids, attention_mask, token_type_ids, self.rounding)
         logits = None
         graphed = device.type == "cuda" and "logits" not in vars(self)  # else it is compiled
+        graphed = graphed and not torch.distributed.is_initialized()  # whose gradients are other processes' too
         if graphed and self.network.training and torch.is_grad_enabled():
             self.graphs = self.graphs or Graphs(self)
             logits = self.graphs(indices, shape)
@@ -238,6 +239,12 @@ def packs(network: nn.Module) -> bool:
 
 def is_packed(network: nn.Module) -> bool:
     return isinstance(network.forward, Packed)
+
+
+def graphs_of(network: nn.Module) -> Graphs | None:
+    """The CUDA graphs of a network's steps, where there are any."""
+    graphs = network.forward.graphs if isinstance(network.forward, Packed) else None
+    return graphs if graphs is not None and graphs.grads else None
 
 
 def evaluation_tokens(network: nn.Module, precision: str) -> int | None:

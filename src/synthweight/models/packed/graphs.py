@@ -4,10 +4,10 @@ A step of a small encoder is some two thousand kernels, many of them shorter tha
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from .layout import Sequences, SequenceShape
 if TYPE_CHECKING:
     from .forward import Packed
 
+T = TypeVar("T")
 MOST = 64  # graphs; a batch of one more shape is computed kernel by kernel
 
 
@@ -34,12 +35,20 @@ class Captured:
     grad: Tensor  # of the logits
 
 
-class Graphs:
-    """A packed network's logits in training, with gradients, by a forward and a backward graph for each shape of a batch.
+@dataclass(frozen=True)
+class Update:
+    """The graph of an optimizer's step, and the learning rate that it reads for each group of parameters."""
 
-    A backward pass belongs to the last forward pass: all graphs share one pool of memory. Weights of linear
-    layers are converted to autocast's dtype together, once per pass, and their gradients back: the same numbers
-    as autocast's, by fewer kernels.
+    graph: torch.cuda.CUDAGraph
+    rates: list[Tensor]
+
+
+class Graphs:
+    """A packed network's steps of training: a forward and a backward graph per shape of a batch, one graph of the update.
+
+    A backward pass belongs to the last forward pass: all graphs share one pool of memory. It sets the gradients
+    instead of adding to them. Weights of linear layers are converted to autocast's dtype together, once per pass, and
+    their gradients back: the same numbers as autocast's, by fewer kernels.
     """
 
     def __init__(self, packed: "Packed") -> None:
@@ -54,25 +63,79 @@ class Graphs:
         self.grads: dict[str, Tensor] = {}  # of those that a pass reads
         self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
         self.captured: dict[SequenceShape, Captured] = {}
+        self.update: Update | None = None
+        self.replayed = False  # whether the last forward pass was a graph
         self.failed = False
 
     def __call__(self, indices: Tensor, shape: SequenceShape) -> Tensor | None:
         """[sequences, classes] of a batch's packed indices, on the CPU; None: there is no graph of this shape."""
+        self.replayed = False
         if shape not in self.captured:
             if self.failed or len(self.captured) >= MOST:
                 return None
-            try:
-                self.captured[shape] = self.capture(indices, shape)
-            except RuntimeError as error:
-                if memory_full(error):
-                    raise
-                self.failed = True
-                reason = first_line(error)
-                warnings.warn(f"no CUDA graph of this encoder ({reason}): it runs kernel by kernel", stacklevel=2)
+            found = self.tried(lambda: self.capture(indices, shape))
+            if found is None:
                 return None
+            self.captured[shape] = found
         found = self.captured[shape]
         found.indices.copy_(indices.pin_memory(), non_blocking=True)
-        return Replay.apply(self, found, *self.params.values())
+        self.replayed = True
+        return Replay.apply(self, found, next(iter(self.params.values())))
+
+    def tried(self, capture: Callable[[], T]) -> T | None:
+        """What is captured; None where that fails, which is said once."""
+        try:
+            return capture()
+        except RuntimeError as error:
+            if memory_full(error):
+                raise
+            self.failed = True
+            reason = first_line(error)
+            warnings.warn(f"no CUDA graph of this encoder ({reason}): it runs kernel by kernel", stacklevel=4)
+            return None
+
+    def zero_grad(self) -> None:
+        """Before a backward pass. That of a graph overwrites the gradients; any other adds to them."""
+        if not self.replayed:
+            torch._foreach_zero_(list(self.grads.values()))
+
+    def set_grads(self) -> None:
+        """Makes what the graphs write the parameters' gradients."""
+        for name, grad in self.grads.items():
+            if self.params[name].grad is grad:
+                return
+            self.params[name].grad = grad
+
+    def step(self, adam: torch.optim.AdamW, most: float) -> bool:
+        """A step of AdamW by gradients clipped to the norm `most`; False: not done, since Adam has no state yet or fails."""
+        if self.update is None and not self.failed and all(self.params[name] in adam.state for name in self.grads):
+            self.update = self.tried(lambda: self.capture_update(adam, most))
+        if self.update is None:
+            return False
+        for rate, group in zip(self.update.rates, adam.param_groups, strict=True):
+            rate.fill_(group["lr"])
+        self.update.graph.replay()
+        return True
+
+    def capture_update(self, adam: torch.optim.AdamW, most: float) -> "Update":
+        """Records norm, clipping and the fused step on the optimizer's own state. The division is Adam's, as `clip` has it."""
+        update = Update(torch.cuda.CUDAGraph(), [torch.zeros((), device=self.stream.device) for _ in adam.param_groups])
+        of_param = {id(self.params[name]): grad for name, grad in self.grads.items()}
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream), torch.no_grad(), recorded(update.graph, self.pool):
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(self.grads.values()))))
+            scale = ((norm + 1e-6) / most).clamp(min=1.0)
+            for rate, group in zip(update.rates, adam.param_groups, strict=True):
+                params = [p for p in group["params"] if id(p) in of_param]
+                states = [adam.state[p] for p in params]
+                firsts, seconds, steps = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step"))
+                torch.optim.adamw.adamw(
+                    params, [of_param[id(p)] for p in params], firsts, seconds, [], steps, fused=True, capturable=True,
+                    grad_scale=scale, amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=rate,
+                    weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
+                )  # fmt: skip
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return update
 
     def capture(self, indices: Tensor, shape: SequenceShape) -> Captured:
         """Records both passes; nothing is computed, but for what libraries set up at a first pass."""
@@ -119,21 +182,22 @@ class Logits(nn.Module):
 
 
 class Replay(torch.autograd.Function):
-    """The graphs of one shape as one differentiable function of the parameters."""
+    """The graphs of one shape as one differentiable function, whose backward pass sets the parameters' gradients itself."""
 
     @staticmethod
-    def forward(ctx: Any, graphs: Graphs, found: Captured, *_: Tensor) -> Tensor:
+    def forward(ctx: Any, graphs: Graphs, found: Captured, _: Tensor) -> Tensor:
+        """The last argument is any parameter: without one there would be no backward pass."""
         ctx.graphs, ctx.found = graphs, found
         found.forward.replay()
         return found.logits.detach().clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None]:
         ctx.found.grad.copy_(grad)
         ctx.found.backward.replay()
-        grads = (ctx.graphs.grads.get(name) for name in ctx.graphs.params)
-        return None, None, *(None if own is None else own.detach() for own in grads)
+        ctx.graphs.set_grads()
+        return None, None, None
 
 
 @contextmanager
