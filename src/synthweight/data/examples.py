@@ -1,4 +1,4 @@
-"""One labelled text, and the JSONL files that hold them. Hashes are fixed by docs/format.md."""
+"""A labelled text, and how a file's rows become such. Hashes and keys are fixed by docs/format.md."""
 
 import hashlib
 import json
@@ -8,11 +8,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..atomic_io import atomic_path
 from ..errors import UserError
+from .readers import iter_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,54 +94,47 @@ PUNCTUATION_TO_SPACE = _PunctuationToSpace()
 KEPT_PUNCTUATION = re.compile(r"([:;]-?[()\[\]]|!=)")
 
 
-def each(path: Path, split: str, labels: Sequence[str] | None) -> Iterator[Example]:
-    """The examples of one file, in file order. `labels` None accepts any label. A BOM and CRLF are accepted.
+def iter_examples(path: Path, split: str, labels: Sequence[str] | None) -> Iterator[Example]:
+    """The examples of one file, in file order; what files there may be, `readers.iter_rows` says.
+
+    Args:
+        path: Of the file, with the columns text, label and perhaps text_pair and id.
+        split: Of which it holds the examples; the first part of the ids that the file does not give.
+        labels: Those that there may be; None = any.
 
     Raises:
-        UserError: naming file and line: bytes that are not UTF-8, broken JSON, a missing or mistyped field, an empty
-            text, an unknown label, a duplicate id, text_pair in some rows only; or a file without any example.
+        UserError: Naming file and line: what `iter_rows` refuses, a missing or mistyped field, an empty text, an unknown
+            label, a duplicate id, text_pair in some rows only; or a file without any example.
     """
-    seen: dict[str, int] = {}
-    pair_line: dict[bool, int] = {}
-    with path.open("rb") as file:  # line by line: of a large file nothing but its examples is ever held
-        for number, line in enumerate(file, start=1):
-            line = line.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf" if number == 1 else b"")
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            example = _parse(line, where, f"{split}:{number - 1}", labels)
-            if example.id in seen:
-                raise UserError(f"{where}: id {example.id!r} is already that of line {seen[example.id]}: ids must be unique")
-            seen[example.id] = number
-            pair_line.setdefault(example.text_pair is not None, number)
-            if len(pair_line) == 2:
-                raise UserError(f"{where}: text_pair in some rows only (line {pair_line[True]} has one, {pair_line[False]} none)")
-            yield example
-    if not seen:
-        raise UserError(f"{path}: holds no example: one JSON object a line is expected")
+    numbers: dict[str, int] = {}  # of the examples, from 0, by id
+    first_with: dict[bool, int] = {}  # the first example without a pair, and with one
+    for number, (where, row) in enumerate(iter_rows(path)):
+        example = _example(row, where, f"{split}:{number}", labels)
+        if example.id in numbers:
+            raise UserError(f"{where}: id {example.id!r} is already that of {_place(path, numbers[example.id])}: ids are unique")
+        numbers[example.id] = number
+        first_with.setdefault(example.text_pair is not None, number)
+        if len(first_with) == 2:
+            places = {with_pair: _place(path, at) for with_pair, at in first_with.items()}
+            raise UserError(f"{where}: text_pair in some rows only ({places[True]} has one, {places[False]} none)")
+        yield example
+    if not numbers:
+        raise UserError(f"{path}: holds no example: one JSON object a line is expected, or rows under a header")
 
 
-def _parse(line: bytes, where: str, default_id: str, labels: Sequence[str] | None) -> Example:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: byte {error.start + 1} is not UTF-8: save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: broken JSON ({error.msg} at column {error.colno})") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
-        raise UserError(f"{where}: broken JSON ({str(error).split(';')[0]})") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: a JSON object is expected, not {type(row).__name__}")
-    text, pair, label = _text(row, "text", where), None, row.get("label")
+def _place(path: Path, number: int) -> str:
+    """Where an example of a file lies; number: from 0."""
+    return next(islice(iter_rows(path), number, None))[0]
+
+
+def _example(row: dict[str, Any], where: str, default_id: str, labels: Sequence[str] | None) -> Example:
+    text, pair = _text(row, "text", where), None
     if row.get("text_pair") is not None:
         pair = _text(row, "text_pair", where)
-    if label is None:
-        raise UserError(f"{where}: field 'label' is missing")
-    if not isinstance(label, str) or not label.strip():
-        raise UserError(f"{where}: label must be a name (a string), is {label!r}")
+    label = label_name(row.get("label"), where)
     if labels is not None and label not in labels:
         raise UserError(f"{where}: unknown label {label!r}: there are {', '.join(sorted(labels))}")
-    identity = row.get("id", default_id)
+    identity = default_id if row.get("id") is None else row["id"]
     if not isinstance(identity, (str, int)) or isinstance(identity, bool) or identity == "":
         raise UserError(f"{where}: id must be a string or an integer, is {identity!r}")
     try:
@@ -158,6 +153,25 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
     if not text.strip():
         raise UserError(f"{where}: {field} is empty")
     return text
+
+
+def label_name(value: Any, where: str) -> str:
+    """A label as a name: a string as it is, a whole number by its digits, a truth value as `True` or `False`.
+
+    Args:
+        value: As the file has it. 1 and 1.0 are one label.
+        where: Its place, for messages.
+
+    Raises:
+        UserError: There is none, or it is something else.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise UserError(f"{where}: field 'label' is missing or empty: every example needs a label")
+    if not isinstance(value, str | int):
+        raise UserError(f"{where}: label must be a name or a whole number, is {value!r}")
+    return str(value)
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, str]]) -> None:

@@ -16,7 +16,7 @@ from typing import IO, Any, overload
 import numpy as np
 
 from ..errors import UserError
-from .examples import Example, Examples, each
+from .examples import Example, Examples, iter_examples
 
 MANY = 20_000  # examples; fewer are a tuple, some 10 MB
 BLOCK = 1_000  # examples that are read at once
@@ -83,9 +83,9 @@ def read(line: bytes) -> Example:
     return Example(name, text, pair, sys.intern(label), sys.intern(kind), origin)
 
 
-def read_jsonl(path: Path, split: str, labels: Sequence[str] | None) -> Examples:
-    """The examples of one file; raises what `records.each` and `shelve` do."""
-    return shelve(each(path, split, labels))
+def read_examples(path: Path, split: str, labels: Sequence[str] | None) -> Examples:
+    """The examples of one file; raises what `iter_examples` and `shelve` do."""
+    return shelve(iter_examples(path, split, labels))
 
 
 def shelve(examples: Iterable[Example]) -> Examples:
