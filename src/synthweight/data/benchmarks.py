@@ -57,7 +57,7 @@ def load(dataset: "Dataset", split: str, data: str | None, cache: str, variant: 
 def no_synthetic(dataset: "Dataset", stem: str, data: str | None, cache: str) -> str:
     """Which file of LLM-written examples is absent, and which there are."""
     folders = roots(dataset, data, cache)
-    there = sorted({p.stem.removeprefix("synthetic_") for root in folders for p in root.glob("synthetic_*.jsonl")})
+    there = sorted({p.name.partition(".")[0].removeprefix("synthetic_") for root in folders for p in root.glob("synthetic_*.*")})
     others = f"; source.variant= may be {', '.join(there)}" if there else ""
     return f"dataset={dataset.name}: no {stem}.jsonl in {', '.join(map(str, folders))}{others}"
 

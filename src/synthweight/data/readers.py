@@ -200,10 +200,10 @@ def _separated_rows(lines: Iterator[str], name: str, delimiter: str | None) -> I
                 continue
             if len(row) != len(header):
                 fields = f"{len(row)} fields where the header has {len(header)}"
-                raise UserError(f"{where}: {fields}: put a field that holds {delimiter!r} in double quotes")
+                raise UserError(f"{where}: {fields}: quote fields that hold {delimiter!r}")
             yield where, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise UserError(f"{name}:{begin}: a double quote that is misplaced or never closed ({error})") from error
+        raise UserError(f"{name}:{begin}: a quote that is broken or never closed ({error})") from error
 
 
 def _parquet_rows(file: "IO[bytes] | gzip.GzipFile", name: str) -> Iterator[Row]:
