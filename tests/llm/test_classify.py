@@ -16,7 +16,7 @@ from synthweight.data.examples import text_hash
 from synthweight.errors import UserError
 from synthweight.llm import classify
 from synthweight.reporting import render
-from synthweight.reporting.rows import RequestedRow, gather
+from synthweight.reporting.rows import RequestedRow, gather_rows
 from synthweight.reporting.tables import results
 from synthweight.runs.store import SCHEMA, Store
 from synthweight.sweeps.grid import expand
@@ -260,7 +260,7 @@ def test_files_of_several_generators_are_lines_of_their_own(bound, tmp_path, toy
         path = write(tmp_path / name / "synthetic.jsonl", [json.loads((toy / "synthetic.jsonl").read_text().splitlines()[0])])
         runs.append((name, bound("source=file", f"source.path={path}")))
     wanted = [RequestedRow(run_id, run) for run_id, run in runs]
-    text = render.markdown(results.results(gather(Store(tmp_path / "none"), wanted, "generators", partial=True)))
+    text = render.to_markdown(results.results_table(gather_rows(Store(tmp_path / "none"), wanted, "generators", partial=True)))
     assert "| trained on | loss | source.path |" in text
     assert all(f"| file | ce | {run.source.path} |" in text for _, run in runs)
 
