@@ -85,13 +85,10 @@ class Choice:
     @property
     def verdict(self) -> str:
         """The choice in a sentence."""
-        if not self.told_apart:
-            reason = f"no difference between the methods can be told with {self.n} real examples, so the simplest is taken"
-        elif self.chosen == self.best.name:
-            reason = "it has the best score, and no simpler method is within one standard error of it"
-        else:
-            reason = f"it is the simplest within one standard error of the best ({self.best.name})"
-        return f"{self.chosen}: {reason}"
+        simplest = f"the simplest within one standard error of the best ({self.best.name})"
+        reason = "it has the best score, and no simpler one is within a standard error of it"
+        same = f"; no difference between the methods can be told with {self.n} real examples"
+        return f"{self.chosen}: {reason if self.chosen == self.best.name else simplest}{'' if self.told_apart else same}"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
