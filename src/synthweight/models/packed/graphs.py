@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
+from torch.optim.adamw import adamw
 
 from ...errors import first_line, memory_full
 from .layout import Sequences, SequenceShape
@@ -129,7 +130,7 @@ class Graphs:
                 params = [p for p in group["params"] if id(p) in of_param]
                 states = [adam.state[p] for p in params]
                 firsts, seconds, steps = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step"))
-                torch.optim.adamw.adamw(
+                adamw(
                     params, [of_param[id(p)] for p in params], firsts, seconds, [], steps, fused=True, capturable=True,
                     grad_scale=scale, amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=rate,
                     weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
