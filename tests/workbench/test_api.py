@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from shutil import rmtree
 
 import numpy as np
 import pandas as pd
@@ -73,10 +74,12 @@ def test_the_pipeline_of_a_process_without_this_package_says_the_same(fitted, in
 
 def test_the_same_call_again_trains_nothing(fitted, inputs, tmp_path):
     before = {p.name: p.stat().st_mtime_ns for p in (fitted.work / "rows").iterdir()}
+    rmtree(fitted.work / "runs" / fitted.model.settings["row"] / "model")  # it may be thrown away, and is made again
     again = synthweight.fit(**inputs, out=tmp_path / "again")
     assert before == {p.name: p.stat().st_mtime_ns for p in (fitted.work / "rows").iterdir()}
     changed = [key for key, value in again.settings.items() if value != fitted.model.settings[key]]
     assert not changed
+    assert (again.folder / "model.safetensors").read_bytes() == (fitted.model.folder / "model.safetensors").read_bytes()
 
 
 def test_real_texts_are_nowhere_and_synthetic_ones_where_they_may_be(fitted, inputs, tmp_path):
@@ -202,6 +205,8 @@ def test_a_bad_option_is_refused_before_anything_is_read(tmp_path):
         ({"metric": "auc"}, "--metric auc: one of accuracy, macro_f1"),
         ({"drop": [0]}, "--drop 0: a percentage above 0"),
         ({"folds": 1}, "--folds 1: at least 2"),
+        ({"overrides": ["loss=dimp"]}, "loss=dimp: fit sets dataset, source, loss"),
+        ({"overrides": ["source.n=5"]}, "source.n=5: fit sets dataset"),
     ):
         with pytest.raises(UserError, match=message):
             api.fit("none.csv", "none.csv", work=tmp_path, **option)

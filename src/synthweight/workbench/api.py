@@ -168,8 +168,8 @@ def fit(
     methods = [*METHODS.values(), *map(choose.drop_method, drop)] if chosen is None else [METHODS["real"]]
     if out is not None:
         export.check_target(Path(out), overwrite)
-    data = read_all(real, synthetic, test, Columns(text, text_pair, label), drop_unknown)
     workspace = Workspace(Path(work), model, seed, tuple(overrides))
+    data = read_all(real, synthetic, test, Columns(text, text_pair, label), drop_unknown)
     workspace.store.prepare()
     k = choose.possible_folds(data, folds)
     first = workspace.run(METHODS["ce"], choose.Folds(workspace, data, k).datasets[0])
@@ -269,7 +269,7 @@ def _finish(
     store = workspace.store
     folder = Path(out) if out is not None else workspace.folder / "fitted" / final.id
     export.write(
-        folder, fitted, rows, store.run_folder(final.id) / "model", [store.json_path(final.id), store.parquet_path(final.id)],
+        folder, fitted, rows, workspace.model_folder(final), [store.json_path(final.id), store.parquet_path(final.id)],
         texts, overwrite or out is None,
     )  # fmt: skip
     return Fitted(folder)

@@ -21,6 +21,7 @@ from ..runs import run as engine
 from ..runs.identity import Identity, identify
 from ..runs.store import Store
 
+OWN = ("dataset", "source", "loss", "selection", "model", "seed", "paths", "logger")  # what no override may set
 SPLITS = ("small_real", "synthetic", "test")
 
 
@@ -71,6 +72,11 @@ class Workspace:
     seed: int = 0
     overrides: Sequence[str] = ()
     _bound: dict[tuple[str, ...], Run] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for override in self.overrides:
+            if override.lstrip("+~").split("=")[0].split(".")[0] in OWN:
+                raise UserError(f"{override}: fit sets {', '.join(OWN)} itself; see synthweight fit --help for its options")
 
     @property
     def store(self) -> Store:
@@ -132,6 +138,14 @@ class Workspace:
     def score(self, checker: Identity, examples: Sequence[Example]) -> np.ndarray:
         """log p of all classes by a finished run's model, [n, classes]."""
         return engine.ask(self.store, checker, tuple(examples)).astype(np.float64)
+
+    def model_folder(self, identity: Identity) -> Path:
+        """The folder of a finished run's model; trains it again where the model is gone, and leaves the row alone."""
+        folder, store = self.store.run_folder(identity.id) / "model", self.store
+        if not folder.is_dir():
+            with store.lock(identity.id):
+                engine.work(store, identity, f"{identity.id} (again, its model is gone)", row=False)
+        return folder
 
     def missing(self, run: Run) -> dict[str, Run]:
         """The trainings that a run still takes, by id: its own and its checkers'."""
