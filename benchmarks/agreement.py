@@ -61,7 +61,7 @@ class BothLearner(HuLearner):
 
 def train(every: int, overrides: list[str]) -> None:
     with compose.offline(CONF):
-        base = ["loss=hu", "loss.exact=false", "selection=last", "trainer.precision=bf16-mixed", "trainer.packing=true"]
+        base = ["loss=hu", "loss.exact=false", "selection=last"]
         job = compose.Composer("config").run([*base, "logger=none", *overrides])
     material, folder = sources.build(job), pretrained.locate(job.model)
     assert isinstance(job.loss, Hu)

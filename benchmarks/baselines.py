@@ -56,7 +56,7 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
     settings = [f"{key}={'null' if value is None else value}" for key, value in point.items()]
     with compose.offline(CONF):
         loss = method.split()[0]
-        base = [f"loss={loss}", "selection=last", "trainer.precision=bf16-mixed", "trainer.packing=true", "logger=none"]
+        base = [f"loss={loss}", "selection=last", "logger=none"]
         base += [f"loss.alignment={ALIGNMENT[method]}"] if method in ALIGNMENT else []
         run = compose.Composer("config").run([*base, *settings])
     material = sources.build(run)

@@ -48,9 +48,9 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
     with compose.offline(CONF):
         named = compose.Composer("config").run([*trials.CE, *overrides])
         home = copied(pretrained.locate(named.model), folder / "encoder", dropout)
-        asked = [*trials.CE, *overrides, f"model.path={home}", "trainer.group_by_length=false"]
-        packing = {"padded": "false"} if dropout else {"padded": "false", "packed": "true"}
-        jobs = {kind: compose.Composer("config").run([*asked, f"trainer.packing={on}"]) for kind, on in packing.items()}
+        asked = [*trials.CE, *overrides, f"model.path={home}", "trainer.batching=random", "trainer.precision=32"]
+        padding = {"padded": "true"} if dropout else {"padded": "true", "packed": "false"}
+        jobs = {kind: compose.Composer("config").run([*asked, f"trainer.padding={on}"]) for kind, on in padding.items()}
     if dropout:
         classifier.build = seeded(classifier.build)
     job = jobs["padded"]

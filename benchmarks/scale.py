@@ -52,7 +52,7 @@ def measure(folder: Path, n: int, encoder: Path, overrides: list[str]) -> str:
     data, outputs = repeated(folder, n), folder / f"outputs{n}"
     values = [
         "dataset=local", f"dataset.path={data}", f"model.path={encoder}", "source=synthetic", "loss=ce", "selection=last",
-        "optim.epochs=1", "optim.max_length=64", "trainer.packing=true", "trainer.precision=bf16-mixed", "logger=none",
+        "optim.epochs=1", "optim.max_length=64", "logger=none",
         f"paths.outputs={outputs}", f"paths.cache={folder / 'cache'}", *overrides,
     ]  # fmt: skip
     started = time.perf_counter()
@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, nargs="+", default=[20_000, 200_000])
     parser.add_argument("--encoder", type=Path, help="a Hugging Face folder")
-    parser.add_argument("overrides", nargs="*", help="such as trainer.packing=false")
+    parser.add_argument("overrides", nargs="*", help="such as trainer.padding=true")
     options = parser.parse_intermixed_args()
     print("| texts | examples/s | whole command, s | of it preparing | peak, GiB |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:

@@ -45,7 +45,8 @@ def settings(toy, tiny, tmp_path) -> list[str]:
     """Overrides of a run that takes a second."""
     return [
         "dataset=local", f"dataset.path={toy}", f"model.path={tiny}", "optim.epochs=2", "optim.epochs_small_real=3",
-        "optim.lr=0.005", "optim.batch_size=16", "optim.max_length=32", "trainer.accelerator=cpu", "logger=none",
+        "optim.lr=0.005", "optim.batch_size=16", "optim.max_length=32", "trainer.accelerator=cpu", "trainer.precision=32",
+        "logger=none",
         f"paths.outputs={tmp_path / 'outputs'}", f"paths.cache={tmp_path / 'cache'}",
     ]  # fmt: skip
 

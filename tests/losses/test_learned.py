@@ -384,7 +384,7 @@ class Opaque(torch.autograd.Function):
     ("asked", "taken", "said"),
     [
         ("jvp", "difference", "no forward mode here .*; central differences"),
-        ("ghost", "jvp", "needs trainer.packing=true.*forward mode is taken instead"),
+        ("ghost", "jvp", "needs trainer.padding=false.*forward mode is taken instead"),
     ],
 )
 def test_an_alignment_that_the_network_does_not_have_falls_back_and_says_so_once(bound, plain, asked, taken, said):
@@ -406,7 +406,7 @@ def test_ghost_products_of_an_example_without_weight(bound, plain):
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
     settings = hu(bound("loss=hu"), exact=False, alignment="ghost", dev_batch=None)
     found = []
-    with forward.packed(made.network, "coarse"):
+    with forward.packed(made.network):
         for alignment in ("ghost", "jvp"):
             learner = HuLearner(dataclasses.replace(settings, alignment=alignment), made)
             learner.raw[batch["index"][0]] = 0.0
@@ -445,8 +445,7 @@ def test_absent_learned_weights_are_refused(bound, loss):
 # with the real encoder ------------------------------------------------------------------------------------------------
 
 REAL = [
-    "source.n=384", "optim.epochs=3", "selection=last", "trainer.accelerator=cpu", "trainer.precision=bf16-mixed", "logger=none",
-    "trainer.packing=true",
+    "source.n=384", "optim.epochs=3", "selection=last", "trainer.accelerator=cpu", "logger=none",
 ]  # fmt: skip
 METHODS = ["hu loss.exact=false loss.alignment=ghost", "hu", "sungen"]  # Ren et al. find no swapped labels (docs/tuning.md)
 

@@ -35,10 +35,10 @@ def training(bound, plain):
     return make
 
 
-@pytest.mark.parametrize("packing", ["true", "false"])
-def test_a_step_is_compiled_whole(bound, tiny, packing):
+@pytest.mark.parametrize("padding", ["true", "false"])
+def test_a_step_is_compiled_whole(bound, tiny, padding):
     """With dropout, as people train: one frame, and no break in it."""
-    made = material_of(bound(f"model.path={tiny}", "optim.epochs=1", "source.n=40", f"trainer.packing={packing}"))
+    made = material_of(bound(f"model.path={tiny}", "optim.epochs=1", "source.n=40", f"trainer.padding={padding}"))
     torch._dynamo.reset()
     with trainer.begun(compiled_of(made)) as (network, t):
         batch = t.train[0].batch([0, 1, 2])
@@ -56,19 +56,19 @@ def compiled_of(made):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler on this machine")
 @pytest.mark.parametrize(
-    "loss", ["dimp trainer.packing=true", pytest.param("hu loss.exact=false loss.alignment=jvp", marks=pytest.mark.slow)]
+    "loss", ["dimp", pytest.param("hu loss.exact=false loss.alignment=jvp trainer.padding=true", marks=pytest.mark.slow)]
 )
 def test_a_compiled_training_is_the_eager_one(training, loss):
     made = training(*f"loss={loss}".split())
     compiled = trainer.fit(compiled_of(made))
-    assert compiled.taken == {}
+    assert compiled.fallbacks == {}
     equal(trainer.fit(made), compiled)
 
 
-@pytest.mark.parametrize("packing", ["true", pytest.param("false", marks=pytest.mark.slow)])
-def test_where_compiling_fails_it_runs_eager_and_says_so_once(training, packing):
+@pytest.mark.parametrize("padding", ["false", pytest.param("true", marks=pytest.mark.slow)])
+def test_where_compiling_fails_it_runs_eager_and_says_so_once(training, padding):
     """As on a machine without a compiler: the training that it would have been, and the row says so."""
-    made = training("loss=ce", f"trainer.packing={packing}")
+    made = training("loss=ce", f"trainer.padding={padding}")
     torch._dynamo.reset()  # what is compiled serves every training of the process
     broken = torch._inductor.config.patch({"force_disable_caches": True, "cpp.cxx": ("no-such-compiler",)})
     with (
@@ -77,14 +77,13 @@ def test_where_compiling_fails_it_runs_eager_and_says_so_once(training, packing)
     ):
         fell = trainer.fit(compiled_of(made))
     assert sum("trainer.compile" in str(w.message) for w in caught) == 1
-    assert fell.taken == {"compile": False}
-    assert devices.machine(made.trainer, instead=fell.taken)["device"]["compile"] is False
-    assert "compile" not in devices.machine(made.trainer)["device"]
+    assert fell.fallbacks == {"compile": False}
+    assert devices.machine(made.trainer, fell.fallbacks)["fallbacks"] == {"compile": False}
     equal(trainer.fit(made), fell)
 
 
 def test_past_the_limit_of_recompilations_it_begins_anew_once_then_runs_eager_and_says_so(bound, plain):
-    made = material_of(bound(f"model.path={plain}", "trainer.packing=true"))
+    made = material_of(bound(f"model.path={plain}"))
     torch._dynamo.reset()
     with trainer.begun(compiled_of(made)) as (network, t), torch._dynamo.config.patch(recompile_limit=1):
         pass_ = network.forward.logits
@@ -101,8 +100,6 @@ def test_past_the_limit_of_recompilations_it_begins_anew_once_then_runs_eager_an
 
 
 def test_compiling_is_part_of_the_identity(bound):
-    """And rows written before there was such a setting keep their names."""
     plain, compiled = (identify(bound(f"trainer.compile={value}")) for value in ("false", "true"))
     assert plain.id != compiled.id
-    assert "compile" not in plain.settings
     assert estimate.speed(dataclasses.asdict(plain.run)) != estimate.speed(dataclasses.asdict(compiled.run))

@@ -1,6 +1,5 @@
 """Batches without padding, and a word embedding of the words met alone: the same training."""
 
-import contextlib
 import copy
 import dataclasses
 import itertools
@@ -16,16 +15,15 @@ from support.training import equal, material_of
 from synthweight.data.tokenization import Tokens
 from synthweight.losses import LOSSES
 from synthweight.models import classifier as model
-from synthweight.models import pretrained
 from synthweight.models.packed import forward as packing
 from synthweight.models.packed.embedding import Vocabulary
 from synthweight.models.packed.forward import Packed
-from synthweight.models.packed.layout import SHAPES, Layout, Sequences, Shapes
+from synthweight.models.packed.layout import EVALUATION, TRAINING, Layout, Sequences
 from synthweight.runs import run
 from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 from synthweight.sweeps import estimate
-from synthweight.training import devices, trainer
+from synthweight.training import devices, memory, trainer
 
 LINES = [
     "ce", "focal", "imp", "dimp weighting.self_normalise=true", "quality_only", "filter", "rho", "hu", "hu loss.exact=false",
@@ -35,23 +33,20 @@ LINES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     ("family", "types"), [*((f, False) for f in packing.FAMILIES), *((f, True) for f in packing.FAMILIES if f != "mpnet")]
 )  # MPNet knows no segments
-def test_the_packed_pass_is_the_padded_one(family, types, training, shapes):
+def test_the_packed_pass_is_the_padded_one(family, types, training):
     """Logits and every gradient, to 1e-9 in fp64; out of training with long and short texts apart."""
     network = classifier(family).train(training)
     inputs = batch(types=types)
-    rounding = SHAPES[shapes][not training]
-    layout = Layout.of(inputs["attention_mask"], rounding, apart=not training)
-    assert len(layout.groups) == 2 - training
-    widths = {"fine": [12] if training else [12, 3], "coarse": [16] if training else [16, 8]}
-    assert [group.shape[1] for group in layout.groups] == widths[shapes]
-    assert len(layout.places) == rounding.tokens
+    policy = TRAINING if training else EVALUATION
+    layout = Layout.of(inputs["attention_mask"], policy, apart=not training)
+    assert [group.shape[1] for group in layout.groups] == ([16] if training else [16, 8])
+    assert len(layout.places) == policy.tokens
     out = []
-    for forward in (network.forward, Packed(network, shapes)):
+    for forward in (network.forward, Packed(network)):
         network.zero_grad()
         logits = forward(**inputs).logits
         (logits * torch.arange(1, 13, dtype=torch.float64).view(4, 3)).sum().backward()
@@ -60,25 +55,24 @@ def test_the_packed_pass_is_the_padded_one(family, types, training, shapes):
     assert out[0][0].std() > 0.01
 
 
-@pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.parametrize("family", packing.FAMILIES)
-def test_the_evaluated_pass_is_the_padded_one(family, shapes, monkeypatch):
-    """By torch's own attention, but for the fine shapes; long and short texts apart, or beside each other."""
+def test_the_evaluated_pass_is_the_padded_one(family, monkeypatch):
+    """By torch's own attention; long and short texts apart, or beside each other."""
     network = classifier(family).eval()
     kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or kernel(*a, **k))
     for lengths in ((7, 1, 12, 3), (12, 9, 10)):
         inputs = batch(lengths, types=family != "mpnet")
         with torch.no_grad():
-            plain, written = network(**inputs).logits, Packed(network, shapes)(**inputs).logits
+            plain, written = network(**inputs).logits, Packed(network)(**inputs).logits
         calls.clear()
         with torch.inference_mode():
-            fused = Packed(network, shapes)(**inputs).logits
-        assert len(calls) == {"fine": 0, "coarse": 3 * (2 if len(lengths) == 4 else 1)}[shapes]
+            fused = Packed(network)(**inputs).logits
+        assert len(calls) == 3 * (2 if len(lengths) == 4 else 1)
         torch.testing.assert_close(written, plain, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(fused.clone(), plain, rtol=1e-9, atol=1e-9)
         assert plain.std() > 0.01
-    single = Packed(network.float(), shapes)
+    single = Packed(network.float())
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
             written = single(**inputs).logits
@@ -118,7 +112,7 @@ def test_attention_by_sequences_is_that_of_the_padded_pass(family, types, length
 
 def test_a_batch_of_sequences_is_one_tensor():
     inputs = batch((7, 1, 12, 3))
-    indices, shape = Sequences.pack(*inputs.values(), SHAPES["coarse"][0])
+    indices, shape = Sequences.pack(*inputs.values(), TRAINING)
     assert (indices.dtype, tuple(shape)) == (torch.int32, (128, 5, 128, True))
     found = Sequences.unpack(indices, shape)
     assert found.starts.tolist() == [0, 7, 8, 20, 23, 128]
@@ -128,62 +122,43 @@ def test_a_batch_of_sequences_is_one_tensor():
     assert found.types[8:20].tolist() == inputs["token_type_ids"][2].tolist()
     assert found.positions[:9].tolist() == [*range(7), 0, 0]
     assert found.positions[23:].eq(0).all()
-    assert Sequences.pack(*batch((64, 63)).values(), SHAPES["coarse"][0])[1].tokens == 128
-    assert Sequences.pack(*batch((64, 64)).values(), SHAPES["coarse"][0])[1].tokens == 256  # one fills up at least
+    assert Sequences.pack(*batch((64, 63)).values(), TRAINING)[1].tokens == 128
+    assert Sequences.pack(*batch((64, 64)).values(), TRAINING)[1].tokens == 256  # one fills up at least
 
 
-def test_a_training_is_evaluated_by_tokens_and_by_torchs_attention(training, monkeypatch):
-    """And by neither where it is padded; within it freed memory is held."""
+def test_only_evaluation_is_by_torchs_attention(training, monkeypatch):
+    """In batches of so many tokens; within a training freed memory is held."""
     kernel, calls, held = torch.nn.functional.scaled_dot_product_attention, [], []
 
     def counted(query, *rest, **named):
         calls.append((len(query), torch.is_inference_mode_enabled()))
         return kernel(query, *rest, **named)
 
-    in_training, otherwise = SHAPES["coarse"]
-    monkeypatch.setitem(SHAPES, "coarse", (in_training, dataclasses.replace(otherwise, batch=100)))
+    monkeypatch.setattr(trainer, "evaluation_tokens", lambda _: 100)
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
-    monkeypatch.setattr(model, "hold_memory", lambda: held.append(1))
+    monkeypatch.setattr(memory, "hold_memory", lambda: held.append(1))
     made = training("loss=ce")
-    trainer.fit(packed_of(made))
+    trainer.fit(made)
     assert 0 < max(texts for texts, _ in calls) < min(len(tokens) for tokens, _ in made.series.values())
     assert all(inference for _, inference in calls)  # none in training, whose attention has dropout
     assert held == [1]
-    calls.clear()
-    trainer.fit(made)
-    assert calls
-    assert not any(inference for _, inference in calls)
 
 
-@pytest.mark.parametrize(("precision", "most"), [("32", 50), ("bf16-mixed", 100)])
-def test_scores_in_fp32_come_from_batches_half_as_large(training, monkeypatch, precision, most):
-    monkeypatch.setattr(devices, "bf16_products", lambda: True)  # without its own units a CPU does it too, slowly
-    in_training, otherwise = SHAPES["coarse"]
-    monkeypatch.setitem(SHAPES, "coarse", (in_training, dataclasses.replace(otherwise, batch=100)))
-    made = packed_of(training(f"trainer.score_precision={precision}"))
-    tokens, of, shapes = made.train[0], model.log_probs, []
-
-    def watched(network, batches, *rest):
-        shapes.extend(tuple(batch["input_ids"].shape) for batch in batches)
-        return of(network, batches, *rest)
-
-    monkeypatch.setattr(model, "log_probs", watched)
-    trainer.log_probs(model.build(made.folder, made.labels), tokens, len(made.labels), made.trainer)
-    assert most / 2 < max(texts * width for texts, width in shapes) <= most
-    assert sum(texts for texts, _ in shapes) == len(tokens)
+def test_evaluation_in_fp32_has_batches_half_as_large(bound, monkeypatch):
+    monkeypatch.setattr(devices, "bf16_products", lambda: True)
+    sizes = [trainer.evaluation_tokens(bound(f"trainer.precision={p}").trainer) for p in ("bf16-mixed", "32", "64-true")]
+    assert sizes[0] == 2 * sizes[1] == 2 * sizes[2]
 
 
-@pytest.mark.parametrize("shapes", [Shapes(64, 4, octave=16), *SHAPES["coarse"]])
-def test_shapes_are_few_and_near(shapes):
+@pytest.mark.parametrize("policy", [TRAINING, EVALUATION])
+def test_sizes_are_few_and_near(policy):
     """Of any length: no more than 17, or 9, from a number to its double, none more than that part of it or a multiple above."""
     for n in range(1, 5000):
-        up = n + shapes.more(n, shapes.tokens)
-        assert up % shapes.tokens == 0
-        assert 0 <= up - n < max(shapes.tokens, n / shapes.octave)
+        up = n + policy.padding(n, policy.tokens)
+        assert up % policy.tokens == 0
+        assert 0 <= up - n < max(policy.tokens, n / policy.buckets_per_octave)
     for low in (40, 700, 4000):
-        assert len({n + shapes.more(n, shapes.width) for n in range(low, 2 * low)}) <= shapes.octave + 1
-    assert [n + Shapes(32, 1).more(n, 32) for n in (1, 32, 33, 4001)] == [32, 32, 64, 4032]
-    assert Shapes(32, 1).more(77, 1) == 0
+        assert len({n + policy.padding(n, policy.width) for n in range(low, 2 * low)}) <= policy.buckets_per_octave + 1
 
 
 def test_padding_does_not_enter():
@@ -209,30 +184,16 @@ def test_dropout_keeps_the_share_and_the_mean(dtype):
     torch.testing.assert_close(packed.drop(torch.ones(5), 0.5), torch.ones(5))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_dropout_compares_16_bits_an_element(dtype):
-    """The digits that published rows were made with."""
-    packed = Packed(classifier("bert").train())
-    values = torch.randn(37, 11, dtype=dtype)
-    for p in (0.1, 0.5, 1e-4):
-        torch.manual_seed(3)
-        out = packed.drop(values, p)
-        torch.manual_seed(3)
-        bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        kept = bits[: values.numel()].view(values.shape) >= round(p * 2**16) - 2**15
-        assert torch.equal(out, values * kept.to(dtype).mul_(2**16 / (2**16 - round(p * 2**16))))
-
-
 @pytest.mark.parametrize(("width", "wide"), [(7, True), (12, True), (32, False), (40, False), (44, True), (64, False)])
 def test_softmax_in_fp32_only_rounds_otherwise(width, wide):
-    """Where bf16 scores fill a vector badly; never with the fine shapes."""
+    """Where bf16 scores fill a vector badly."""
     mask = batch((width, 3))["attention_mask"]
-    (fine,), (coarse,) = (Layout.of(mask, SHAPES[shapes][0]).groups for shapes in SHAPES)
-    assert (fine.wide, coarse.wide) == (False, wide)
+    (laid,) = Layout.of(mask, TRAINING).groups
+    assert laid.wide == wide
     rng = torch.Generator().manual_seed(0)
     packed = Packed(classifier("bert").eval())
     found = []
-    for group in (coarse, dataclasses.replace(coarse, wide=not wide)):
+    for group in (laid, dataclasses.replace(laid, wide=not wide)):
         inputs = [
             torch.randn(2, 4, group.shape[1], 6, generator=rng.manual_seed(i)).bfloat16().requires_grad_() for i in range(3)
         ]
@@ -256,35 +217,43 @@ def test_dropout_is_where_the_encoder_has_it(family, monkeypatch):
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_another_family_stays_as_it_is_and_says_so():
+@pytest.fixture
+def log(caplog):
+    """The package's messages, those that are logged once included."""
+    for once in (packing.log_padded, devices.log_fallback):
+        once.cache_clear()
+    caplog.set_level("INFO", logger="synthweight")
+    return caplog
+
+
+def test_another_family_stays_as_it_is_which_is_logged_once(log):
     config = transformers.DistilBertConfig(vocab_size=50, dim=24, n_layers=1, n_heads=4, hidden_dim=40)
     network = transformers.AutoModelForSequenceClassification.from_config(config)
-    said = "trainer.packing: distilbert encoders are padded; those packed are bert, roberta, xlm-roberta, mpnet"
-    with pytest.warns(UserWarning, match=said), packing.packed(network, "coarse"):
+    with packing.packed(network):
         assert "forward" not in vars(network)
     tokens = Tokens(np.array([7, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2]), 0)
-    with contextlib.ExitStack() as stack:
-        with pytest.warns(UserWarning, match=said):
-            narrow = stack.enter_context(packing.compact(network, [tokens], "coarse"))
+    with packing.compact(network, [tokens]) as narrow:
         assert narrow(tokens) is tokens
         assert network.get_input_embeddings().weight.shape[0] == 50
+    assert log.messages == ["distilbert encoders are padded; those packed are bert, roberta, xlm-roberta, mpnet"]
 
 
-def test_a_causal_encoder_is_padded():
+def test_a_causal_encoder_is_padded(log):
     network = classifier("bert")
     network.config.is_decoder = True
-    with pytest.warns(UserWarning, match="causal bert encoders are padded"), packing.packed(network, "coarse"):
+    with packing.packed(network):
         assert not packing.is_packed(network)
+    assert "causal bert encoders are padded" in log.text
 
 
-def test_a_training_of_another_family_is_padded_and_its_row_says_so(bound, tiny, tmp_path):
+def test_a_training_of_another_family_is_padded_and_its_row_says_so(bound, tiny, tmp_path, log):
     folder = copytree(tiny, tmp_path / "electra")
     sizes = {"vocab_size": len((tiny / "vocab.txt").read_text().split()), "embedding_size": 16, "hidden_size": 16}
     config = transformers.ElectraConfig(**sizes, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     transformers.ElectraModel(config).save_pretrained(folder)
-    with pytest.warns(UserWarning, match="electra encoders are padded"):
-        done = run.train(bound(f"model.path={folder}", "trainer.packing=true", "optim.epochs=1"))
-    assert Store(tmp_path / "outputs").row(done.id)["provenance"]["device"]["packing"] is False
+    done = run.train(bound(f"model.path={folder}", "optim.epochs=1"))
+    assert log.text.count("electra encoders are padded") == 1
+    assert Store(tmp_path / "outputs").row(done.id)["provenance"]["fallbacks"] == {"padding": True}
 
 
 # the words ------------------------------------------------------------------------------------------------------------
@@ -344,23 +313,23 @@ def passes(monkeypatch):
     return found
 
 
-def packed_of(made):
-    return dataclasses.replace(made, trainer=dataclasses.replace(made.trainer, packing=True))
+def padded_of(made):
+    return dataclasses.replace(made, trainer=dataclasses.replace(made.trainer, padding=True))
 
 
 @pytest.mark.parametrize("loss", LINES)
-@pytest.mark.filterwarnings("ignore:.*(has sunk|fell to the floor|alignment=ghost. it needs trainer.packing):UserWarning")
+@pytest.mark.filterwarnings("ignore:.*(has sunk|fell to the floor|alignment=ghost. it needs trainer.padding):UserWarning")
 def test_a_packed_training_is_the_padded_one(training, passes, loss):
     """Parameters after 21 steps, those of unmet words too; weights by id; curves.
 
     Ren et al. under Adam by forward mode: by central differences, which round, the weights agree to 5e-9.
     """
     made = training(*f"loss={loss}".split())
-    plain, before = trainer.fit(made), len(passes)
-    packed = trainer.fit(packed_of(made))
+    padded, before = trainer.fit(padded_of(made)), len(passes)
+    packed = trainer.fit(made)
     assert before == 0
     assert len(passes) > before
-    equal(plain, packed)
+    equal(padded, packed)
 
 
 def test_every_loss_is_tried():
@@ -368,10 +337,10 @@ def test_every_loss_is_tried():
 
 
 def test_a_failed_training_leaves_the_network_whole(training):
-    made = packed_of(training("loss=ce"))
+    made = training("loss=ce")
     network = model.build(made.folder, made.labels)
     before = copy.deepcopy(network.state_dict())
-    with pytest.raises(RuntimeError, match="stop"), packing.compact(network, made.splits, "coarse"):
+    with pytest.raises(RuntimeError, match="stop"), packing.compact(network, made.splits):
         assert "forward" in vars(network)
         raise RuntimeError("stop")
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
@@ -381,73 +350,37 @@ def test_a_failed_training_leaves_the_network_whole(training):
 def test_checkers_score_packed(training, passes):
     made = training("loss=ce")
     network = model.build(made.folder, made.labels)
-    padded, packed = (trainer.log_probs(network, made.train[0], 3, t.trainer) for t in (made, packed_of(made)))
+    padded, packed = (trainer.log_probs(network, made.train[0], 3, t.trainer) for t in (padded_of(made), made))
     np.testing.assert_allclose(packed, padded, atol=1e-5)
     assert padded.std() > 1e-3
     assert passes == [len(network.get_input_embeddings().weight)]  # the whole table; all texts in one batch
 
 
-def test_packing_is_part_of_the_identity(bound):
-    """And rows written before there was such a setting keep their names."""
-    plain, packed = (identify(bound(f"trainer.packing={value}")) for value in ("false", "true"))
-    assert plain.id != packed.id
-    assert "packing" not in plain.settings
-    assert pretrained.fingerprint(plain.run.model) == pretrained.fingerprint(packed.run.model)
-
-
-def test_shapes_are_part_of_a_packed_run_alone(bound):
-    """Packed rows of before there was a choice, with the fine ones, keep their names."""
-    padded, packed = ([identify(bound(f"trainer.packing={p}", f"trainer.shapes={s}")) for s in SHAPES] for p in ("false", "true"))
-    assert padded[0].id == padded[1].id
-    assert packed[0].id != packed[1].id
-    assert "shapes" not in packed[0].settings
-    assert packed[1].settings["shapes"] == "coarse"
-
-
-@pytest.mark.parametrize(("key", "first"), [("group_by_length", True), ("stratify", False)])
-def test_how_batches_are_drawn_is_part_of_the_identity(bound, key, first):
-    """And rows written before there was such a setting keep their names."""
-    before, after = (identify(bound(f"trainer.{key}={str(value).lower()}")) for value in (first, not first))
-    assert before.id != after.id
-    assert key not in before.settings
-    assert after.settings[key] is (not first)
-
-
-def test_times_of_batches_at_random_are_told_apart(bound):
-    grouped, random = (dataclasses.asdict(bound(f"trainer.group_by_length={value}")) for value in ("true", "false"))
-    assert estimate.speed(grouped) != estimate.speed(random)
-
-
-def test_a_training_takes_the_shapes_asked_for(training, monkeypatch):
-    """In the steps and in evaluation, those of `trainer.shapes`."""
-    seen = set()
-    of = Layout.of
-    monkeypatch.setattr(Layout, "of", lambda mask, shapes, apart=False: seen.add(shapes) or of(mask, shapes, apart))
-    for shapes in SHAPES:
-        made = packed_of(training("loss=ce", "optim.epochs=1", f"trainer.shapes={shapes}"))
-        trainer.fit(made)
-        assert seen == set(SHAPES[shapes])
-        seen.clear()
+@pytest.mark.parametrize("setting", ["padding=true", "batching=random", "test=epoch", "precision=64-true"])
+def test_what_changes_a_training_is_part_of_the_identity_and_of_its_speed(bound, setting):
+    before, after = bound(), bound(f"trainer.{setting}")
+    assert identify(before).id != identify(after).id
+    assert estimate.speed(dataclasses.asdict(before)) != estimate.speed(dataclasses.asdict(after))
 
 
 # precision ------------------------------------------------------------------------------------------------------------
 
 
-def test_without_bf16_units_fp32_is_taken_and_said(bound, tiny, monkeypatch):
+def test_without_bf16_units_fp32_is_used_which_is_logged_once(bound, tiny, monkeypatch, log):
     """The training that precision=32 gives, to the digit; the row says so."""
     narrow, wide = (material_of(bound(f"trainer.precision={p}", "optim.epochs=1")) for p in ("bf16-mixed", "32"))
-    assert "precision" not in devices.machine(narrow.trainer)["device"]
+    assert devices.machine(wide.trainer, {})["fallbacks"] == {}
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    with pytest.warns(UserWarning, match="trainer.precision=bf16-mixed: this cpu has no bf16 products; fp32 is taken"):
-        fell = trainer.fit(narrow)
+    fell = trainer.fit(narrow)
+    assert log.text.count("trainer.precision=bf16-mixed: this cpu has no bf16 units; computing in fp32") == 1
     assert fell.epochs[0].train_loss == trainer.fit(wide).epochs[0].train_loss
-    assert devices.machine(narrow.trainer)["device"]["precision"] == "32"
-    assert "precision" not in devices.machine(wide.trainer)["device"]
+    assert devices.machine(narrow.trainer, {})["fallbacks"] == {"precision": "32"}
+    assert devices.machine(wide.trainer, {})["fallbacks"] == {}
 
 
 @pytest.mark.parametrize(("lengths", "groups"), [((9, 9, 8, 7), 1), ((9, 2), 2), ((9,), 1), ((9, 9, 2), 2), ((9, 2, 9, 9, 9), 1)])
 def test_only_unlike_lengths_are_taken_apart(lengths, groups):
-    layout = Layout.of(batch(lengths)["attention_mask"], SHAPES["fine"][0], apart=True)
+    layout = Layout.of(batch(lengths)["attention_mask"], EVALUATION, apart=True)
     assert len(layout.groups) == groups
     assert sum(len(group.first) for group in layout.groups) == len(lengths)
     assert len(layout.groups[0].first) >= len(layout.groups[-1].first)

@@ -168,12 +168,12 @@ def test_a_plan_adds_the_folds_first(settings):
             assert identify(compose.Composer("config").run(job.overrides)).id == job.who.id
 
 
-@pytest.mark.parametrize("packing", ["false", "true"])
-def test_scores_in_bf16_are_near_those_in_fp32(bound, monkeypatch, packing):
+@pytest.mark.parametrize("padding", ["false", "true"])
+def test_scores_in_bf16_are_near_those_in_fp32(bound, monkeypatch, padding):
     monkeypatch.setattr(devices, "bf16_products", lambda: True)  # without its own units a CPU does it too, slowly
     ids, scores = [], {}
     for precision in ("32", "bf16-mixed"):
-        job = bound("loss=imp", f"trainer.score_precision={precision}", f"trainer.packing={packing}")
+        job = bound("loss=imp", f"trainer.precision={precision}", f"trainer.padding={padding}")
         run.train(job)
         who, store = identify(job), Store(job.paths.outputs)
         ids += [who.id, *(checker.id for checker in who.checkers.values())]

@@ -22,10 +22,11 @@ def test_an_id_by_hand(bound):
     }  # fmt: skip
     data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
     settings = {
-        "dataset": {"name": "local", "drop_overlap": True}, "source": {"name": "synthetic", "variant": None, "n": None},
-        "loss": {"name": "ce"},
+        "dataset": {"name": "local", "drop_overlap": True},
+        "source": {"name": "synthetic", "variant": None, "n": None, "folds": 1, "fold": None},
+        "loss": {"name": "ce"}, "weighting": {"clip": None, "self_normalise": False}, "calibrated": [],
         "encoder": pretrained.fingerprint(run.model), "optim": optim, "selection": {"split": "dprime"},
-        "precision": "32", "seed": 0,
+        "precision": "32", "padding": False, "batching": "bucketed", "test": "selected", "compile": False, "seed": 0,
     }  # fmt: skip
 
     def digest(whole):
@@ -105,10 +106,10 @@ def test_the_quality_checker_is_the_small_real_row(bound):
 
 def test_keys_added_later_leave_old_names_alone():
     old = {"loss": {"name": "ce"}, "seed": 0}
-    new = {"loss": {"name": "ce", "clip": None}, "packing": False, "seed": 0}
-    frozen = {"loss.clip": None, "packing": False, "absent.key": 1}
-    assert identity.without_defaults(new, frozen) == old
-    assert identity.without_defaults({**new, "packing": True}, frozen) == {**old, "packing": True}
+    new = {"loss": {"name": "ce", "clip": None}, "padding": False, "seed": 0}
+    frozen = {"loss.clip": None, "padding": False, "absent.key": 1}
+    assert identity.without_first_values(new, frozen) == old
+    assert identity.without_first_values({**new, "padding": True}, frozen) == {**old, "padding": True}
 
 
 def test_identity_has_no_paths(bound, tmp_path):

@@ -39,14 +39,16 @@ def test_a_row_of_every_loss(bound, loss):
     )
     assert [e["epoch"] for e in row["epochs"]] == [1, 2]
     assert set(row["epochs"][0]) == {"epoch", "train_loss", "selection", "test"}
-    assert set(row["epochs"][0]["test"]) == set(row["epochs"][0]["selection"]) == M
+    assert [e["epoch"] for e in row["epochs"] if e["test"]] == [row["selected_epoch"]]
+    assert set(row["epochs"][row["selected_epoch"] - 1]["test"]) == set(row["epochs"][0]["selection"]) == M
     assert set(row["seconds"]) == {"prepare", "scores", "weights", "train", "evaluate"}
     assert set(row["checkers"]) == {"quality", "diversity"}
     assert {role for role, checker in row["checkers"].items() if checker} == set(LOSSES[loss].needs)
     assert "paths" not in row["config"]
     assert "logger" not in row["config"]
     assert set(row["provenance"]) == {
-        "commit", "dirty", "diff", "lock", "versions", "device", "threads", "argv", "started", "finished",
+        "commit", "dirty", "diff", "lock", "versions", "device", "threads", "fallbacks", "stacked",
+        "argv", "started", "finished",
     }  # fmt: skip
     assert row["data"]["synthetic"]["n"] == 96
     assert all(store.exists(checker) for checker in row["checkers"].values() if checker)
@@ -236,7 +238,7 @@ def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
     run.train(again)
     assert seen["row"]["selected_epoch"] == store.row(run_id)["selected_epoch"]
     assert seen["table"].equals(store.table(run_id))
-    assert np.isnan(seen["row"]["epochs"][0]["test"]["accuracy"])
+    assert np.isnan(seen["row"]["epochs"][seen["row"]["selected_epoch"] - 1]["test"]["accuracy"])
 
 
 def test_ties_go_to_the_earliest_epoch_and_nan_is_never_best():
@@ -291,7 +293,8 @@ def test_precision_bf16(bound):
 def test_it_learns(bound):
     """The toy's classes differ by their words: a tiny encoder from scratch must find that."""
     store, run_id = train(bound("optim.epochs=12"))
-    assert store.row(run_id)["epochs"][-1]["test"]["accuracy"] > 0.7
+    row = store.row(run_id)
+    assert row["epochs"][row["selected_epoch"] - 1]["test"]["accuracy"] > 0.7
 
 
 def test_the_real_encoder_trains_on_real_synthetic_texts(bound, tmp_path):

@@ -37,10 +37,13 @@ def equal(one, two):
     for a, b in zip(one.epochs, two.epochs, strict=True):
         np.testing.assert_allclose(a.weights, b.weights, rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(a.train_loss, b.train_loss, rtol=1e-9)
-        np.testing.assert_allclose(a.log_probs["test"], b.log_probs["test"], rtol=1e-6)
-        assert a.metrics["test"]["accuracy"] == b.metrics["test"]["accuracy"]
+        assert a.log_probs.keys() == b.log_probs.keys()
+        for name, log_probs in a.log_probs.items():
+            np.testing.assert_allclose(log_probs, b.log_probs[name], rtol=1e-6)
+            assert a.metrics[name]["accuracy"] == b.metrics[name]["accuracy"]
     torch.testing.assert_close(one.network.state_dict(), two.network.state_dict(), rtol=1e-9, atol=1e-9)
     assert (one.selected, one.guard_hits) == (two.selected, two.guard_hits)
+    assert "test" in one.epochs[one.selected].metrics
     for fitted in (one, two):
         assert next(fitted.network.parameters()).dtype == torch.float64
 

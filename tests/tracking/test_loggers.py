@@ -18,7 +18,7 @@ def train(job) -> tuple[Path, dict, Store]:
 
 
 def test_csv_has_a_line_an_epoch(bound):
-    folder, row, _ = train(bound("logger=csv"))
+    folder, row, _ = train(bound("logger=csv", "trainer.test=epoch"))
     with (folder / "csv" / "metrics.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2
@@ -38,7 +38,7 @@ def events(file: Path):
 
 
 def test_tensorboard_has_curves_and_weight_histograms(bound):
-    folder, row, store = train(bound("logger=tensorboard", "loss=dimp"))
+    folder, row, store = train(bound("logger=tensorboard", "loss=dimp", "trainer.test=epoch"))
     (file,) = (folder / "tensorboard").glob("events*")
     values = [(event.step, value) for event in events(file) for value in event.summary.value]
     accuracy = [value.simple_value for _, value in values if value.tag == "test/accuracy"]
@@ -71,7 +71,8 @@ def test_csv_has_every_epoch_of_a_run_that_was_resumed(bound, monkeypatch):
         lines = list(csv.DictReader(file))
     assert [line["epoch"] for line in lines] == ["0", "1", "2"]
     for line, epoch in zip(lines, store.row(outcome.id)["epochs"], strict=True):
-        assert float(line["test/accuracy"]) == pytest.approx(epoch["test"]["accuracy"], abs=1e-6)
+        assert float(line["selection/accuracy"]) == pytest.approx(epoch["selection"]["accuracy"], abs=1e-6)
+        assert "test/accuracy" not in line
 
 
 def test_a_logger_without_its_package_is_said_before_anything_is_trained(bound, monkeypatch):

@@ -42,9 +42,9 @@ def test_an_offline_run_says_what_its_row_says(bound):
     assert {key: found.config[key] for key in tracking_wandb.ROW_CONFIG} == {key: row[key] for key in tracking_wandb.ROW_CONFIG}
     assert [line["epoch"] for line in found.history] == [1, 2]
     for line, epoch in zip(found.history, row["epochs"], strict=True):
-        for series in ("selection", "test"):
-            for key in ("accuracy", "macro_f1", "nll"):
-                assert line[f"{series}/{key}"] == pytest.approx(epoch[series][key])
+        for key in ("accuracy", "macro_f1", "nll"):
+            assert line[f"selection/{key}"] == pytest.approx(epoch["selection"][key])
+            assert f"test/{key}" not in line  # evaluated once, after the last epoch
         assert line["train/loss"] == pytest.approx(epoch["train_loss"])
         weights = store_of(job).table(run_id).to_pandas().query(f"split == 'train' and epoch == {epoch['epoch']}")["weight"]
         assert line["weights/mean"] == pytest.approx(weights.mean())
@@ -60,7 +60,7 @@ def test_an_offline_run_says_what_its_row_says(bound):
 def test_the_summary_is_of_the_epoch_that_stands(bound, monkeypatch):
     """Not of the last one, whose curves are the last that W&B hears of."""
     monkeypatch.setattr(objective.Ledger, "selected", property(lambda self: 0))
-    job = bound("logger=wandb", "optim.epochs=3")
+    job = bound("logger=wandb", "optim.epochs=3", "trainer.test=epoch")
     run_id = run.train(job).id
     (file,) = files(store_of(job).run_folder(run_id))
     found, row = read(file), store_of(job).row(run_id)
@@ -166,7 +166,8 @@ def test_online_the_server_has_the_run(bound, fresh_wandb, server):
     row, sent = store_of(job).row(run_id), server.runs[run_id]
     assert (sent["state"], sent["groupName"], sent["jobType"]) == ("finished", "table1", "focal")
     lines = sent["files"]["wandb-history.jsonl"]
-    assert [lines[i]["test/accuracy"] for i in (0, 1)] == pytest.approx([e["test"]["accuracy"] for e in row["epochs"]])
+    accuracies = [e["selection"]["accuracy"] for e in row["epochs"]]
+    assert [lines[i]["selection/accuracy"] for i in (0, 1)] == pytest.approx(accuracies)
 
 
 def test_online_a_run_that_failed_and_is_tried_again_is_one_run(bound, fresh_wandb, server):

@@ -21,7 +21,7 @@ def apples(monkeypatch):
 def test_lightning_trains_where_the_row_says(apples, bound, tmp_path):
     trainer.quiet()
     made = bound("trainer.accelerator=auto")
-    assert devices.machine(made.trainer)["device"] == {"kind": "cpu", "name": "cpu"}
+    assert devices.machine(made.trainer, {})["device"] == {"kind": "cpu", "name": "cpu"}
     assert trainer.lightning(material_of(made), tmp_path).strategy.root_device.type == "cpu"
 
 

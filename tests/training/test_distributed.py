@@ -20,12 +20,12 @@ from synthweight.training import distributed, trainer
 from synthweight.training.checkpoint import Checkpoints
 
 # a process takes some seconds to start: the others are marked slow
-QUICK = ["rho weighting.self_normalise=true trainer.group_by_length=false", "hu trainer.stratify=true"]
+QUICK = ["rho weighting.self_normalise=true trainer.batching=random", "hu"]
 MORE = [
     "ce", "focal loss.detach=false weighting.self_normalise=true", "imp", "dimp", "quality_only weighting.self_normalise=true",
     "filter", "ren loss.alignment=jvp", "hu loss.exact=false", "sungen loss.outer_steps=3",
     "sungen loss.outer_steps=3 loss.proxy=encoder",
-    "ce trainer.packing=true trainer.group_by_length=false", "hu loss.exact=false trainer.packing=true",
+    "ce trainer.padding=true trainer.test=epoch", "hu loss.exact=false trainer.padding=true",
 ]  # fmt: skip
 
 

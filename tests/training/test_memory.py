@@ -1,4 +1,4 @@
-"""A batch that does not fit into memory: a size that does is named, and it does."""
+"""A batch that does not fit into memory, and memory that is held and released."""
 
 import dataclasses
 import pickle
@@ -14,10 +14,7 @@ import torch
 from support.training import material_of
 from synthweight.data.tokenization import Tokens
 from synthweight.errors import memory_full
-from synthweight.models import classifier
 from synthweight.training import memory
-
-BATCH = Tokens.batch
 
 SCRIPT = """
 import pickle, resource, sys
@@ -47,23 +44,15 @@ def in_little_memory(file, small, training) -> str:
 
 @pytest.mark.slow  # with little address space something small fails now and then before the batch does
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
-@pytest.mark.parametrize("packing", ["false", "true"])
-def test_a_batch_that_does_not_fit_names_one_that_does(bound, tmp_path, packing):
-    """One line, and the size that it names trains."""
-    small = material_of(bound("loss=ce", "optim.epochs=1", "trainer.threads=1", f"trainer.packing={packing}"))
+def test_a_batch_that_does_not_fit_is_said_in_one_line(bound, tmp_path):
+    small = material_of(bound("loss=ce", "optim.epochs=1", "trainer.threads=1"))
     (tokens, targets), times = small.train, 400
     offsets = np.concatenate([[0], np.cumsum(np.tile(tokens.lengths, times))])
     many = Tokens(np.tile(tokens.ids, times), np.tile(tokens.types, times), offsets, tokens.pad)
-    made = dataclasses.replace(small, train=(many, np.tile(targets, times)))
-
-    def of(size):
-        return dataclasses.replace(made, optim=dataclasses.replace(made.optim, batch_size=size))
-
-    said = in_little_memory(tmp_path / "made", small, of(32768))
-    found = re.fullmatch(r"optim.batch_size=32768 does not fit into the memory of this cpu; optim.batch_size=(\d+) does", said)
-    assert found, said
-    assert 2000 < int(found[1]) < 32768
-    assert in_little_memory(tmp_path / "made", small, of(int(found[1]))) == "trained"
+    optim = dataclasses.replace(small.optim, batch_size=32768)
+    made = dataclasses.replace(small, train=(many, np.tile(targets, times)), optim=optim)
+    said = in_little_memory(tmp_path / "made", small, made)
+    assert re.fullmatch(r"out of memory on this cpu \(.*\): lower optim.batch_size=32768", said), said
 
 
 def test_what_is_taken_for_it():
@@ -74,37 +63,9 @@ def test_what_is_taken_for_it():
     assert not memory_full(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-@pytest.mark.parametrize(("packing", "evaluated"), [("false", 64), ("true", 64), ("true", 50)])
-def test_the_largest_half_that_fits_is_named(bound, monkeypatch, packing, evaluated):
-    """The steps are real, and the evaluation's batches, which no batch size makes smaller; where they find no memory is
-    said by a network that asks for more than there is."""
-    made = material_of(bound("loss=ce", "optim.batch_size=40", f"trainer.packing={packing}"))
-    build = classifier.build
-
-    def greedy(*arguments):
-        network = build(*arguments)
-        limit = {True: 12, False: evaluated}
-        network.get_input_embeddings().register_forward_hook(
-            lambda *_: torch.empty(2**48 if sizes[-1] > limit[network.training] else 1) and None
-        )
-        return network
-
-    sizes = []
-    monkeypatch.setattr(classifier, "build", greedy)
-    monkeypatch.setattr(Tokens, "batch", lambda self, index: sizes.append(len(index)) or BATCH(self, index))
-    said = str(memory.too_large(made, torch.device("cpu"), "32", "no memory"))
-    begun = "optim.batch_size=40 does not fit into the memory of this cpu"
-    if evaluated == 64:
-        assert said == f"{begun}; optim.batch_size=10 does"
-        assert sizes == [25, 12, 45, 60]
-    else:
-        assert said.startswith(f"{begun}, and no smaller one does (no memory): take a smaller encoder")
-        assert sizes == [25, 12, 45, 60, 6, 45, 60, 2, 45, 60, 1, 45, 60]
-
-
 FAULTS = """
 import resource, sys, torch
-from synthweight.models import classifier as model
+from synthweight.training import memory as model
 if sys.argv[1] == "held":
     model.hold_memory()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -124,7 +85,7 @@ print(resident())
 HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
-@pytest.mark.skipif(classifier.glibc() is None, reason="glibc's own")
+@pytest.mark.skipif(memory.glibc() is None, reason="glibc's own")
 @pytest.mark.skipif(HUGE.is_file() and "[always]" in HUGE.read_text(), reason="few pages, and large")
 def test_what_is_freed_is_held_until_it_is_released():
     """Five times 160 MiB, of which each page would be asked for anew."""

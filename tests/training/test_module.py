@@ -1,7 +1,6 @@
 """The loop: what a loss that picks, a bound and a sum change in it, and what they leave alone."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,7 +106,7 @@ def test_a_bound_that_nothing_reaches_changes_no_digit(trained):
 def test_gradients_scaled_within_the_step_are_clipped_gradients(most):
     """Of a norm of 14 and of a limit above and below it: the same parameters after three steps, but for the last digits."""
     after = []
-    for within in (False, True):
+    for own in (False, True):
         torch.manual_seed(0)
         shapes = ((40, 7), (7,), (1, 3), (5, 2, 2), (2,))
         given = torch.nn.ParameterList(torch.nn.Parameter(torch.randn(shape)) for shape in shapes)
@@ -115,7 +114,10 @@ def test_gradients_scaled_within_the_step_are_clipped_gradients(most):
         for _ in range(3):
             for p in list(given)[:-1]:  # the last one has no gradient
                 p.grad = torch.randn_like(p) * 0.8
-            classifier.clip(given, adam, most, within)
+            if own:
+                classifier.clip(given, adam, most)
+            else:
+                torch.nn.utils.clip_grad_norm_(given, most)
             adam.step()
         after.append(given)
         norm = torch.cat([p.grad.flatten() for p in list(given)[:-1]]).norm().item()
@@ -126,28 +128,9 @@ def test_gradients_scaled_within_the_step_are_clipped_gradients(most):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("of", "within"), [("", False), ("packing=true shapes=fine", False), ("packing=true", True)])
-def test_rows_of_before_keep_their_clipping(bound, of, within, monkeypatch):
-    """By torch's function, the gradients in the order of the network: the last digit of their norm is one of that order."""
-    seen, clip = [], torch.nn.utils.clip_grad_norm_
-
-    def watched(given, most):
-        names, given = {id(p): i for i, p in enumerate(last.network.parameters())}, list(given)
-        seen.append([names[id(p)] for p in given])
-        return clip(given, most)
-
-    started = Classifier.on_train_start
-    monkeypatch.setattr(Classifier, "on_train_start", lambda self: setattr(last, "network", self.network) or started(self))
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched)
-    last = SimpleNamespace()
-    trainer.fit(material_of(bound("loss=ce", "optim.epochs=1", *[f"trainer.{setting}" for setting in of.split()])))
-    assert bool(seen) is not within
-    assert all(order == list(range(len(order))) for order in seen)
-
-
-@pytest.mark.parametrize(("grouped", "stratified"), [(True, False), (False, False), (True, True), (False, True)])
+@pytest.mark.parametrize("batching", ["bucketed", "random"])
 @pytest.mark.parametrize("stacked", [False, True])
-def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bound, monkeypatch, grouped, stratified, stacked):
+def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bound, monkeypatch, batching, stacked):
     """Of like length or at random, alone or in a stack; what the last step left is gone before the next and before evaluation."""
     kind = Together if stacked else Classifier
     seen, held, step, evaluated = [], [], kind.training_step, kind.on_validation_start
@@ -161,13 +144,14 @@ def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bo
     monkeypatch.setattr(
         kind, "on_validation_start", lambda self: held.extend(p.grad for p in self.parameters()) or evaluated(self)
     )
-    asked = [f"trainer.group_by_length={str(grouped).lower()}", f"trainer.stratify={str(stratified).lower()}"]
-    made = material_of(bound("loss=ce", "optim.epochs=2", "trainer.packing=true", *asked))
+    made = material_of(bound("loss=ce", "optim.epochs=2", f"trainer.batching={batching}"))
     own = dataclasses.replace(made, seed=made.seed + 1)
     fit_together([Seat(made), Seat(own)]) if stacked else trainer.fit(own)
     lengths, size = made.train[0].lengths, made.optim.batch_size
-    labels = own.train[1] if stratified else None
-    sampler = LengthGrouped(lengths, size, own.seed, labels) if grouped else Shuffled(len(lengths), size, own.seed, labels)
+    sampler = {
+        "bucketed": LengthGrouped(lengths, own.train[1], size, own.seed),
+        "random": Shuffled(len(lengths), size, own.seed),
+    }[batching]
     wanted = []
     for epoch in range(2):
         sampler.sampler.set_epoch(epoch)
@@ -176,3 +160,28 @@ def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bo
     assert seen == wanted
     assert len(held) > 100
     assert all(gradient is None for gradient in held)
+
+
+@pytest.mark.parametrize("keep_state", [True, False])
+def test_the_test_set_is_evaluated_once_by_the_selected_network(bound, keep_state):
+    """With dropout, and an epoch selected that is not the last: as after every epoch, to the digit."""
+    fitted = {}
+    for test in ("selected", "epoch"):
+        made = material_of(bound("loss=ce", "optim.epochs=6", "optim.lr=0.03", f"trainer.test={test}"))
+        fitted[test] = trainer.fit(dataclasses.replace(made, keep_state=keep_state))
+    once, always = fitted.values()
+    assert once.selected == always.selected < 5
+    for i, (a, b) in enumerate(zip(once.epochs, always.epochs, strict=True)):
+        assert a.train_loss == b.train_loss
+        assert ("test" in a.metrics) == (i == once.selected)
+        assert "test" in b.metrics
+    chosen, other = once.epochs[once.selected], always.epochs[once.selected]
+    assert chosen.metrics["test"] == other.metrics["test"] != always.epochs[-1].metrics["test"]
+    np.testing.assert_array_equal(chosen.log_probs["test"], other.log_probs["test"])
+
+
+def test_without_a_selection_set_no_epoch_is_evaluated(trained):
+    row, _ = trained("loss=ce", "source=small_real", "selection=last")
+    assert [epoch["selection"] for epoch in row["epochs"]] == [None] * 3
+    assert [bool(epoch["test"]) for epoch in row["epochs"]] == [False, False, True]
+    assert row["seconds"]["evaluate"] > 0

@@ -48,7 +48,7 @@ def test_a_stack_is_its_networks(family, training):
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         want.append((logits.detach(), [p.grad for p in network.parameters()]))
     before = [[p.detach().clone() for p in network.parameters()] for network in alone]
-    with Stack.of(alone, "coarse") as stack:
+    with Stack.of(alone) as stack:
         stack.train(training)
         logits = stack(batches)
         sum((one**2).sum() for one in logits).backward()
@@ -65,20 +65,11 @@ def test_a_stack_is_its_networks(family, training):
         assert "forward" not in vars(network)
 
 
-@pytest.mark.parametrize(("shapes", "wide"), [("coarse", True), ("fine", False)])
-def test_a_stacks_softmax_is_as_wide_as_its_networks(shapes, wide, monkeypatch):
-    seen, mixed = [], forward.Packed.mixed
-    monkeypatch.setattr(forward.Packed, "mixed", lambda self, *given: seen.append(given[3].wide) or mixed(self, *given))
-    with Stack.of(networks("bert", 2), shapes) as stack:
-        stack([batch((7, 12)), batch((5, 6))])
-    assert set(seen) == {wide}
-
-
 @pytest.mark.parametrize("line", LINES)
 def test_seeds_together_are_seeds_apart(bound, plain, line):
     """21 steps in fp64 without dropout: curves, weights by example, the chosen epoch and the network, to 1e-9."""
     more = [f"loss={line.split()[0]}", *line.split()[1:], f"model.path={plain}", "trainer.precision=64-true"]
-    more += ["trainer.packing=true", "optim.epochs=3", "optim.weight_decay=0.1", "optim.batch_size=14"]
+    more += ["optim.epochs=3", "optim.weight_decay=0.1", "optim.batch_size=14"]
     trainings = [material_of(bound(*more, f"seed={seed}")) for seed in (0, 1, 5)]
     told = []
     seats = [Seat(t, lambda number, _, seed=t.seed: told.append((seed, number))) for t in trainings]
@@ -90,7 +81,7 @@ def test_seeds_together_are_seeds_apart(bound, plain, line):
 
 def test_the_stacks_dropout_is_dropout(bound):
     """In every epoch, and each network's its own: nothing is learned here, so that without it all losses would be the same."""
-    one = material_of(bound("loss=ce", "trainer.packing=true", "optim.epochs=3", "optim.lr=1e-12"))
+    one = material_of(bound("loss=ce", "optim.epochs=3", "optim.lr=1e-12"))
     same = fit_together([Seat(one), Seat(one)])  # the same head and the same batches twice
     alone = trainer.fit(one, say=lambda _: None)
     losses = [epoch.train_loss for fitted in (*same, alone) for epoch in fitted.epochs]
@@ -103,7 +94,7 @@ def test_the_stacks_dropout_is_dropout(bound):
 def test_a_stack_in_bf16_is_near_that_in_fp32(bound, plain):
     losses = {}
     for precision in ("32", "bf16-mixed"):
-        more = ["trainer.packing=true", f"trainer.precision={precision}", f"model.path={plain}"]
+        more = [f"trainer.precision={precision}", f"model.path={plain}"]
         fitted = fit_together([Seat(material_of(bound(*more, f"seed={seed}"))) for seed in range(2)])
         losses[precision] = [epoch.train_loss for one in fitted for epoch in one.epochs]
     assert losses["bf16-mixed"] == pytest.approx(losses["32"], rel=1e-2)
@@ -111,10 +102,10 @@ def test_a_stack_in_bf16_is_near_that_in_fp32(bound, plain):
 
 def test_what_is_not_stacked_says_why(bound):
     for line, why in {
-        "loss=hu trainer.packing=true": "loss=hu learns or picks",
-        "loss=rho trainer.packing=true": "loss=rho learns or picks",
-        "loss=ce": "trainer.packing=false",
-        "loss=ce trainer.packing=true trainer.devices=2": "trainer.devices=2",
+        "loss=hu": "loss=hu learns or picks",
+        "loss=rho": "loss=rho learns or picks",
+        "loss=ce trainer.padding=true": "trainer.padding=true",
+        "loss=ce trainer.devices=2": "trainer.devices=2",
     }.items():
         training = material_of(bound(*line.split()))
         with pytest.raises(UserError, match=f"seeds are not stacked: {why}"):
@@ -122,13 +113,13 @@ def test_what_is_not_stacked_says_why(bound):
 
 
 def test_trainings_that_differ_are_no_stack(bound):
-    one = material_of(bound("trainer.packing=true"))
-    tokens, targets = one.series["test"]
+    one = material_of(bound())
+    tokens, targets = one.series["selection"]
     for other in (
-        material_of(bound("trainer.packing=true", "optim.epochs=1")),
-        material_of(bound("trainer.packing=true", "source.n=50")),
-        dataclasses.replace(one, series={"test": one.series["test"]}),
-        dataclasses.replace(one, series=one.series | {"test": (tokens, np.roll(targets, 1))}),
+        material_of(bound("optim.epochs=1")),
+        material_of(bound("source.n=50")),
+        dataclasses.replace(one, series=one.final),
+        dataclasses.replace(one, series=one.series | {"selection": (tokens, np.roll(targets, 1))}),
     ):
         with pytest.raises(ValueError, match="trainings of a stack"):
             fit_together([Seat(one), Seat(other)])
@@ -139,8 +130,8 @@ def test_a_stack_that_does_not_fit(bound, monkeypatch):
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(seed_ensemble, "stacked", full)
-    one = material_of(bound("trainer.packing=true"))
-    with pytest.raises(UserError, match="2 seeds together do not fit into the memory of this cpu .*without --stack-seeds"):
+    one = material_of(bound())
+    with pytest.raises(UserError, match="out of memory on this cpu .no room.: train these 2 seeds without --stack-seeds"):
         fit_together([Seat(one), Seat(one)])
 
 
@@ -156,7 +147,7 @@ def test_a_sweep_of_stacks_places_the_rows_of_single_runs(small, plain, tmp_path
     """Checkers too: CE's seeds, then IMP's, DIMP's and Focal's. In fp64 the curves are those of single runs."""
     path, values = small
     values = [v for v in values if not v.startswith(("model.path", "paths.outputs"))]
-    values += [f"model.path={plain}", "trainer.packing=true", "trainer.precision=64-true", "logger=csv"]
+    values += [f"model.path={plain}", "trainer.precision=64-true", "logger=csv"]
     stores = []
     for place, more in (("apart", []), ("together", ["--stack-seeds"])):
         assert run_cli("sweep", str(path), *values, f"paths.outputs={tmp_path / place}", *more) == 0
@@ -173,8 +164,8 @@ def test_a_sweep_of_stacks_places_the_rows_of_single_runs(small, plain, tmp_path
             assert (a["test"] or {}).get("accuracy") == (b["test"] or {}).get("accuracy")
             assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-6)
         np.testing.assert_allclose(table["weight"].to_numpy(), weights["weight"].to_numpy(), rtol=1e-5)
-        assert "stacked" not in row["provenance"]["device"]
-        assert other["provenance"]["device"]["stacked"] == [0, 1]
+        assert row["provenance"]["stacked"] == []
+        assert other["provenance"]["stacked"] == [0, 1]
         folder = stores[1].run_folder(run_id)
         assert (folder / "model").is_dir() == (row["config"]["loss"]["name"] == "ce")
         curves = [(s.run_folder(run_id) / "csv" / "metrics.csv").read_text().splitlines() for s in stores]
@@ -185,7 +176,7 @@ def test_a_sweep_of_stacks_places_the_rows_of_single_runs(small, plain, tmp_path
 
 
 def test_a_stack_leaves_out_what_is_done_or_taken(bound):
-    jobs = [bound("trainer.packing=true", f"seed={seed}") for seed in range(4)]
+    jobs = [bound(f"seed={seed}") for seed in range(4)]
     store = Store(jobs[0].paths.outputs)
     run.train(jobs[1])
     old = store.run_folder(identify(jobs[3]).id) / "checkpoint-1"
@@ -194,10 +185,10 @@ def test_a_stack_leaves_out_what_is_done_or_taken(bound):
         outcomes = run.train_together(jobs)
     assert [o.status for o in outcomes] == ["trained", "done", "taken", "trained"]
     assert {o.id for o in outcomes if o.status != "taken"} == store.ids()
-    assert store.row(outcomes[3].id)["provenance"]["device"]["stacked"] == [0, 3]
+    assert store.row(outcomes[3].id)["provenance"]["stacked"] == [0, 3]
     assert not old.exists()
     assert [o.status for o in run.train_together(jobs)] == ["done", "done", "trained", "done"]
-    assert "stacked" not in store.row(outcomes[2].id)["provenance"]["device"]  # alone, as ever
+    assert store.row(outcomes[2].id)["provenance"]["stacked"] == []  # alone, as ever
 
 
 def test_a_stack_that_fails_is_trained_one_by_one(small, monkeypatch, capfd):
@@ -206,9 +197,9 @@ def test_a_stack_that_fails_is_trained_one_by_one(small, monkeypatch, capfd):
 
     path, values = small
     monkeypatch.setattr(run.seed_ensemble, "fit_together", broken)
-    assert run_cli("sweep", str(path), *values, "trainer.packing=true", "--stack-seeds") == 0
+    assert run_cli("sweep", str(path), *values, "--stack-seeds") == 0
     assert capfd.readouterr().out.count("2 seeds at once failed, one after the other now: ValueError: no such luck") == 5
-    assert len(publish.sweep_report(str(path), *values, "trainer.packing=true").plan.store.ids()) == 10
+    assert len(publish.sweep_report(str(path), *values).plan.store.ids()) == 10
 
 
 def test_a_full_disk_stops_a_sweep_of_stacks(small, monkeypatch, capfd):
@@ -217,21 +208,26 @@ def test_a_full_disk_stops_a_sweep_of_stacks(small, monkeypatch, capfd):
 
     path, values = small
     monkeypatch.setattr(run.seed_ensemble, "fit_together", full)
-    assert run_cli("sweep", str(path), *values, "trainer.packing=true", "--stack-seeds") == 1
+    assert run_cli("sweep", str(path), *values, "--stack-seeds") == 1
     assert "make room" in capfd.readouterr().err
 
 
 def test_folds_of_corrupted_data_are_no_stack(bound):
     """Copies of a text share its fold, so that folds differ in size from seed to seed."""
-    _, why = run.stacked_with(bound("trainer.packing=true", "source.folds=5", "source.fold=0", "corruption=noisy", "loss=ce"))
+    _, why = run.stacked_with(bound("source.folds=5", "source.fold=0", "corruption=noisy", "loss=ce"))
     assert why == "a fold of corrupted data has another size for each seed"
-    assert run.stacked_with(bound("trainer.packing=true", "source.folds=5", "source.fold=0"))[1] is None
+    assert run.stacked_with(bound("source.folds=5", "source.fold=0"))[1] is None
 
 
 def test_seeds_that_cannot_be_stacked_are_trained_one_by_one(small, capfd):
     path, values = small
-    assert run_cli("sweep", str(path), *values, "source=small_real", "selection=last", "loss=ce", "--stack-seeds") == 0
-    assert capfd.readouterr().out.count("seeds are trained one after the other: trainer.packing=false") == 1
+    assert (
+        run_cli(
+            "sweep", str(path), *values, "source=small_real", "selection=last", "loss=ce", "trainer.padding=true", "--stack-seeds"
+        )
+        == 0
+    )
+    assert capfd.readouterr().out.count("seeds are trained one after the other: trainer.padding=true") == 1
 
 
 def test_an_engine_trains_no_stacks(small):

@@ -49,11 +49,12 @@ def project(job: Job) -> str:
 def epochs(row: dict[str, Any], table: pa.Table) -> list[wandb.EpochLog]:
     """What was drawn of each epoch when the row was made."""
     train = table.filter(pc.equal(table["split"], "train"))
+    drawn = ("selection", "test") if row["config"]["trainer"]["test"] == "epoch" else ("selection",)
     out = []
     for epoch in row["epochs"]:
         kept = train.filter(pc.equal(train["epoch"], epoch["epoch"]))
         weights = kept["weight"].to_numpy().astype(np.float32)
-        series = {name: epoch[name] for name in ("selection", "test")}
+        series = {name: epoch[name] for name in drawn}
         out.append((curves(epoch["train_loss"], series, weights), weights))
     return out
 

@@ -196,11 +196,9 @@ class Selection:
 @dataclass
 class Trainer:
     precision: str
-    score_precision: str
-    packing: bool
-    shapes: str
-    group_by_length: bool
-    stratify: bool
+    padding: bool
+    batching: str
+    test: str
     compile: bool
     accelerator: str
     threads: int | None
@@ -213,8 +211,8 @@ class Trainer:
         require(self.accelerator in kinds, "trainer.accelerator", f"one of {', '.join(kinds)}", self.accelerator)
         precisions = ("32", "bf16-mixed", "64-true")
         require(self.precision in precisions, "trainer.precision", f"one of {', '.join(precisions)}", self.precision)
-        require(self.score_precision in precisions[:2], "trainer.score_precision", "32 or bf16-mixed", self.score_precision)
-        require(self.shapes in ("fine", "coarse"), "trainer.shapes", "fine or coarse", self.shapes)
+        require(self.batching in ("bucketed", "random"), "trainer.batching", "bucketed or random", self.batching)
+        require(self.test in ("selected", "epoch"), "trainer.test", "selected or epoch", self.test)
         require(self.threads is None or self.threads >= 1, "trainer.threads", "at least 1", self.threads)
         require(self.devices >= 1, "trainer.devices", "at least 1", self.devices)
         require(self.checkpoint in ("epoch", "off"), "trainer.checkpoint", "epoch or off", self.checkpoint)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from .tokenization import Tokens
@@ -28,19 +29,18 @@ class EpochOrder:
 
 
 class Shuffled(Sampler[list[int]]):
-    """Shuffles, deals the labels out where they are given, and cuts.
+    """Shuffles and cuts.
 
     Looks at the epoch when the first batch is asked for: after a resume Lightning makes the iterator before it says which
     epoch it is.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, labels: np.ndarray | None = None) -> None:
-        self.batch_size, self.labels = batch_size, labels
+    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+        self.batch_size = batch_size
         self.sampler = EpochOrder(n, seed)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = dealt(self.sampler.permutation(), self.labels, self.sampler.draws(4))
-        yield from (batch.tolist() for batch in cut(order, self.batch_size))
+        yield from (batch.tolist() for batch in cut(self.sampler.permutation(), self.batch_size))
 
     def __len__(self) -> int:
         return -(-self.sampler.n // self.batch_size)
@@ -49,12 +49,12 @@ class Shuffled(Sampler[list[int]]):
 class LengthGrouped(Shuffled):
     """Shuffles, sorts by length within windows of `WINDOW` batches, cuts, and shuffles the batches.
 
-    Labels, where they are given, are dealt out to the windows, and in each of them to its batches.
+    Labels are dealt out to the windows, and in each of them to its batches.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, labels: np.ndarray | None = None) -> None:
-        super().__init__(len(lengths), batch_size, seed, labels)
-        self.lengths = lengths
+    def __init__(self, lengths: np.ndarray, labels: np.ndarray, batch_size: int, seed: int) -> None:
+        super().__init__(len(lengths), batch_size, seed)
+        self.lengths, self.labels = lengths, labels
 
     def __iter__(self) -> Iterator[list[int]]:
         draws = self.sampler.draws(4)
@@ -66,15 +66,13 @@ class LengthGrouped(Shuffled):
         yield from (batches[i].tolist() for i in shuffle)
 
 
-def dealt(order: np.ndarray, labels: np.ndarray | None, draws: np.random.Generator) -> np.ndarray:
+def dealt(order: np.ndarray, labels: np.ndarray, draws: np.random.Generator) -> np.ndarray:
     """The same examples, each label's in their order, so that any run of them has every label by its share, or nearly.
 
     The i-th of a label's n comes at (i + u) / n of the way, u in [0, 1) drawn for each label, so that rare ones do not meet.
     Examples drawn at random within strata, as many of each as its size asks, make a batch's gradient vary less than those drawn
-    from all (Zhao & Zhang 2014, Accelerating Minibatch Stochastic Gradient Descent using Stratified Sampling). No labels: as is.
+    from all (Zhao & Zhang 2014, Accelerating Minibatch Stochastic Gradient Descent using Stratified Sampling).
     """
-    if labels is None:
-        return order
     given, way = labels[order], np.empty(len(order))
     for label in np.unique(given):
         where = np.flatnonzero(given == label)
@@ -87,31 +85,37 @@ def cut(order: np.ndarray, size: int) -> list[np.ndarray]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def training_batches(
-    tokens: Tokens, batch_size: int, seed: int, by_length: bool = True, labels: np.ndarray | None = None
-) -> DataLoader:
-    """Every example once an epoch. by_length: in batches of texts of like length, else drawn at random.
+def training_batches(tokens: Tokens, labels: np.ndarray, batch_size: int, seed: int, batching: str) -> DataLoader:
+    """Every example once per epoch.
 
-    labels, n: given, each batch has every label by its share of the texts, or nearly (`trainer.stratify`).
+    Args:
+        tokens: n examples.
+        labels: label positions, [n].
+        batch_size: examples per batch.
+        seed: with the epoch, decides the order.
+        batching: "bucketed": examples of like length, every label by its share in each batch; "random": drawn at random.
     """
     n = len(tokens)
-    sampler = LengthGrouped(tokens.lengths, batch_size, seed, labels) if by_length else Shuffled(n, batch_size, seed, labels)
+    bucketed = batching == "bucketed"
+    sampler = LengthGrouped(tokens.lengths, labels, batch_size, seed) if bucketed else Shuffled(n, batch_size, seed)
     return DataLoader(range(n), batch_sampler=sampler, collate_fn=tokens.batch)  # type: ignore[arg-type]
 
 
-def evaluation_batches(tokens: Tokens, batch_size: int = 64, most: int | None = None) -> DataLoader:
-    """Every example once, longest first (a batch that does not fit into memory is the first one, or nearly).
+def evaluation_batches(tokens: Tokens, max_tokens: int) -> DataLoader:
+    """Every example once, longest first, so that a batch that does not fit into memory is the first one, or nearly.
 
-    most: in place of so many texts, as many as make no more than so many tokens, each taken for as long as the longest; in
-    eights, since what is done by text alone has a kernel for each count.
+    Args:
+        tokens: n examples.
+        max_tokens: of a batch, each example counted as long as the longest. More than eight examples come in eights: what is
+            computed once per example has a kernel for each count.
     """
     order = np.argsort(-tokens.lengths, kind="stable").tolist()
     batches, start = [], 0
     while start < len(order):
-        count = batch_size
-        if most is not None:
-            count = max(1, most // max(1, int(tokens.lengths[order[start]])))
-            count -= count % 8 if count > 8 else 0
+        count = max(1, max_tokens // max(1, int(tokens.lengths[order[start]])))
+        count -= count % 8 if count > 8 else 0
         batches.append(order[start : start + count])
         start += count
-    return DataLoader(range(len(tokens)), batch_sampler=batches, collate_fn=tokens.batch)  # type: ignore[arg-type]
+    # a generator of its own: an iterator draws a seed, and an evaluation more or less must not change the training
+    own = torch.Generator()
+    return DataLoader(range(len(tokens)), batch_sampler=batches, collate_fn=tokens.batch, generator=own)  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ def identify(settings: "Prompt") -> "Identity[Prompt]":
         "n": settings.n,
         "seed": settings.seed,
     }
-    return Identity(run=settings, settings=identity.without_defaults(named), data=read, checkers={})
+    return Identity(run=settings, settings=identity.without_first_values(named), data=read, checkers={})
 
 
 def describe(settings: "Prompt") -> str:

@@ -1,6 +1,5 @@
 """The encoder with its classification head."""
 
-import ctypes
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,6 @@ from ..errors import UserError, first_line
 
 if TYPE_CHECKING:
     from ..config.schema import Optim
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def build(folder: Path, labels: tuple[str, ...]) -> nn.Module:
@@ -60,20 +57,20 @@ def optimizer(
     return adam, transformers.get_scheduler(kind, adam, num_warmup_steps=warmup, num_training_steps=steps)
 
 
-def clip(network: nn.Module, adam: torch.optim.Optimizer, most: float, within: bool = False) -> None:
-    """Before a step: gradients scaled so that the norm of all of them is at most `most`.
+def clip(network: nn.Module, adam: torch.optim.Optimizer, max_norm: float) -> None:
+    """Before a step: scales the gradients so that the norm of all of them is at most `max_norm`.
 
-    g ← g · min(1, most / (‖g‖ + 1e-6)), as `torch.nn.utils.clip_grad_norm_` has it. That sums a tensor's squares on one core of
-    a CPU and passes once more over all gradients. within: sums by rows, which cores share, and leaves the scaling to the step's
-    own pass, which divides where this multiplies: the last digits differ. For fp32 alone, and elsewhere not so.
+    g ← g · min(1, max_norm / (‖g‖ + 1e-6)), as `torch.nn.utils.clip_grad_norm_` has it. On a CPU that sums a tensor's squares
+    on one core and passes once more over all gradients. In fp32 the sums are made by rows here, which cores share, and the
+    scaling is left to the fused step's own pass, which divides by `grad_scale`, as it does for torch's GradScaler.
     """
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    if not within or any(g.device.type != "cpu" or g.dtype != torch.float32 for g in gradients):
-        torch.nn.utils.clip_grad_norm_(network.parameters(), most)
+    if any(g.device.type != "cpu" or g.dtype != torch.float32 for g in gradients):
+        torch.nn.utils.clip_grad_norm_(network.parameters(), max_norm)
         return
     rows = [torch.linalg.vector_norm(g.flatten(1), dim=1) if g.ndim > 1 else g.flatten() for g in gradients]
     norm = torch.linalg.vector_norm(torch.cat(rows))
-    adam.grad_scale = ((norm + 1e-6) / most).clamp_(min=1.0)  # type: ignore[attr-defined]  # as torch's GradScaler gives it
+    adam.grad_scale = ((norm + 1e-6) / max_norm).clamp_(min=1.0)  # type: ignore[attr-defined]
 
 
 def inputs(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -94,35 +91,3 @@ def log_probs(model: nn.Module, batches: Iterable[dict[str, torch.Tensor]], n: i
         out[batch["index"].numpy()] = logits.log_softmax(dim=-1).cpu().numpy()
     model.train(was_training)
     return out
-
-
-def hold_memory() -> None:
-    """For the rest of the process: what is freed stays with it, until the next `release_memory` empties the heap.
-
-    glibc hands large blocks back as they are freed, and each page costs a microsecond when it is asked for again: a million
-    pages and more in three epochs of MiniLM, half of them in evaluation. Blocks of 32 MiB and more are handed back still.
-    """
-    libc = glibc()
-    if libc is not None:
-        libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)  # the most that it takes
-        libc.mallopt(M_TRIM_THRESHOLD, 512 * 2**20)
-
-
-def release_memory() -> None:
-    """Gives freed memory back to the system.
-
-    Batches of changing shapes leave holes that glibc keeps. With MiniLM a process holds 1.3–1.4 GB between the runs of a
-    sweep instead of 1.7–2.2; the peak within a run hardly changes (2.4 instead of 2.5).
-    """
-    libc = glibc()
-    if libc is not None:
-        libc.malloc_trim(0)
-
-
-def glibc() -> Any:
-    """The C library, where it is glibc."""
-    try:
-        libc = ctypes.CDLL(None)
-        return libc if hasattr(libc, "malloc_trim") else None
-    except (OSError, TypeError):
-        return None

@@ -4,11 +4,8 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-import yaml
 
 from ..data import sources
 from ..errors import UserError
@@ -19,8 +16,8 @@ from .plan_cache import PlanCache
 if TYPE_CHECKING:
     from ..config.schema import Run
 
-VERSION = 1  # raised by hand when code changes numbers
-DEFAULTS = Path(__file__).with_name("identity_defaults.yaml")
+VERSION = 2  # raised by hand when code changes numbers
+SINCE: dict[str, Any] = {}  # settings added under this VERSION, by dotted key, with the value that the code before them had
 R = TypeVar("R")  # the settings that are named: a training's, or a few-shot classification's
 
 
@@ -71,7 +68,7 @@ def _identify(run: "Run", cache: PlanCache) -> Identity:
     checkers = {key: identify(checker_run(run, key, cache), cache) for key in checker_keys(run)}
     if "quality" in checkers and "diversity" in checkers and checkers["quality"].id == checkers["diversity"].id:
         raise UserError(f"loss={run.loss.name}: its quality and its diversity checker are one run, so every weight is 1")
-    return Identity(run=run, settings=without_defaults(settings(run, cache)), data=data, checkers=checkers)
+    return Identity(run=run, settings=without_first_values(settings(run, cache)), data=data, checkers=checkers)
 
 
 def _data_settings(run: "Run") -> tuple[Any, ...]:
@@ -120,12 +117,10 @@ def settings(run: "Run", cache: PlanCache) -> dict[str, Any]:
         "optim": {**optim, "epochs": run.epochs},
         "selection": selection,
         "precision": run.trainer.precision,
-        "packing": run.trainer.packing,
-        "shapes": run.trainer.shapes if run.trainer.packing else "fine",
-        "group_by_length": run.trainer.group_by_length,
-        "stratify": run.trainer.stratify,
+        "padding": run.trainer.padding,
+        "batching": run.trainer.batching,
+        "test": run.trainer.test,
         "compile": run.trainer.compile,
-        "score_precision": run.trainer.score_precision if run.loss.needs or run.loss.name == "ce" else "32",  # who scores
         "seed": run.seed,
     }
 
@@ -135,16 +130,10 @@ def digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=1)
-def frozen_defaults() -> dict[str, Any]:
-    """Dotted keys that were added later, with their first values."""
-    return yaml.safe_load(DEFAULTS.read_text()) or {}
-
-
-def without_defaults(settings: dict[str, Any], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The settings less those added later that still have their first value."""
+def without_first_values(settings: dict[str, Any], since: dict[str, Any] = SINCE) -> dict[str, Any]:
+    """The settings less those of `since` that still have their first value."""
     out: dict[str, Any] = json.loads(json.dumps(settings))
-    for dotted, first in (frozen_defaults() if frozen is None else frozen).items():
+    for dotted, first in since.items():
         *parents, key = dotted.split(".")
         node: Any = out
         for parent in parents:

@@ -124,7 +124,7 @@ def finish(
                 "epoch": i + 1,
                 "train_loss": e.train_loss,
                 "selection": e.metrics.get("selection"),
-                "test": e.metrics["test"],
+                "test": e.metrics.get("test"),
             }
             for i, e in enumerate(fitted.epochs)
         ],
@@ -132,7 +132,7 @@ def finish(
         "guard_hits": fitted.guard_hits,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
         "provenance": provenance.code_version()
-        | devices.machine(run.trainer, stacked, fitted.taken)
+        | devices.machine(run.trainer, fitted.fallbacks, stacked)
         | {"argv": provenance.command(), "started": ready.started, "finished": provenance.utc_now()},
     }
     store.write_row(record, tables(material, fitted, own if run.loss.name == "ce" else None))

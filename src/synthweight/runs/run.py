@@ -13,7 +13,6 @@ from ..config.schema import Run
 from ..data.examples import Examples
 from ..errors import CheckerFailedError, LockLostError, RunLockedError, disk_full
 from ..models import pretrained
-from ..models.packed.layout import SHAPES
 from ..tracking import loggers
 from ..training import devices, seed_ensemble
 from ..training import trainer as fit
@@ -116,8 +115,6 @@ def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
     libraries = {key: provenance.code_version()["versions"][key] for key in ("torch", "transformers", "pytorch-lightning")}
     trainer = who.run.trainer
     taken = {"device": devices.device(trainer.accelerator).type, "precision": devices.precision(trainer)}
-    taken |= {"score_precision": devices.precision(trainer, scoring=True)} if who.run.loss.needs else {}
-    taken |= {"shapes": repr(SHAPES[trainer.shapes])} if trainer.packing else {}
     identity = {"format": FORMAT, "id": who.id, "devices": trainer.devices} | taken | libraries
     return Checkpoints(store.run_folder(who.id), identity, lambda: store.check_lock(who.id))
 

@@ -7,7 +7,6 @@ from typing import Any
 from ..config import schema
 from ..config.schema import Run
 from ..data import sources
-from ..runs import identity
 from ..runs.store import Store
 from .plan import Job
 
@@ -22,7 +21,7 @@ class Times:
         self.per_example: dict[tuple[Any, ...], list[float]] = {}  # seconds an example and epoch, by encoder and length
         for run_id in sorted(store.ids()):
             row = store.row(run_id)
-            if row["kind"] != "train" or "stacked" in row["provenance"]["device"]:  # whose seconds are a share of several runs'
+            if row["kind"] != "train" or row["provenance"]["stacked"]:  # whose seconds are a share of several runs'
                 continue
             seconds = sum(row["seconds"].values())
             self.same.setdefault(settings_key(row["config"]), []).append(seconds)
@@ -62,9 +61,8 @@ def size_key(config: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def speed(config: dict[str, Any]) -> tuple[Any, ...]:
-    """What of the trainer's settings changes a step's seconds; rows of before there was one do not name it."""
-    trainer, first = config["trainer"], identity.frozen_defaults()
-    return trainer["precision"], *(trainer.get(key, first[key]) for key in ("packing", "compile", "group_by_length"))
+    """What of the trainer's settings changes a run's seconds."""
+    return tuple(config["trainer"][key] for key in ("precision", "padding", "batching", "test", "compile"))
 
 
 def trained_on(config: dict[str, Any]) -> list[str]:

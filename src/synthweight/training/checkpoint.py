@@ -105,8 +105,8 @@ class Checkpoints(CheckpointIO):
         rmtree(Path(path), ignore_errors=True)
 
 
-class EveryEpoch(pl.Callback):
-    """Saves after each epoch but the last, which the row follows at once."""
+class EveryEpoch(pl.callbacks.Checkpoint):
+    """Saves after each epoch but the last, which the row follows at once. Lightning calls a `Checkpoint` after the module."""
 
     def __init__(self, checkpoints: Checkpoints, ledger: Ledger) -> None:
         self.checkpoints, self.ledger = checkpoints, ledger

@@ -1,6 +1,8 @@
 """What this machine has, and in what numbers it computes."""
 
+import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +11,8 @@ from ..errors import UserError
 
 if TYPE_CHECKING:
     from ..config.schema import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 def require_device(accelerator: str, devices: int = 1) -> None:
@@ -28,14 +32,21 @@ def device(accelerator: str) -> torch.device:
     return torch.device("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
 
 
-def precision(trainer: "Trainer", scoring: bool = False) -> str:
-    """What this machine trains or scores in: fp32 where bf16 is asked for and the device has no products of it."""
-    asked = trainer.score_precision if scoring else trainer.precision
-    if asked != "bf16-mixed":
-        return asked
+def precision(trainer: "Trainer") -> str:
+    """The precision of this machine's products: fp32 where bf16 is requested and the device has no units for it (logged once)."""
+    if trainer.precision != "bf16-mixed":
+        return trainer.precision
     kind = device(trainer.accelerator).type
     has = {"cuda": lambda: torch.cuda.is_bf16_supported(False), "cpu": bf16_products}.get(kind, lambda: False)
-    return asked if has() else "32"
+    if has():
+        return "bf16-mixed"
+    log_fallback(kind)
+    return "32"
+
+
+@cache
+def log_fallback(kind: str) -> None:
+    logger.info("trainer.precision=bf16-mixed: this %s has no bf16 units; computing in fp32", kind)
 
 
 def bf16_products() -> bool:
@@ -43,17 +54,20 @@ def bf16_products() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def machine(trainer: "Trainer", stacked: Sequence[int] = (), instead: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What a row says of the machine: device and threads; what was taken where a setting could not be; the stack's seeds.
+def machine(trainer: "Trainer", fallbacks: dict[str, Any], stacked: Sequence[int] = ()) -> dict[str, Any]:
+    """What a row records of the machine.
 
-    instead: what the training itself found.
+    Args:
+        trainer: the settings requested.
+        fallbacks: what the training used instead of a setting, by the setting's name.
+        stacked: the seeds that were trained at once.
     """
     kind = device(trainer.accelerator).type
     name = torch.cuda.get_device_name() if kind == "cuda" else kind
-    taken = precision(trainer)
-    other: dict[str, Any] = {} if taken == trainer.precision else {"precision": taken}
-    scored = precision(trainer, scoring=True)
-    other |= {} if scored == trainer.score_precision else {"score_precision": scored}
-    other |= instead or {}
-    other |= {"stacked": list(stacked)} if stacked else {}
-    return {"device": {"kind": kind, "name": name} | other, "threads": torch.get_num_threads()}
+    used = precision(trainer)
+    return {
+        "device": {"kind": kind, "name": name},
+        "threads": torch.get_num_threads(),
+        "fallbacks": ({} if used == trainer.precision else {"precision": used}) | fallbacks,
+        "stacked": list(stacked),
+    }

@@ -30,7 +30,8 @@ class Training:
 
     folder: of the encoder. labels: sorted. train, series: tokens with label positions. scores: by checker, log p of the
     given label, [n]. select: choose the epoch by series["selection"]. keep_state: the network returned has the selected
-    epoch's weights. dev: D_P' for a strategy that learns by it.
+    epoch's weights. series: scored after every epoch. final: scored once, by the selected epoch's network. dev: D_P' for a
+    strategy that learns by it.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Training:
     train: Split
     scores: dict[str, np.ndarray]
     series: dict[str, Split]
+    final: dict[str, Split]
     select: bool
     keep_state: bool = False
     dev: Split | None = None
@@ -52,22 +54,26 @@ class Training:
     def of(
         cls, run: "Run", folder: Path, labels: tuple[str, ...], train: Split, series: dict[str, Split], **more: Any
     ) -> "Training":
-        """A run's, by its loss, weighting, recipe, epochs and seed. more: other fields, or others than the run's."""
+        """A run's, by its loss, weighting, recipe, epochs and seed. more: other fields, or others than the run's.
+
+        `series["test"]` is scored once, unless `trainer.test=epoch`.
+        """
+        final = {name: split for name, split in series.items() if name == "test" and run.trainer.test == "selected"}
+        series = {name: split for name, split in series.items() if name not in final}
         given: dict[str, Any] = {"strategy": run.loss, "weighting": run.weighting, "optim": run.optim, "trainer": run.trainer}
-        given |= {"epochs": run.epochs, "seed": run.seed, "scores": {}, "select": False}
+        given |= {"epochs": run.epochs, "seed": run.seed, "scores": {}, "select": False, "final": final}
         return cls(folder=folder, labels=labels, train=train, series=series, **(given | more))
 
     @property
     def splits(self) -> list[Tokens]:
         """The tokens of all its texts."""
-        known = [self.train, *self.series.values(), *([] if self.dev is None else [self.dev])]
+        known = [self.train, *self.series.values(), *self.final.values(), *([] if self.dev is None else [self.dev])]
         return [tokens for tokens, _ in known]
 
     def batches(self) -> DataLoader:
         """What an epoch's steps draw: its training texts, or the candidates of a strategy that picks."""
-        (tokens, labels), how = self.train, self.trainer
         drawn = round(self.optim.batch_size * self.strategy.candidates)
-        return training_batches(tokens, drawn, self.seed, how.group_by_length, labels if how.stratify else None)
+        return training_batches(*self.train, drawn, self.seed, self.trainer.batching)
 
     def by(self, change: Callable[[Tokens], Tokens]) -> "Training":
         """The same with other tokens."""
@@ -76,6 +82,7 @@ class Training:
             self,
             train=(change(train[0]), train[1]),
             series={name: (change(tokens), targets) for name, (tokens, targets) in self.series.items()},
+            final={name: (change(tokens), targets) for name, (tokens, targets) in self.final.items()},
             dev=None if dev is None else (change(dev[0]), dev[1]),
         )
 
@@ -89,22 +96,22 @@ class Fitted:
     selected: int
     guard_hits: int
     seconds: Seconds
-    taken: dict[str, Any] = field(default_factory=dict)  # what was taken where a setting could not be
+    fallbacks: dict[str, Any] = field(default_factory=dict)  # what was used instead of a setting, by its name
 
 
 @contextmanager
 def begun(t: Training, splits: list[Tokens] | None = None) -> Iterator[tuple[nn.Module, Training]]:
     """The network that a training begins with, in training mode, and the training by the words that the network knows.
 
-    Packed and compiled, where `trainer.packing` and `trainer.compile` ask for it, until the end. splits: whose words these
+    Packed, unless `trainer.padding`, and compiled, with `trainer.compile`, until the end. splits: whose words these
     are, if not the training's own alone.
     """
     network = classifier.build(t.folder, t.labels).train()  # transformers hands it over in eval mode: without dropout
     if t.trainer.precision == "64-true":
         network.double()  # before Lightning does: it loads a checkpoint first, and would round it
     with ExitStack() as within:
-        if t.trainer.packing:
-            t = t.by(within.enter_context(forward.compact(network, splits or t.splits, t.trainer.shapes)))
+        if not t.trainer.padding:
+            t = t.by(within.enter_context(forward.compact(network, splits or t.splits)))
         if t.trainer.compile:
             within.enter_context(compiled(network))
         yield network, t

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .. import losses
 from ..models import classifier
 from ..models.packed import forward
+from . import memory
 from .checkpoint import random_state, set_random_state
 from .distributed import Peers
 from .history import Epoch, sunken
@@ -40,8 +41,7 @@ class Classifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.strategy, self.optim, self.seed = network, t.strategy, t.optim, t.seed
-        self.ledger = Ledger(t, report)
-        self.renewed = t.trainer.packing and t.trainer.shapes != "fine"  # those keep the digits that rows were made with
+        self.ledger = Ledger(t, report, keep_best=peers.rank == 0)
         self.texts, self.say, self.peers = texts, say, peers
         self.learner: losses.Learner | None = None
         self.resumed: dict[str, Any] | None = None
@@ -95,7 +95,7 @@ class Classifier(pl.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """By hand: Lightning refuses to clip for a fused optimizer, though without a gradient scaler nothing is in the way."""
-        classifier.clip(self.network, optimizer, self.optim.clip_norm, within=self.renewed)
+        classifier.clip(self.network, optimizer, self.optim.clip_norm)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         graphs = forward.graphs_of(self.network)
@@ -166,7 +166,7 @@ class Classifier(pl.LightningModule):
     # evaluation -----------------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
-        classifier.release_memory()
+        memory.release_memory()
         self.ledger.begin_evaluation()
 
     def validation_step(self, batch: dict[str, Tensor], _: int, dataloader_idx: int = 0) -> None:
@@ -175,8 +175,9 @@ class Classifier(pl.LightningModule):
         with torch.inference_mode() if packed else contextlib.nullcontext():
             self.ledger.evaluated(dataloader_idx, batch["index"], self.peers.logits(self.network, classifier.inputs(batch)))
 
-    def on_validation_epoch_end(self) -> None:
-        classifier.release_memory()
+    def on_train_epoch_end(self) -> None:
+        """After the evaluation, if there is one."""
+        memory.release_memory()
         drawn = self.ledger.end_epoch(self.current_epoch, self.network.state_dict, self.note)
         self.log_dict(drawn, sync_dist=self.peers.count > 1)  # the same on all: else Lightning warns
 

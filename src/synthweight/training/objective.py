@@ -21,7 +21,7 @@ class Ledger(nn.Module):
     Args:
         t: the strategy, what is done to its weights, label positions, the checkers' scores, and the series that are scored
             after every epoch. Where it selects, the epoch is chosen by the series "selection"; otherwise the last stands.
-        report: takes each epoch's number, from 0, and results.
+        report: takes each epoch's number, from 0, and results. keep_best: whether this process keeps the chosen epoch's state.
     """
 
     targets: Tensor
@@ -29,10 +29,11 @@ class Ledger(nn.Module):
     weight_count: Tensor
     hits: Tensor
 
-    def __init__(self, t: Training, report: Callable[[int, Epoch], None]) -> None:
+    def __init__(self, t: Training, report: Callable[[int, Epoch], None], keep_best: bool = True) -> None:
         super().__init__()
         self.strategy, self.weighting, self.labels = t.strategy, t.weighting, t.labels
-        self.select, self.keep_state, self.report = t.select, t.keep_state, report
+        self.select, self.report = t.select, report
+        self.keep_best = keep_best and t.select and (t.keep_state or bool(t.final))
         self.series = [Series(name, targets, t.labels) for name, (_, targets) in t.series.items()]
         n = len(t.train[1])
         self.register_buffer("targets", torch.from_numpy(t.train[1]), persistent=False)
@@ -100,6 +101,8 @@ class Ledger(nn.Module):
 
     def end_evaluation(self) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
         """Each series' metrics and log-probabilities."""
+        if not self.series:
+            self.seconds.lap("train")
         found: dict[str, dict[str, Any]] = {}
         scored: dict[str, np.ndarray] = {}
         for i, series in enumerate(self.series):
@@ -132,7 +135,7 @@ class Ledger(nn.Module):
         self.epochs.append(Epoch(metrics.number(mean_loss), found, scored, weights))
         if self.select:
             accuracy = found["selection"]["accuracy"]
-            if self.selector.better(number, accuracy) and self.keep_state:
+            if self.selector.better(number, accuracy) and self.keep_best:
                 self.best_state = {k: v.detach().cpu().clone() for k, v in state().items()}
         self.report(number, self.epochs[-1])
         return curves(mean_loss, found, weights)
@@ -150,6 +153,13 @@ class Ledger(nn.Module):
         """Gives the network the chosen epoch's state where that was kept."""
         if self.best_state is not None and self.selected != len(self.epochs) - 1:
             network.load_state_dict(self.best_state)
+
+    def scored(self, name: str, log_probs: np.ndarray, targets: np.ndarray) -> None:
+        """Records a set of texts that the chosen epoch's network alone was evaluated on."""
+        epoch = self.epochs[self.selected]
+        epoch.log_probs[name] = log_probs
+        epoch.metrics[name] = metrics.evaluate(log_probs, targets, self.labels)
+        self.seconds.lap("evaluate")
 
     # going on after a stop ------------------------------------------------------------------------------------------
 

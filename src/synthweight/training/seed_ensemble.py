@@ -22,7 +22,7 @@ from ..losses.base import Learned
 from ..models import classifier
 from ..models.packed import forward
 from ..models.packed.ensemble import Stack, clip
-from . import devices
+from . import devices, memory
 from . import trainer as fit
 from .history import Epoch
 from .job import Fitted, Training, begun
@@ -84,7 +84,7 @@ class Together(pl.LightningModule):
             ledger.begin_epoch()
 
     def on_validation_start(self) -> None:
-        classifier.release_memory()
+        memory.release_memory()
         for ledger in self.ledgers:
             ledger.begin_evaluation()
 
@@ -93,8 +93,8 @@ class Together(pl.LightningModule):
         for ledger, own in zip(self.ledgers, logits, strict=True):
             ledger.evaluated(dataloader_idx, batch["index"], own)
 
-    def on_validation_epoch_end(self) -> None:
-        classifier.release_memory()
+    def on_train_epoch_end(self) -> None:
+        memory.release_memory()
         for s, (ledger, seat) in enumerate(zip(self.ledgers, self.seats, strict=True)):
             drawn = ledger.end_epoch(self.current_epoch, partial(self.stack.state, s))
             for logger in seat.loggers:
@@ -106,8 +106,8 @@ def refused(strategy: losses.Strategy, trainer: "Trainer") -> str | None:
     """Why a training is none of a stack, in a few words; None: it is."""
     if strategy.candidates != 1 or isinstance(strategy, Learned):
         return f"loss={strategy.name} learns or picks beside the network"
-    if not trainer.packing:
-        return "trainer.packing=false"
+    if trainer.padding:
+        return "trainer.padding=true"
     if trainer.compile:
         return "trainer.compile=true"
     if trainer.devices > 1:
@@ -125,7 +125,7 @@ def fit_together(seats: Sequence[Seat], root: Path = Path(".")) -> list[Fitted]:
             that is not packed, a loss is not finite, or the stack does not fit into memory.
     """
     fit.quiet()
-    classifier.hold_memory()
+    memory.hold_memory()
     trainings = [seat.training for seat in seats]
     first = trainings[0]
     check(trainings)
@@ -137,9 +137,9 @@ def fit_together(seats: Sequence[Seat], root: Path = Path(".")) -> list[Fitted]:
             raise
         said = first_line(error)
     gc.collect()  # what failed hangs in a cycle with Lightning's trainer
-    classifier.release_memory()
-    place = f"the memory of this {devices.device(first.trainer.accelerator).type}"
-    raise UserError(f"{len(seats)} seeds together do not fit into {place} ({said}): train them without --stack-seeds")
+    memory.release_memory()
+    kind = devices.device(first.trainer.accelerator).type
+    raise UserError(f"out of memory on this {kind} ({said}): train these {len(seats)} seeds without --stack-seeds")
 
 
 def check(trainings: Sequence[Training]) -> None:
@@ -172,13 +172,14 @@ def stacked(seats: Sequence[Seat], root: Path) -> list[Fitted]:
             networks.append(network)
             narrowed.append(replace(seat, training=training))
         pl.seed_everything(first.seed, verbose=False)  # dropout's draws are the stack's own
-        with Stack.of(networks, first.trainer.shapes) as stack:
+        with Stack.of(networks) as stack:
             module = Together(stack, narrowed)
             run(module, narrowed, root)
-        for ledger, network in zip(module.ledgers, networks, strict=True):
-            ledger.settle(network)
+        for ledger, seat, network in zip(module.ledgers, narrowed, networks, strict=True):
+            ledger.seconds.started = time.perf_counter()
+            fit.finish(seat.training, ledger, network)
     gc.collect()
-    classifier.release_memory()
+    memory.release_memory()
     out = []
     for ledger, network in zip(module.ledgers, networks, strict=True):
         for stage in ("weights", "train", "evaluate"):
@@ -192,7 +193,6 @@ def run(module: Together, seats: Sequence[Seat], root: Path) -> None:
     t = seats[0].training
     trainer = fit.lightning(t, root)
     loaders = [seat.training.batches() for seat in seats]
-    most = module.stack.packed.evaluation_tokens(devices.precision(t.trainer))
-    series = [evaluation_batches(tokens, most=most) for tokens, _ in t.series.values()]
+    series = [evaluation_batches(tokens, fit.evaluation_tokens(t.trainer)) for tokens, _ in t.series.values()]
     with fit.interruptible():
-        trainer.fit(module, CombinedLoader(loaders, "min_size"), series)
+        trainer.fit(module, CombinedLoader(loaders, "min_size"), series or None)

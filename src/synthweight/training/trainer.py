@@ -34,6 +34,7 @@ from .job import Fitted as Fitted
 from .job import Split, begun
 from .job import Training as Training
 from .module import Classifier
+from .objective import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -61,6 +62,7 @@ def quiet() -> None:
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")  # nothing is selected by, test is evaluated at the end
     warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # of the same run, killed or trained again
     warnings.filterwarnings("ignore", "GPU available but not used.*")  # of another kind than those taken, or by the user's wish
     warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
@@ -98,8 +100,7 @@ def fit(
             if not memory_full(error):
                 raise
             said = first_line(error)
-        # here the failed training's tensors are gone, with the error that held its frames
-        raise memory.too_large(training, device(training.trainer.accelerator), precision(training.trainer), said)
+        raise memory.too_large(training.optim.batch_size, device(training.trainer.accelerator).type, said)
     read = None if checkpoints is None else Checkpoints(checkpoints.folder, checkpoints.identity)
     with distributed.started(count, other, training, root, read, resume):
         return one(training, Peers(0, count), report, say, loggers, root, checkpoints, resume)
@@ -125,7 +126,7 @@ def one(
 ) -> Fitted:
     """The training as one of its processes does it."""
     freeze_imports()
-    model.hold_memory()
+    memory.hold_memory()
     torch.set_num_threads(training.trainer.threads or max(1, THREADS // peers.count))
     pl.seed_everything(training.seed, verbose=False)
     with begun(training) as (network, t):
@@ -134,14 +135,23 @@ def one(
         known = texts(t.train), None if t.dev is None else texts(t.dev)
         classifier = Classifier(network, t, known, report, say, peers)
         train(t, classifier, loggers, root, checkpoints, resume)
-        taken = {} if classifier.learner is None else classifier.learner.taken()
-        taken |= {"packing": False} if t.trainer.packing and not forward.is_packed(network) else {}
-        taken |= {"compile": False} if failed(network) else {}
+        fallbacks = {} if classifier.learner is None else classifier.learner.taken()
+        fallbacks |= {"padding": True} if not (t.trainer.padding or forward.is_packed(network)) else {}
+        fallbacks |= {"compile": False} if failed(network) else {}
+        if peers.rank == 0:
+            finish(t, classifier.ledger, network)
     network.eval()
     gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
-    model.release_memory()
+    memory.release_memory()
     ledger = classifier.ledger
-    return Fitted(network, ledger.epochs, ledger.selected, int(ledger.hits), ledger.seconds, taken)
+    return Fitted(network, ledger.epochs, ledger.selected, int(ledger.hits), ledger.seconds, fallbacks)
+
+
+def finish(t: Training, ledger: Ledger, network: nn.Module) -> None:
+    """The chosen epoch's state for the network, and what that one alone is evaluated on."""
+    ledger.settle(network)
+    for name, (tokens, targets) in t.final.items():
+        ledger.scored(name, log_probs(network, tokens, len(t.labels), t.trainer), targets)
 
 
 def train(
@@ -152,14 +162,12 @@ def train(
     checkpoints: Checkpoints | None,
     resume: Path | None,
 ) -> None:
-    """Leaves the network of the chosen epoch where that was kept."""
+    """The epochs."""
     callbacks = [] if checkpoints is None else [EveryEpoch(checkpoints, classifier.ledger)]
     trainer = lightning(t, root, loggers, classifier.peers, callbacks, checkpoints)
-    most = forward.evaluation_tokens(classifier.network, precision(t.trainer))
-    series = [evaluation_batches(tokens, most=most) for tokens, _ in t.series.values()]
+    series = [evaluation_batches(tokens, evaluation_tokens(t.trainer)) for tokens, _ in t.series.values()]
     with interruptible():
-        trainer.fit(classifier, t.batches(), series, ckpt_path=resume)
-    classifier.ledger.settle(classifier.network)
+        trainer.fit(classifier, t.batches(), series or None, ckpt_path=resume)
 
 
 def lightning(
@@ -170,22 +178,18 @@ def lightning(
     callbacks: "Sequence[pl.Callback]" = (),
     checkpoints: Checkpoints | None = None,
 ) -> pl.Trainer:
-    """Lightning's trainer with a training's settings. Warns where the machine has no products of the precision asked for."""
+    """Lightning's trainer with a training's settings."""
     trainer, peers = t.trainer, peers or Peers()
-    taken = precision(trainer)
-    if taken != trainer.precision:
-        kind = device(trainer.accelerator).type
-        warnings.warn(f"trainer.precision={trainer.precision}: this {kind} has no bf16 products; fp32 is taken", stacklevel=2)
     return pl.Trainer(
         max_epochs=t.epochs,
         accelerator=device(trainer.accelerator).type,  # Lightning's own choice for auto knows more devices
         devices=peers.count,
         strategy="auto" if peers.count == 1 else DDPStrategy(timeout=PATIENCE),
-        precision=taken,  # type: ignore[arg-type]
+        precision=precision(trainer),  # type: ignore[arg-type]
         plugins=plugins(peers, checkpoints),
         callbacks=list(callbacks),
         logger=loggers or False,
-        enable_checkpointing=False,
+        enable_checkpointing=checkpoints is not None,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -219,13 +223,16 @@ def texts(split: Split) -> Texts:
 
 
 def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Trainer") -> np.ndarray:
-    """log p(y|x) of all classes, eval mode, fp32, [n, classes]; the network's products as `trainer.score_precision` says."""
+    """log p(y|x) of all classes, eval mode, fp32, [n, classes]; the network's products in `trainer.precision`."""
     place = device(trainer.accelerator)
     network.to(place)
-    taken = precision(trainer, scoring=True)
-    laid = forward.packed(network, trainer.shapes) if trainer.packing else contextlib.nullcontext()
-    with laid, torch.autocast(place.type, torch.bfloat16, enabled=taken == "bf16-mixed"):
-        batches = evaluation_batches(tokens, most=forward.evaluation_tokens(network, taken))
-        found = model.log_probs(network, batches, len(tokens), classes)
-    model.release_memory()
+    laid = contextlib.nullcontext() if trainer.padding else forward.packed(network)
+    with laid, torch.autocast(place.type, torch.bfloat16, enabled=precision(trainer) == "bf16-mixed"):
+        found = model.log_probs(network, evaluation_batches(tokens, evaluation_tokens(trainer)), len(tokens), classes)
+    memory.release_memory()
     return found
+
+
+def evaluation_tokens(trainer: "Trainer") -> int:
+    """How many tokens a batch of evaluation has at most: half as many in fp32, each twice as large."""
+    return 4096 if precision(trainer) == "bf16-mixed" else 2048

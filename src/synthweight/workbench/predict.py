@@ -53,14 +53,12 @@ class Predictor:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         if isinstance(texts[0], str) == self.pairs:
             raise UserError(f"this model takes {'pairs of texts' if self.pairs else 'single texts'}")
-        with forward.packed(self.network, "coarse"):
-            most = forward.evaluation_tokens(self.network, "32")
-            parts = [self._chunk(texts[i : i + CHUNK], most) for i in range(0, len(texts), CHUNK)]
-        return np.concatenate(parts)
+        with forward.packed(self.network):
+            return np.concatenate([self._chunk(texts[i : i + CHUNK]) for i in range(0, len(texts), CHUNK)])
 
-    def _chunk(self, texts: Texts, most: int | None) -> np.ndarray:
-        tokens = self._tokens(texts)
-        return classifier.log_probs(self.network, evaluation_batches(tokens, most=most), len(texts), len(self.labels))
+    def _chunk(self, texts: Texts) -> np.ndarray:
+        batches = evaluation_batches(self._tokens(texts), max_tokens=2048)
+        return classifier.log_probs(self.network, batches, len(texts), len(self.labels))
 
     def _tokens(self, texts: Texts) -> Tokens:
         first: Any = [t.strip() if isinstance(t, str) else t[0].strip() for t in texts]

@@ -68,7 +68,7 @@ class Network:
         """The text of each row of a pass, by how many rows there are. Raises NotImplementedError for a padded network."""
         texts: Callable[[Tensor], dict[int, Tensor]] | None = getattr(self.network.forward, "texts", None)
         if texts is None:
-            raise NotImplementedError("it needs trainer.packing=true and an encoder that packs")
+            raise NotImplementedError("it needs trainer.padding=false and an encoder that can be packed")
         return texts(batch["attention_mask"].to(self.device))
 
     @contextlib.contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .forward import Packed
-from .layout import Group, Layout
+from .layout import Group, Layout, softmax_in_fp32
 
 
 class Stack(nn.Module):
@@ -23,19 +23,19 @@ class Stack(nn.Module):
     knows of the others.
     """
 
-    def __init__(self, networks: list[nn.Module], shapes: str) -> None:
+    def __init__(self, networks: list[nn.Module]) -> None:
         super().__init__()
         parts = [dict(network.named_parameters()) for network in networks]
         self.names = list(parts[0])
         self.stacked = nn.ParameterList(nn.Parameter(torch.stack([p[name].detach() for p in parts])) for name in self.names)
         self.skeleton = [networks[0]]  # in a list: its own parameters are none of ours
-        self.packed = Packed(networks[0], shapes, stacked=True)
+        self.packed = Packed(networks[0], stacked=True)
 
     @classmethod
     @contextmanager
-    def of(cls, networks: list[nn.Module], shapes: str) -> "Iterator[Stack]":
+    def of(cls, networks: list[nn.Module]) -> "Iterator[Stack]":
         """Within it the networks' parameters are here; afterwards they have what was learned."""
-        stack = cls(networks, shapes)
+        stack = cls(networks)
         (skeleton,) = stack.skeleton
         before = vars(skeleton).get("forward")
         skeleton.forward = stack.packed.logits
@@ -65,7 +65,7 @@ class Stack(nn.Module):
         device = self.stacked[0].device
         fields = {key: values.to(device, non_blocking=True) for key, values in fields.items()}
         width = fields["mask"].shape[-1]
-        wide = self.packed.rounding.widens(width, device)
+        wide = softmax_in_fp32(width, device)
 
         def logits(params: tuple[Tensor, ...], of: dict[str, Tensor]) -> Any:
             group = Group(of["tokens"], of["mask"], of["first"], (shape[0], width), wide)
@@ -80,7 +80,7 @@ class Stack(nn.Module):
         """A batch's tokens and layout, in the shape that all batches share; texts that it lacks have one token each."""
         mask = padded(batch["attention_mask"], shape)
         mask[len(batch["input_ids"]) :, 0] = 1
-        layout = Layout.of(mask, self.packed.rounding)
+        layout = Layout.of(mask, self.packed.policy)
         (group,) = layout.groups
         out = {"ids": padded(batch["input_ids"], shape).flatten()[layout.places], "places": layout.places}
         if "token_type_ids" in batch:

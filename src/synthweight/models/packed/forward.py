@@ -5,9 +5,10 @@ A batch of texts of unlike length is mostly linear layers, and those need no pad
 network that transformers built, so that what is saved, copied or differentiated is the same.
 """
 
-import warnings
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,16 +20,17 @@ from ...data.tokenization import Tokens
 from .architectures import FAMILIES, Layer, Mixed
 from .embedding import Vocabulary
 from .graphs import Graphs
-from .layout import SHAPES, Group, Layout, Sequences, Shapes
+from .layout import EVALUATION, TRAINING, Group, Layout, PaddingPolicy, Sequences
+
+logger = logging.getLogger(__name__)
 
 
 class Packed:
     """The forward pass of a sequence classifier of one of `FAMILIES`; takes and gives what the network's own does."""
 
-    def __init__(self, network: nn.Module, shapes: str = "coarse", stacked: bool = False) -> None:
-        """shapes: of `SHAPES`. stacked: to be called under `vmap`, which knows torch's own draws alone."""
+    def __init__(self, network: nn.Module, stacked: bool = False) -> None:
+        """stacked: to be called under `vmap`, which knows torch's own draws alone."""
         self.network, self.stacked = network, stacked
-        self.shapes = SHAPES[shapes]
         config: Mixed = network.config
         self.encoder = FAMILIES[config.model_type](network)
         self.graphs: Graphs | None = None
@@ -59,7 +61,7 @@ class Packed:
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, device: torch.device
     ) -> Tensor:
         """[batch, classes]; in training by CUDA graphs, if the pass is not compiled."""
-        indices, shape = Sequences.pack(input_ids, attention_mask, token_type_ids, self.rounding)
+        indices, shape = Sequences.pack(input_ids, attention_mask, token_type_ids, self.policy)
         logits = None
         graphed = device.type == "cuda" and "logits" not in vars(self)  # else it is compiled
         graphed = graphed and not torch.distributed.is_initialized()  # whose gradients are other processes' too
@@ -72,17 +74,11 @@ class Packed:
         return logits[: len(input_ids)]
 
     @property
-    def rounding(self) -> Shapes:
-        training, otherwise = self.shapes
-        return training if self.network.training else otherwise
-
-    def evaluation_tokens(self, precision: str) -> int | None:
-        """How many tokens a batch of evaluation has at most; None: 64 texts. In fp32 half as many, each twice as large."""
-        most = self.shapes[1].batch
-        return most if most is None or precision == "bf16-mixed" else most // 2
+    def policy(self) -> PaddingPolicy:
+        return TRAINING if self.network.training else EVALUATION
 
     def layout(self, attention_mask: Tensor) -> Layout:
-        return Layout.of(attention_mask, self.rounding, apart=not self.network.training)
+        return Layout.of(attention_mask, self.policy, apart=not self.network.training)
 
     def texts(self, attention_mask: Tensor) -> dict[int, Tensor]:
         """Of the rows of a pass, which are a batch's tokens or its texts: the text of each, by how many rows there are."""
@@ -167,7 +163,7 @@ class Packed:
     def mixed(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
         """Attention of [texts, heads, queries, size], [texts, queries, hidden]."""
         with torch.autocast(query.device.type, enabled=False):  # else softmax, and what follows it, would be in fp32
-            if self.rounding.fused and torch.is_inference_mode_enabled():
+            if torch.is_inference_mode_enabled():
                 return self.fused(query, key, value, group, bias)
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             if bias is not None:
@@ -227,14 +223,18 @@ def joined(parts: list[Tensor]) -> Tensor:
 
 
 def packs(network: nn.Module) -> bool:
-    """Whether the network's family is one that is known here; says so where it is not."""
+    """Whether the network's family is a known one; logs once per family where it is not."""
     config: Mixed = network.config
-    causal = getattr(config, "is_decoder", False)  # of some families a mask that the packed attention has not
+    causal = getattr(config, "is_decoder", False)  # some families then mask later tokens, which the packed attention does not
     if config.model_type in FAMILIES and not causal:
         return True
-    kind = f"causal {config.model_type}" if causal else config.model_type
-    warnings.warn(f"trainer.packing: {kind} encoders are padded; those packed are {', '.join(FAMILIES)}", stacklevel=3)
+    log_padded(f"causal {config.model_type}" if causal else config.model_type)
     return False
+
+
+@cache
+def log_padded(kind: str) -> None:
+    logger.info("%s encoders are padded; those packed are %s", kind, ", ".join(FAMILIES))
 
 
 def is_packed(network: nn.Module) -> bool:
@@ -247,18 +247,13 @@ def graphs_of(network: nn.Module) -> Graphs | None:
     return graphs if graphs is not None and graphs.grads else None
 
 
-def evaluation_tokens(network: nn.Module, precision: str) -> int | None:
-    """The same of any network: padded ones take 64 texts."""
-    return network.forward.evaluation_tokens(precision) if isinstance(network.forward, Packed) else None
-
-
 @contextmanager
-def packed(network: nn.Module, shapes: str) -> Iterator[None]:
-    """Within it the network's forward pass is the packed one, in one of `SHAPES`; its own where its family is not known here."""
-    if not packs(network):
+def packed(network: nn.Module) -> Iterator[None]:
+    """Within it the network's forward pass is the packed one; its own where its family is not a known one."""
+    if is_packed(network) or not packs(network):
         yield
         return
-    network.forward = Packed(network, shapes)
+    network.forward = Packed(network)
     try:
         yield
     finally:
@@ -266,7 +261,7 @@ def packed(network: nn.Module, shapes: str) -> Iterator[None]:
 
 
 @contextmanager
-def compact(network: nn.Module, splits: list[Tokens], shapes: str) -> Iterator[Callable[[Tokens], Tokens]]:
+def compact(network: nn.Module, splits: list[Tokens]) -> Iterator[Callable[[Tokens], Tokens]]:
     """Within it the network is packed and knows the words of these splits alone; gives what turns a split's ids into theirs.
 
     An encoder of another family stays as it is: it may look for an id, of a last token say, in ways not known here.
@@ -276,5 +271,5 @@ def compact(network: nn.Module, splits: list[Tokens], shapes: str) -> Iterator[C
         return
     words: Any = network.get_input_embeddings()  # type: ignore[operator]
     vocabulary = Vocabulary(splits, words.padding_idx)
-    with vocabulary.narrowed(network), packed(network, shapes):
+    with vocabulary.narrowed(network), packed(network):
         yield vocabulary.tokens

@@ -11,33 +11,33 @@ LANES = 32  # of bf16 in a CPU's vector: a softmax over rows that fill them badl
 
 
 @dataclass(frozen=True)
-class Shapes:
-    """What token counts and attention's widths are rounded up to, and with them how a pass is evaluated.
+class PaddingPolicy:
+    """What token counts and attention's widths are rounded up to.
 
-    A CPU's library compiles a kernel for each product of a new shape, which takes a tenth of a step and half a MiB.
+    A CPU's library compiles a kernel for each product of a new shape, which takes a tenth of a step and half a MiB: a few
+    padded tokens cost less than many shapes.
+
+    Args:
+        buckets_per_octave: at most this many sizes between a number and its double.
+        tokens: token counts are multiples of this.
+        width: widths are multiples of this.
     """
 
-    tokens: int  # multiples of so many
-    width: int
-    octave: int | None = None  # at most so many shapes between a number and its double; None: as many as there are
-    wide: bool = False  # softmax in fp32 where a row of bf16 scores fills a CPU's vector badly
-    fused: bool = False  # attention by torch's kernel, under inference mode: its scores are not written down
-    batch: int | None = None  # tokens of a batch of evaluation at most; None: 64 texts
+    buckets_per_octave: int
+    tokens: int = 128
+    width: int = 8
 
-    def more(self, n: int, multiple: int) -> int:
-        """What n lacks to the next shape."""
-        coarse = 2 ** (n.bit_length() - 1) // self.octave if self.octave else 0
-        return -n % max(multiple, coarse)
-
-    def widens(self, width: int, device: torch.device) -> bool:
-        """Whether softmax over rows of so many scores is in fp32."""
-        return self.wide and device.type == "cpu" and (width < LANES or width % LANES > LANES // 4)
+    def padding(self, n: int, multiple: int) -> int:
+        """What n lacks to the next size."""
+        return -n % max(multiple, 2 ** (n.bit_length() - 1) // self.buckets_per_octave)
 
 
-SHAPES = {  # by `trainer.shapes`: in training, and out of it, in larger batches
-    "fine": (Shapes(32, 1), Shapes(32, 1)),  # what there was first; rows were made with it
-    "coarse": (Shapes(128, 8, octave=8, wide=True), Shapes(128, 8, octave=16, wide=True, fused=True, batch=4096)),
-}
+TRAINING, EVALUATION = PaddingPolicy(buckets_per_octave=8), PaddingPolicy(buckets_per_octave=16)
+
+
+def softmax_in_fp32(width: int, device: torch.device) -> bool:
+    """Whether the softmax over rows of so many bf16 scores is faster in fp32: on a CPU, where they fill a vector badly."""
+    return device.type == "cpu" and (width < LANES or width % LANES > LANES // 4)
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Group:
         return Group(tokens, mask, first, self.shape)
 
     @classmethod
-    def of(cls, numbers: Tensor, there: Tensor, shapes: Shapes) -> "Group":
-        """Of the tokens' numbers and of where there are any, both [texts, width]; its own width is one of the shapes."""
-        more = shapes.more(there.shape[1], shapes.width)
+    def of(cls, numbers: Tensor, there: Tensor, policy: PaddingPolicy) -> "Group":
+        """Of the tokens' numbers and of where there are any, both [texts, width]; its own width is one of the policy's."""
+        more = policy.padding(there.shape[1], policy.width)
         if more:
             numbers, there = F.pad(numbers, (0, more)), F.pad(there, (0, more))
         texts, width = numbers.shape
-        wide = shapes.widens(width, there.device)
+        wide = softmax_in_fp32(width, there.device)
         return cls(numbers.flatten(), there[:, None, None, :], numbers[:, 0], (texts, width), wide)
 
 
@@ -70,7 +70,9 @@ class Group:
 class Layout:
     """Where the tokens of a batch lie: end to end, in the order of its texts, and in the slots of groups of texts."""
 
-    places: Tensor  # [tokens]: of each in the batch's [batch · width]; at the end the first one's again, to one of the shapes
+    places: (
+        Tensor  # [tokens]: of each in the batch's [batch · width]; at the end copies of the first one, to a size of the policy
+    )
     slots: Tensor  # [tokens]: of each in the groups' slots, one group after the other
     positions: Tensor  # [tokens]: of each in its text
     groups: list[Group]
@@ -95,7 +97,7 @@ class Layout:
         return Layout(places, slots, positions, [group.to(device) for group in self.groups], order)
 
     @classmethod
-    def of(cls, attention_mask: Tensor, shapes: Shapes, apart: bool = False) -> "Layout":
+    def of(cls, attention_mask: Tensor, policy: PaddingPolicy, apart: bool = False) -> "Layout":
         """Of a mask that is 1 at tokens and 0 at the padding behind them, [batch, width].
 
         apart: long and short texts in groups of their own, where that saves much of the attention's work.
@@ -104,17 +106,17 @@ class Layout:
         places = there.flatten().nonzero().flatten()
         numbers = torch.zeros_like(there, dtype=torch.long)
         numbers.view(-1)[places] = torch.arange(len(places), device=there.device)
-        more = places[:1].expand(shapes.more(len(places), shapes.tokens))
+        more = places[:1].expand(policy.padding(len(places), policy.tokens))
         places = torch.cat([places, more])
         rows, positions = places // there.shape[1], places % there.shape[1]
         parts = halves(there.sum(1)) if apart else []
         if not parts:
-            group = Group.of(numbers, there, shapes)
+            group = Group.of(numbers, there, policy)
             return cls(places, rows * group.shape[1] + positions, positions, [group], None)
         groups, filled = [], 0
         start = torch.zeros(len(there), dtype=torch.long, device=there.device)  # of each text's slots
         for texts, width in parts:
-            group = Group.of(numbers[texts, :width], there[texts, :width], shapes)
+            group = Group.of(numbers[texts, :width], there[texts, :width], policy)
             groups.append(group)
             start[texts] = filled + group.shape[1] * torch.arange(len(texts), device=there.device)
             filled += len(texts) * group.shape[1]
@@ -163,7 +165,7 @@ class Sequences(NamedTuple):
 
     @staticmethod
     def pack(
-        input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, shapes: Shapes
+        input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, policy: PaddingPolicy
     ) -> tuple[Tensor, SequenceShape]:
         """All indices of a batch as one tensor, and what `unpack` needs to take it apart.
 
@@ -171,12 +173,12 @@ class Sequences(NamedTuple):
             input_ids: [batch, width]; best on the CPU, where counting tokens waits for no device.
             attention_mask: [batch, width], 1 at tokens and 0 at the padding behind them.
             token_type_ids: [batch, width], or None.
-            shapes: what the token count is rounded up to.
+            policy: what the token count is rounded up to.
         """
         mask = attention_mask.bool()
         lengths = mask.sum(1)
         count = int(lengths.sum())
-        fill = 1 + shapes.more(count + 1, shapes.tokens)
+        fill = 1 + policy.padding(count + 1, policy.tokens)
         longest = max(int(lengths.max()), fill)
         shape = SequenceShape(count + fill, len(mask) + 1, max(64, 2 ** (longest - 1).bit_length()), token_type_ids is not None)
         position = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)

@@ -128,10 +128,9 @@ def machine_names(rows: RowSet) -> list[str]:
     """What the trained runs were computed on: device, threads, and fallbacks for unsupported settings."""
     out = set()
     for provenance in (rows.rows[r.id]["provenance"] for r, _ in rows.trained if r.id in rows.rows):
-        device = provenance["device"]
-        other = [f"{key} {value}" for key, value in device.items() if key not in ("kind", "name", "stacked")]
-        other += [f"{len(device['stacked'])} seeds at once"] if "stacked" in device else []
-        out.add(", ".join([device["name"], f"{provenance['threads']} threads", *other]))
+        other = [f"{key} {value}" for key, value in provenance["fallbacks"].items()]
+        other += [f"{len(provenance['stacked'])} seeds at once"] if provenance["stacked"] else []
+        out.add(", ".join([provenance["device"]["name"], f"{provenance['threads']} threads", *other]))
     return sorted(out)
 
 
