@@ -38,7 +38,7 @@ def timed_row(run_id, seed, checkers, seconds, threads=2):
         "config": {"source": {"name": "synthetic", "n": None}},
         "checkers": {"quality": None, "diversity": None} | checkers,
         "seconds": {"prepare": 99.0, "scores": 0.0, "weights": 0.0, "evaluate": 99.0} | seconds,
-        "provenance": {"device": {"kind": "cpu", "name": "cpu"}, "threads": threads},
+        "provenance": {"device": {"kind": "cpu", "name": "cpu"}, "threads": threads, "fallbacks": {}, "stacked": []},
     }  # fmt: skip
 
 

@@ -20,10 +20,8 @@ def row(run_id: str, accuracy: float, device: str = "cpu", sha: str = "s", **mor
     m = {"accuracy": accuracy, "macro_f1": accuracy / 2}
     return {
         "format": 1, "id": run_id, "selected_epoch": 2, "labels": ["x", "y"],
-        "epochs": [
-            {"test": None, "selection": {"accuracy": 0.0}}, {"test": m, "selection": {"accuracy": accuracy}},
-        ],
-        "provenance": {"device": {"kind": device, "name": device}, "threads": 2},
+        "epochs": [{"test": None, "selection": {"accuracy": 0.0}}, {"test": m, "selection": {"accuracy": accuracy}}],
+        "provenance": {"device": {"kind": device, "name": device}, "threads": 2, "fallbacks": {}, "stacked": []},
         "data": {"test": {"sha256": sha}},
     } | more  # fmt: skip
 
