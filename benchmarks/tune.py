@@ -26,8 +26,8 @@ from synthweight.data import benchmarks, splits
 from synthweight.data.examples import write_jsonl
 
 GRIDS = {
-    "minilm": {"lr": (1e-4, 2e-4, 3e-4, 5e-4), "epochs": (8, 12, 18)},
-    "mpnet_base": {"lr": (2e-5, 5e-5, 1e-4), "epochs": (5, 8, 12)},
+    "minilm": {"lr": (1e-4, 2e-4, 4e-4), "epochs": (8, 16)},
+    "mpnet_base": {"lr": (2e-5, 5e-5, 1e-4), "epochs": (5, 10)},
 }
 DATASETS = ("product_reviews", "financial", "tweet_irony", "mrpc", "tweet_sentiment", "hyperbole")
 FOLDS, SEEDS = 5, (0, 1)
