@@ -234,5 +234,6 @@ def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Traine
 
 
 def evaluation_tokens(trainer: "Trainer") -> int:
-    """How many tokens a batch of evaluation has at most: half as many in fp32, each twice as large."""
-    return 4096 if precision(trainer) == "bf16-mixed" else 2048
+    """How many tokens a batch of evaluation has at most: half as many in fp32, each twice as large; more on a GPU."""
+    tokens = 4096 if precision(trainer) == "bf16-mixed" else 2048
+    return 8 * tokens if device(trainer.accelerator).type == "cuda" else tokens

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+WIDTH = 128  # of sequences at least: attention's kernels skip what none has, and each width is a CUDA graph of its own
 LANES = 32  # of bf16 in a CPU's vector: a softmax over rows that fill them badly is twice as slow as one in fp32
 
 
@@ -180,7 +181,8 @@ class Sequences(NamedTuple):
         count = int(lengths.sum())
         fill = 1 + policy.padding(count + 1, policy.tokens)
         longest = max(int(lengths.max()), fill)
-        shape = SequenceShape(count + fill, len(mask) + 1, max(64, 2 ** (longest - 1).bit_length()), token_type_ids is not None)
+        width = max(WIDTH, 2 ** (longest - 1).bit_length())
+        shape = SequenceShape(count + fill, len(mask) + 1, width, token_type_ids is not None)
         position = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
         columns = [input_ids, position] if token_type_ids is None else [input_ids, token_type_ids, position]
         tokens = [F.pad(column[mask], (0, fill)) for column in columns]
