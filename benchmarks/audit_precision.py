@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=None)
     parser.add_argument("overrides", nargs="*")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     clean = read_all(options.real, options.synthetic)
     for seed in range(options.seeds):
         data = swapped(clean, options.share, seed)

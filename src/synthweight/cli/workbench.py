@@ -141,7 +141,7 @@ def describe(fitted: "Fitted") -> str:
 
 def comparison(choice: dict[str, Any]) -> str:
     """The table of the methods, percentages."""
-    lines = [f"  {'method':8} {choice['metric']:>9}   95 % interval    {'behind the best':23}"]
+    lines = [f"  {'method':8} {choice['metric']:>9}   95 % interval    behind the best"]
     for c in choice["candidates"]:
         d = c["behind"]
         behind = "best" if c["name"] == choice["best"] else f"{d['mean']:.1%} ({d['low']:.1%} to {d['high']:.1%})"
