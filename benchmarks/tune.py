@@ -36,7 +36,7 @@ FOLDS, SEEDS = 5, (0, 1)
 def write_sets(dataset: str, data: str, out: Path) -> dict[str, list[str]]:
     """Fold folders and the folder of part 2, as `dataset=local` reads them; by part, their paths."""
     home = Path(data) / dataset
-    small = benchmarks.read(home / "small_real.jsonl", "small_real", None).examples
+    small = benchmarks.read(home / "small_real.jsonl", "small_real").examples
     fold_of = splits.folds(small, FOLDS, seed=0)
     found: dict[str, list[str]] = {"checker": [], "classifier": []}
 
@@ -52,7 +52,7 @@ def write_sets(dataset: str, data: str, out: Path) -> dict[str, list[str]]:
         found["checker"].append(write(out / f"{dataset}-{fold}", small_real=rest, synthetic=rest, test=left))
     for file in sorted(home.glob("synthetic*.jsonl")):
         if file.stem in ("synthetic", "synthetic_gpt4", "synthetic_llama2"):
-            written = benchmarks.read(file, "synthetic", None).examples
+            written = benchmarks.read(file, "synthetic").examples
             name = f"{dataset}{file.stem.removeprefix('synthetic').replace('_', '-')}"
             found["classifier"].append(write(out / name, small_real=small, synthetic=written, test=small))
     return found

@@ -270,5 +270,5 @@ def test_text_hashes_are_those_of_test(classified, toy):
         store, run_id = classified(server, "n=5")
     from synthweight.data.on_disk import read_examples
 
-    known = {e.id: text_hash(e) for e in read_examples(toy / "test.jsonl", "test", None)}
+    known = {e.id: text_hash(e) for e in read_examples(toy / "test.jsonl", "test")}
     assert all(known[x["id"]] == x["text_sha256"] for x in store.table(run_id).to_pylist())

@@ -50,7 +50,7 @@ def test_a_set_and_its_card(made, capfd):
         folder, outcome = made(server, "gen")
     assert (outcome.kept, outcome.asked) == (12, 12)
     assert Counter(row["label"] for row in rows(folder)) == {"negative": 4, "neutral": 4, "positive": 4}
-    assert [e.id for e in read_examples(folder / "synthetic.jsonl", "file", None)] == [f"0-{i}" for i in range(12)]
+    assert [e.id for e in read_examples(folder / "synthetic.jsonl", "file")] == [f"0-{i}" for i in range(12)]
     found = card(folder)
     assert found["counts"]["kept"] == found["replies"] == sum(found["counts"].values()) == 12
     assert (found["complete"], found["generator"]["served_as"], found["cost_usd"]) == (True, "served", 0)

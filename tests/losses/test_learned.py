@@ -309,12 +309,26 @@ def test_learned_weights_lie_in_the_row_by_id(bound, loss):
 
 @pytest.mark.parametrize("loss", ["hu", "ren"])
 def test_a_dev_set_that_is_not_there_is_refused(bound, loss):
-    with pytest.raises(UserError, match=r"loss\.dev_batch=46: D_P' has 45 examples"):
-        run.train(bound(f"loss={loss}", "loss.dev_batch=46"))
     with pytest.raises(UserError, match=r"loss\.dev_per_class=16: class 'negative' has 15 examples"):
         run.train(bound(f"loss={loss}", "loss.dev_batch=null", "loss.dev_per_class=16"))
     with pytest.raises(UserError, match=r"both set"):
         bound(f"loss={loss}", "loss.dev_per_class=4")
+
+
+@pytest.mark.parametrize("loss", ["hu", "ren"])
+def test_a_dev_batch_larger_than_the_dev_set_is_all_of_it(bound, plain, loss, caplog):
+    from synthweight.losses.meta.functional_model import log_small_dev_set
+
+    log_small_dev_set.cache_clear()
+    job = bound(f"loss={loss}", "loss.dev_batch=46", f"model.path={plain}")
+    made, _ = task(job)
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            learner = job.loss.learner(made)
+            assert sorted(learner.dev.draw(3).tolist()) == list(range(45))
+    assert [r.message for r in caplog.records if "dev_batch" in r.message] == [
+        "loss.dev_batch=46: D_P' has 45 examples, all of them are taken at every step"
+    ]
 
 
 @pytest.mark.parametrize("source", ["small_real", "mixed"])

@@ -44,10 +44,10 @@ def test_the_folder_is_whole_and_says_what_was_done(fitted):
 
 def test_a_fold_never_sees_its_own_examples(fitted, inputs):
     tested = []
-    datasets = [f for f in (fitted.work / "data").iterdir() if len(read_examples(f / "test.jsonl", "test", None)) not in (45, 60)]
+    datasets = [f for f in (fitted.work / "data").iterdir() if len(read_examples(f / "test.jsonl", "test")) not in (45, 60)]
     assert len(datasets) == 2
     for folder in datasets:
-        test, real, synthetic = (read_examples(folder / f"{s}.jsonl", s, None) for s in ("test", "small_real", "synthetic"))
+        test, real, synthetic = (read_examples(folder / f"{s}.jsonl", s) for s in ("test", "small_real", "synthetic"))
         assert not {e.text for e in test} & ({e.text for e in real} | {e.text for e in synthetic})
         assert len(test) + len(real) == 45
         tested += [e.id for e in test]
@@ -62,7 +62,7 @@ def test_a_fold_never_sees_its_own_examples(fitted, inputs):
 
 def test_the_pipeline_of_a_process_without_this_package_says_the_same(fitted, inputs, tmp_path):
     copied = fitted.model.save(tmp_path / "elsewhere")
-    texts = [e.text for e in read_examples(inputs["test"], "test", None)]
+    texts = [e.text for e in read_examples(inputs["test"], "test")]
     done = subprocess.run(
         [sys.executable, "-I", "-c", PIPELINE, str(copied)], input=json.dumps(texts), capture_output=True, text=True, check=True,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
@@ -84,7 +84,7 @@ def test_the_same_call_again_trains_nothing(fitted, inputs, tmp_path):
 
 def test_real_texts_are_nowhere_and_synthetic_ones_where_they_may_be(fitted, inputs, tmp_path):
     real, synthetic = (
-        [e.text.encode() for e in read_examples(inputs[key], "x", None)] for key in ("real", "synthetic")
+        [e.text.encode() for e in read_examples(inputs[key], "x")] for key in ("real", "synthetic")
     )  # fmt: skip
     for path in fitted.model.folder.iterdir():
         content = path.read_bytes()

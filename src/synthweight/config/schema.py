@@ -39,6 +39,7 @@ class Dataset:
     name: str
     path: str | None
     labels: list[str] | None
+    unite_labels: bool
     drop_overlap: bool | None
     hub: Hub | None
     archive: Archive | None

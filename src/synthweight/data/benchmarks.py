@@ -30,14 +30,13 @@ def load(dataset: "Dataset", split: str, data: str | None, cache: str, variant: 
     Raises:
         UserError: the folder or file is absent, its content is bad, or its data hash is not the pinned one.
     """
-    labels = None if dataset.labels is None else tuple(dataset.labels)
     stem = f"{split}_{variant}" if variant else split
     path = find(dataset, stem, data, cache)
     pinned = dataset.sha256.get(stem)
     if path is None and split == "synthetic":
         raise UserError(no_synthetic(dataset, stem, data, cache))
     if path is not None:
-        loaded = read(path, split, labels)
+        loaded = read(path, split)
         if pinned and loaded.sha256 != pinned:
             raise UserError(
                 f"{path}: data hash {loaded.sha256[:16]}… is not the pinned {pinned[:16]}… of conf/dataset/{dataset.name}.yaml: "
@@ -100,17 +99,17 @@ def file_of(folder: Path, name: str) -> Path | None:
     return there[0] if there else None
 
 
-def read(path: Path, split: str, labels: tuple[str, ...] | None) -> Split:
+def read(path: Path, split: str) -> Split:
     """One file, read once a process for as long as it does not change."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     stat = path.stat()
-    return _read(path, split, labels, stat.st_mtime_ns, stat.st_size)
+    return _read(path, split, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path, split: str, labels: tuple[str, ...] | None, _mtime: int, _size: int) -> Split:
-    examples = read_examples(path, split, labels)
+def _read(path: Path, split: str, _mtime: int, _size: int) -> Split:
+    examples = read_examples(path, split)
     return Split(split, examples, data_hash(examples), str(path))
 
 

@@ -94,46 +94,50 @@ PUNCTUATION_TO_SPACE = _PunctuationToSpace()
 KEPT_PUNCTUATION = re.compile(r"([:;]-?[()\[\]]|!=)")
 
 
-def iter_examples(path: Path, split: str, labels: Sequence[str] | None) -> Iterator[Example]:
+def iter_examples(path: Path, split: str) -> Iterator[Example]:
     """The examples of one file, in file order; what files there may be, `readers.iter_rows` says.
 
     Args:
         path: Of the file, with the columns text, label and perhaps text_pair and id.
         split: Of which it holds the examples; the first part of the ids that the file does not give.
-        labels: Those that there may be; None = any.
 
     Raises:
-        UserError: Naming file and line: what `iter_rows` refuses, a missing or mistyped field, an empty text, an unknown
-            label, a duplicate id, text_pair in some rows only; or a file without any example.
+        UserError: Naming file and line: what `iter_rows` refuses, a missing or mistyped field, an empty text, a
+            duplicate id, text_pair in some rows only; or a file without any example.
     """
     numbers: dict[str, int] = {}  # of the examples, from 0, by id
     first_with: dict[bool, int] = {}  # the first example without a pair, and with one
     for number, (where, row) in enumerate(iter_rows(path)):
-        example = _example(row, where, f"{split}:{number}", labels)
+        example = _example(row, where, f"{split}:{number}")
         if example.id in numbers:
-            raise UserError(f"{where}: id {example.id!r} is already that of {_place(path, numbers[example.id])}: ids are unique")
+            raise UserError(
+                f"{where}: id {example.id!r} is already that of {place_of(path, numbers[example.id])}: ids are unique"
+            )
         numbers[example.id] = number
         first_with.setdefault(example.text_pair is not None, number)
         if len(first_with) == 2:
-            places = {with_pair: _place(path, at) for with_pair, at in first_with.items()}
+            places = {with_pair: place_of(path, at) for with_pair, at in first_with.items()}
             raise UserError(f"{where}: text_pair in some rows only ({places[True]} has one, {places[False]} none)")
         yield example
     if not numbers:
         raise UserError(f"{path}: holds no example: one JSON object a line is expected, or rows under a header")
 
 
-def _place(path: Path, number: int) -> str:
-    """Where an example of a file lies; number: from 0."""
+def place_of(path: Path, number: int) -> str:
+    """Where an example of a file lies (`file:line`, from 1).
+
+    Args:
+        path: Of the file, which can be read.
+        number: Of the example, from 0.
+    """
     return next(islice(iter_rows(path), number, None))[0]
 
 
-def _example(row: dict[str, Any], where: str, default_id: str, labels: Sequence[str] | None) -> Example:
+def _example(row: dict[str, Any], where: str, default_id: str) -> Example:
     text, pair = _text(row, "text", where), None
     if row.get("text_pair") is not None:
         pair = _text(row, "text_pair", where)
     label = label_name(row.get("label"), where)
-    if labels is not None and label not in labels:
-        raise UserError(f"{where}: unknown label {label!r}: there are {', '.join(sorted(labels))}")
     identity = default_id if row.get("id") is None else row["id"]
     if not isinstance(identity, (str, int)) or isinstance(identity, bool) or identity == "":
         raise UserError(f"{where}: id must be a string or an integer, is {identity!r}")

@@ -83,9 +83,9 @@ def read(line: bytes) -> Example:
     return Example(name, text, pair, sys.intern(label), sys.intern(kind), origin)
 
 
-def read_examples(path: Path, split: str, labels: Sequence[str] | None) -> Examples:
+def read_examples(path: Path, split: str) -> Examples:
     """The examples of one file; raises what `iter_examples` and `shelve` do."""
-    return shelve(iter_examples(path, split, labels))
+    return shelve(iter_examples(path, split))
 
 
 def shelve(examples: Iterable[Example]) -> Examples:

@@ -1,6 +1,10 @@
 """What a run trains on, chooses its epoch by, and is tested on: read, drop, subset, join, corrupt. In that order."""
 
+import dataclasses
 import logging
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -11,7 +15,7 @@ import numpy as np
 
 from ..errors import UserError
 from . import benchmarks, corruption
-from .examples import Examples, Split, overlap_key
+from .examples import Example, Examples, Split, data_hash, overlap_key, place_of
 from .on_disk import pick, shelve
 from .splits import hold_out, leave_out, subset
 
@@ -60,40 +64,96 @@ def splits_read(source: str) -> list[str]:
 
 
 def load_splits(run: Reads) -> dict[str, Split]:
-    """The splits of a run, checked against each other.
+    """The splits of a run by name, checked against each other.
+
+    Args:
+        run: What says which dataset, which source and which folders.
 
     Raises:
-        UserError: what `benchmarks.load` raises; a class that D_P' lacks; pairs in some splits only.
+        UserError: What `benchmarks.load` raises; a class that D_P' lacks; a label that D_P' does not know; labels that
+            differ in case, white space or Unicode form only; pairs in some splits only.
     """
-    data, cache = run.paths.data, run.paths.cache
-    dataset = run.dataset
-    small = benchmarks.load(dataset, "small_real", data, cache)
-    present = small.labels
-    labels = tuple(sorted(dataset.labels or present))
-    absent = [label for label in labels if label not in present]
+    dataset, data, cache = run.dataset, run.paths.data, run.paths.cache
+    out: dict[str, Split] = {}
+    for name in splits_read(run.source.name):
+        if name == "file":
+            if not run.source.path:
+                raise UserError("source=file needs source.path=PATH: JSON lines, CSV or Parquet with text and label")
+            out[name] = benchmarks.read(_existing(run.source.path), "file")
+        else:
+            variant = run.source.variant if name == "synthetic" else None
+            out[name] = benchmarks.load(dataset, name, data, cache, variant)
+    small = out["small_real"]
+    labels = tuple(sorted(dataset.labels or (_spellings(small).values() if dataset.unite_labels else small.labels)))
+    for name in sorted(out, key="small_real".__ne__):  # D_P' first: it says which labels there are
+        out[name] = checked_labels(out[name], labels, dataset.unite_labels)
+    absent = [label for label in labels if label not in out["small_real"].labels]
     if absent:
         raise UserError(f"{small.where}: D_P' has no example of class {absent[0]!r}: every class needs at least one")
     if len(labels) < 2:
         raise UserError(f"{small.where}: one class only ({labels[0]!r}): there is nothing to classify")
-    out: dict[str, Split] = {}
-    for name in splits_read(run.source.name):
-        if name == "small_real":
-            out[name] = small
-        elif name == "file":
-            if not run.source.path:
-                raise UserError("source=file needs source.path=PATH, a JSONL file")
-            out[name] = benchmarks.read(_existing(run.source.path), "file", labels)
-        else:
-            variant = run.source.variant if name == "synthetic" else None
-            out[name] = benchmarks.load(dataset, name, data, cache, variant)
-        if not out[name].labels <= present:  # hub splits and labels that D_P' alone defines come unchecked
-            e = next(e for e in out[name].examples if e.label not in present)
-            raise UserError(f"{out[name].where}: {e.id}: unknown label {e.label!r}: D_P' has {', '.join(labels)}")
     pairs = {name: split.examples[0].text_pair is not None for name, split in out.items()}
     if len(set(pairs.values())) > 1:
         with_pair, without = (next(n for n, p in pairs.items() if p is want) for want in (True, False))
         raise UserError(f"{out[with_pair].where} has text_pair and {out[without].where} has none: one task, one shape")
     return out
+
+
+def label_key(label: str) -> str:
+    """What two labels share that differ in case, white space or Unicode form only."""
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold()).split())
+
+
+def _spellings(split: Split) -> dict[str, str]:
+    """The most frequent spelling of each label by its key; of two that are as frequent the first by name."""
+    counts = Counter(e.label for e in split.examples)
+    return {label_key(label): label for label, _ in sorted(counts.items(), key=lambda item: (item[1], item[0][::-1]))}
+
+
+def checked_labels(split: Split, labels: Sequence[str], unite: bool) -> Split:
+    """A split whose every label is one of `labels`.
+
+    Args:
+        split: As it was read.
+        labels: The names that there are.
+        unite: Spell a label that differs from one of them in case, white space or Unicode form only as that one.
+
+    Raises:
+        UserError: Naming the place of the first label that is none of them, or, unless `unite`, of two that differ only so.
+    """
+    named = {label_key(label): label for label in labels}
+    for label in labels:
+        if (other := named[label_key(label)]) != label:
+            counts = Counter(e.label for e in split.examples)
+            raise _same_label(split, *sorted((label, other), key=counts.__getitem__))
+    unknown = sorted(split.labels - set(labels))
+    if not unknown:
+        return split
+    if unite and all(label_key(label) in named for label in unknown):
+        spelt = {label: named[label_key(label)] for label in split.labels}
+        examples = shelve(dataclasses.replace(e, label=spelt[e.label]) for e in split.examples)
+        return Split(split.name, examples, data_hash(examples), split.where)
+    for label in unknown:
+        if label_key(label) in named and not unite:
+            raise _same_label(split, label, named[label_key(label)])
+    first = next(label for label in unknown if label_key(label) not in named)
+    raise UserError(f"{_place_of_label(split, first)}: unknown label {first!r}: D_P' has {', '.join(labels)}")
+
+
+def _same_label(split: Split, label: str, other: str) -> UserError:
+    return UserError(
+        f"{_place_of_label(split, label)}: labels {label!r} and {other!r} differ in case, white space or Unicode form only: "
+        "correct one, or make them one class by dataset.unite_labels=true"
+    )
+
+
+def _place_of_label(split: Split, label: str) -> str:
+    """Where the first example with this label lies."""
+    number, example = next(((i, e) for i, e in enumerate(split.examples) if e.label == label), (None, None))
+    if number is None or example is None:
+        return split.where
+    path = Path(split.where)
+    return place_of(path, number) if path.is_file() else f"{split.where}: {example.id}"
 
 
 def _existing(path: str) -> Path:
@@ -103,20 +163,31 @@ def _existing(path: str) -> Path:
 
 
 def build(run: "Run") -> Material:
-    """The material of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join, corrupt, fold."""
+    """The data of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join, corrupt, fold.
+
+    What a user should know of them is logged once a process: what was dropped, classes that are absent, test examples
+    that D_P' has too or that bear several labels.
+
+    Raises:
+        UserError: What `load_splits` raises; nothing is left to train on; too few examples for a subset, fold or hold-out.
+    """
     splits = load_splits(run)
     small, test = splits["small_real"], splits["test"]
     labels = tuple(sorted(small.labels))
     test_keys, small_keys = ({overlap_key(e) for e in split.examples} for split in (test, small))
-    record = {
-        "small_real": {
-            "sha256": small.sha256,
-            "n": len(small.examples),
-            "overlap": {"test": sum(overlap_key(e) in test_keys for e in small.examples)},
-            "dropped": 0,
+    in_test = [overlap_key(e) in test_keys for e in small.examples]
+    conflicting = conflicting_labels(test.examples)
+    record: dict[str, dict[str, Any]] = {
+        "small_real": {"sha256": small.sha256, "n": len(in_test), "overlap": {"test": sum(in_test)}, "dropped": 0},
+        "test": {
+            "sha256": test.sha256, "n": len(test.examples), "overlap": {}, "dropped": 0, "conflicting": len(conflicting),
         },
-        "test": {"sha256": test.sha256, "n": len(test.examples), "overlap": {}, "dropped": 0},
-    }
+    }  # fmt: skip
+    if any(in_test):
+        first = small.examples[in_test.index(True)]
+        log_overlap(small.where, sum(in_test), len(in_test), first.id, first.text)
+    if conflicting:
+        log_conflicting(test.where, len(conflicting), conflicting[0].text)
     kept, held = hold_out(small, run.selection.kept_out)
     train: Examples = ()
     for name in splits_read(run.source.name)[:-2]:
@@ -124,24 +195,20 @@ def build(run: "Run") -> Material:
         known = [(key in test_keys) + 2 * (key in small_keys) for key in map(overlap_key, split.examples)]
         train = split.examples
         if any(known) and drops_overlap(run):
-            train = pick(split.examples, [i for i, of in enumerate(known) if not of])
-            first = next(e for e, of in zip(split.examples, known, strict=True) if of)
+            train = pick(split.examples, [i for i, where in enumerate(known) if not where])
+            first = next(e for e, where in zip(split.examples, known, strict=True) if where)
             log_dropped(split.where, len(split.examples) - len(train), len(split.examples), first.id, first.text)
         record[name] = {
             "sha256": split.sha256,
             "n": len(split.examples),
-            "overlap": {"test": sum(of & 1 for of in known), "small_real": sum(of >> 1 for of in known)},
+            "overlap": {"test": sum(where & 1 for where in known), "small_real": sum(where >> 1 for where in known)},
             "dropped": len(split.examples) - len(train),
         }
         train = subset(train, run.source.n, split.sha256, run.seed)
     if run.source.name == "small_real":
         train = subset(kept, run.source.n, small.sha256, run.seed)
     if run.source.name == "mixed":
-        own = {e.id for e in kept}
-        twice = sorted({e.id for e in train if e.id in own})
-        train = shelve(chain(train, kept))
-        if twice:
-            raise UserError(f"source=mixed: id {twice[0]!r} is in D_Q and in D_P': ids must be unique over both")
+        train = joined(train, kept)
     if not train:
         raise UserError(f"source={run.source.name}: every example equals a text of test or D_P': nothing is left to train on")
     if run.corruption.active:
@@ -152,16 +219,71 @@ def build(run: "Run") -> Material:
     left: Examples = ()
     if run.source.fold is not None:
         train, left = leave_out(train, run.source.folds, run.source.fold)
+    side = splits_read(run.source.name)[0]
+    counts = Counter(e.label for e in train)
+    record[side]["absent"] = [label for label in labels if label not in counts]
+    if record[side]["absent"]:
+        log_absent(splits[side].where, tuple(record[side]["absent"]), tuple(sorted(counts.items())))
     selection = small.examples if run.selection.split == "dprime" else held
     return Material(labels, train, selection, test.examples, record, left, kept)
 
 
-@cache  # a run's data are built more than once in a process
+def joined(synthetic: Examples, real: Examples) -> Examples:
+    """D_Q and then D_P' as one training set; an id of D_P' that D_Q has too is written `small_real/<id>`.
+
+    Raises:
+        UserError: D_Q has that id too.
+    """
+    own = {e.id for e in real}
+    shared = {e.id for e in synthetic if e.id in own}
+    renamed = {f"small_real/{id_}" for id_ in shared}
+    if twice := sorted(renamed & own | {e.id for e in synthetic if e.id in renamed}):
+        raise UserError(f"source=mixed: id {twice[0]!r} is in D_Q or D_P' already: name the examples of one of them otherwise")
+    return shelve(chain(synthetic, (dataclasses.replace(e, id=f"small_real/{e.id}") if e.id in shared else e for e in real)))
+
+
+def conflicting_labels(examples: Examples) -> list[Example]:
+    """One example of each text that comes with more than one label, in the examples' order."""
+    first: dict[tuple[str, str], Example] = {}
+    found: dict[tuple[str, str], Example] = {}
+    for e in examples:
+        key = overlap_key(e)
+        if first.setdefault(key, e).label != e.label:
+            found[key] = e
+    return list(found.values())
+
+
+# A run's data are built several times in a process (for its id, for its checkers, for itself): each message comes once.
+
+
+@cache
 def log_dropped(where: str, dropped: int, n: int, first_id: str, first_text: str) -> None:
     logger.info(
         "%s: %d of %d examples are not trained on: they equal one of test or D_P' but for case, white space and "
         "punctuation (dataset.drop_overlap). First: %s, %.60r",
         where, dropped, n, first_id, first_text,
+    )  # fmt: skip
+
+
+@cache
+def log_overlap(where: str, shared: int, n: int, first_id: str, first_text: str) -> None:
+    logger.warning(
+        "%s: %d of %d examples of D_P' are in test too, but for case, white space and punctuation: results on test flatter. "
+        "First: %s, %.60r",
+        where, shared, n, first_id, first_text,
+    )  # fmt: skip
+
+
+@cache
+def log_conflicting(where: str, texts: int, first_text: str) -> None:
+    logger.warning("%s: %d texts of test come with more than one label. First: %.60r", where, texts, first_text)
+
+
+@cache
+def log_absent(where: str, absent: tuple[str, ...], counts: tuple[tuple[str, int], ...]) -> None:
+    logger.warning(
+        "%s: no example of class %s to train on (%s): a classifier can hardly predict it",
+        where, ", ".join(map(repr, absent)), ", ".join(f"{label} {n}" for label, n in counts),
     )  # fmt: skip
 
 
@@ -183,4 +305,4 @@ def unrelated(run: "Run") -> Split:
     if not path.is_file():
         there = ", ".join(sorted(p.parent.name for p in benchmarks.SHIPPED.glob("*/synthetic.jsonl")))
         raise UserError(f"corruption.other={run.corruption.other}: no committed set of that name; there are {there}")
-    return benchmarks.read(path, "synthetic", None)
+    return benchmarks.read(path, "synthetic")

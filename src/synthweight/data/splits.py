@@ -46,18 +46,23 @@ def hold_out(small: Split, share: float) -> tuple[Examples, Examples]:
     """D_P' in two, stratified and drawn from the data hash alone: (kept for training, held out).
 
     Raises:
-        UserError: one of the two would lack a class.
+        UserError: One of the two would lack a class; a share that would do is named.
     """
     if share == 0:
         return small.examples, ()
     order = permuted_by_class(small.examples, [entropy(small.sha256)])
+    labels = [e.label for e in small.examples]
+
+    def absent(n: int) -> list[str]:
+        return sorted(small.labels - {labels[i] for i in order[n:]} | small.labels - {labels[i] for i in order[:n]})
+
     held = round(share * len(order))
-    kept, out = (pick(small.examples, sorted(part)) for part in (order[held:], order[:held]))
-    for part in (kept, out):
-        lacking = sorted(small.labels - {e.label for e in part})
-        if lacking:
-            raise UserError(f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}")
-    return kept, out
+    if lacking := absent(held):
+        shares = [s / 100 for s in range(1, 100) if not absent(round(s / 100 * len(order)))]
+        nearest = min(shares, key=lambda s: abs(s - share), default=None)
+        use = f"{nearest:g} would do" if nearest is not None else f"class {lacking[0]!r} has one example: use selection=last"
+        raise UserError(f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}: {use}")
+    return pick(small.examples, sorted(order[held:])), pick(small.examples, sorted(order[:held]))
 
 
 def leave_out(examples: Examples, k: int, fold: int) -> tuple[Examples, Examples]:

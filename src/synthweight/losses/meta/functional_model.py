@@ -1,7 +1,9 @@
 """The classifier's losses at any parameters, and the batches of D_P' that it is measured by."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from ..functional import nll
 from . import gradients
 from .gradients import Params
 
+logger = logging.getLogger(__name__)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 CHUNK = 64  # texts of the dev set a pass: bounds the memory where the whole of D_P' is asked for
 
@@ -83,6 +86,11 @@ class Network:
             torch.clear_autocast_cache()
 
 
+@cache
+def log_small_dev_set(size: int, n: int) -> None:
+    logger.info("loss.dev_batch=%d: D_P' has %d examples, all of them are taken at every step", size, n)
+
+
 class DevSet:
     """Batches of D_P', drawn by seed and step alone."""
 
@@ -98,7 +106,8 @@ class DevSet:
                 f"loss.dev_per_class={n}: class {labels[smallest]!r} has {len(self.by_class[smallest])} examples in D_P'"
             )
         if size is not None and size > len(targets):
-            raise UserError(f"loss.dev_batch={size}: D_P' has {len(targets)} examples; null takes all of them")
+            log_small_dev_set(size, len(targets))
+            self.size = None
 
     def draw(self, step: int) -> np.ndarray:
         """The positions of a step's dev batch."""
