@@ -141,19 +141,24 @@ def checked_labels(split: Split, labels: Sequence[str], unite: bool) -> Split:
 
 
 def _same_label(split: Split, label: str, other: str) -> UserError:
+    look_alike = unicodedata.normalize("NFC", label) == unicodedata.normalize("NFC", other)
+    shown = f"{label!a} and {other!a}" if look_alike else f"{label!r} and {other!r}"
     return UserError(
-        f"{_place_of_label(split, label)}: labels {label!r} and {other!r} differ in case, white space or Unicode form only: "
+        f"{_place_of_label(split, label)}: labels {shown} differ in case, white space or Unicode form only: "
         "correct one, or make them one class by dataset.unite_labels=true"
     )
 
 
 def _place_of_label(split: Split, label: str) -> str:
     """Where the first example with this label lies."""
-    number, example = next(((i, e) for i, e in enumerate(split.examples) if e.label == label), (None, None))
-    if number is None or example is None:
-        return split.where
+    number = next((i for i, e in enumerate(split.examples) if e.label == label), None)
+    return split.where if number is None else _place(split, number)
+
+
+def _place(split: Split, number: int) -> str:
+    """Where an example of a split lies, number from 0: `file:line`, or of a hub's data its id."""
     path = Path(split.where)
-    return place_of(path, number) if path.is_file() else f"{split.where}: {example.id}"
+    return place_of(path, number) if path.is_file() else f"{split.where}: {split.examples[number].id}"
 
 
 def _existing(path: str) -> Path:
@@ -184,8 +189,8 @@ def build(run: "Run") -> Material:
         },
     }  # fmt: skip
     if any(in_test):
-        first = small.examples[in_test.index(True)]
-        log_overlap(small.where, sum(in_test), len(in_test), first.id, first.text)
+        first = in_test.index(True)
+        log_overlap(small.where, sum(in_test), len(in_test), _place(small, first), small.examples[first].text)
     if conflicting:
         log_conflicting(test.where, len(conflicting), conflicting[0].text)
     kept, held = hold_out(small, run.selection.kept_out)
@@ -196,8 +201,9 @@ def build(run: "Run") -> Material:
         train = split.examples
         if any(known) and drops_overlap(run):
             train = pick(split.examples, [i for i, where in enumerate(known) if not where])
-            first = next(e for e, where in zip(split.examples, known, strict=True) if where)
-            log_dropped(split.where, len(split.examples) - len(train), len(split.examples), first.id, first.text)
+            first = next(i for i, where in enumerate(known) if where)
+            dropped = len(split.examples) - len(train)
+            log_dropped(split.where, dropped, len(known), _place(split, first), split.examples[first].text)
         record[name] = {
             "sha256": split.sha256,
             "n": len(split.examples),
@@ -257,20 +263,20 @@ def conflicting_labels(examples: Examples) -> list[Example]:
 
 
 @cache
-def log_dropped(where: str, dropped: int, n: int, first_id: str, first_text: str) -> None:
+def log_dropped(where: str, dropped: int, n: int, first: str, first_text: str) -> None:
     logger.info(
         "%s: %d of %d examples are not trained on: they equal one of test or D_P' but for case, white space and "
         "punctuation (dataset.drop_overlap). First: %s, %.60r",
-        where, dropped, n, first_id, first_text,
+        where, dropped, n, first, first_text,
     )  # fmt: skip
 
 
 @cache
-def log_overlap(where: str, shared: int, n: int, first_id: str, first_text: str) -> None:
+def log_overlap(where: str, shared: int, n: int, first: str, first_text: str) -> None:
     logger.warning(
         "%s: %d of %d examples of D_P' are in test too, but for case, white space and punctuation: results on test flatter. "
         "First: %s, %.60r",
-        where, shared, n, first_id, first_text,
+        where, shared, n, first, first_text,
     )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def hold_out(small: Split, share: float) -> tuple[Examples, Examples]:
     if lacking := absent(held):
         shares = [s / 100 for s in range(1, 100) if not absent(round(s / 100 * len(order)))]
         nearest = min(shares, key=lambda s: abs(s - share), default=None)
-        use = f"{nearest:g} would do" if nearest is not None else f"class {lacking[0]!r} has one example: use selection=last"
+        use = f"{nearest:g} would do" if nearest is not None else "no share would do, use selection=last"
         raise UserError(f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}: {use}")
     return pick(small.examples, sorted(order[held:])), pick(small.examples, sorted(order[:held]))
 
