@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import itertools
 from shutil import copytree
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from support.networks import batch, classifier
+from support.networks import batch, by_sequence, classifier
 from support.training import equal, material_of
 from synthweight.data.tokenization import Tokens
 from synthweight.losses import LOSSES
@@ -78,17 +77,6 @@ def test_the_evaluated_pass_is_the_padded_one(family, monkeypatch):
             written = single(**inputs).logits
         with torch.inference_mode():
             torch.testing.assert_close(single(**inputs).logits.clone(), written, rtol=0.05, atol=0.05)
-
-
-def by_sequence(query, key, value, starts, widths, dropout):
-    """What the GPU's kernel computes; rows outside of all sequences are as memory was."""
-    out = torch.full_like(query, torch.nan)
-    for (a, b), (c, d) in zip(*(list(itertools.pairwise(s.tolist())) for s in starts), strict=True):
-        assert 0 < b - a <= widths[0]
-        assert 0 < d - c <= widths[1]
-        own = (x.transpose(0, 1) for x in (query[a:b], key[c:d], value[c:d]))
-        out[a:b] = torch.nn.functional.scaled_dot_product_attention(*own, dropout_p=dropout).transpose(0, 1)
-    return out
 
 
 @pytest.mark.parametrize("lengths", [(7, 1, 12, 3), (64, 63), (128,)])

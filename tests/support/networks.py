@@ -1,5 +1,7 @@
 """Small networks of every packed family, with batches for them."""
 
+import itertools
+
 import torch
 import transformers
 from torch import nn
@@ -25,3 +27,14 @@ def batch(lengths=(7, 1, 12, 3), types=True):
     ids = torch.randint(5, 50, mask.shape, generator=rng) * mask + (1 - mask)  # 1 pads RoBERTa's
     found = {"input_ids": ids, "attention_mask": mask}
     return found | ({"token_type_ids": (torch.arange(mask.shape[1]) > 2).long() * mask} if types else {})
+
+
+def by_sequence(query, key, value, starts, widths, dropout):
+    """What the GPU's kernel computes; rows outside of all sequences are as memory was."""
+    out = torch.full_like(query, torch.nan)
+    for (a, b), (c, d) in zip(*(list(itertools.pairwise(s.tolist())) for s in starts), strict=True):
+        assert 0 < b - a <= widths[0]
+        assert 0 < d - c <= widths[1]
+        own = (x.transpose(0, 1) for x in (query[a:b], key[c:d], value[c:d]))
+        out[a:b] = torch.nn.functional.scaled_dot_product_attention(*own, dropout_p=dropout).transpose(0, 1)
+    return out

@@ -29,19 +29,19 @@ def material_of(job):
     )  # fmt: skip
 
 
-def equal(one, two):
-    """Two trainings in fp64, of the same run: the same to nine digits."""
+def equal(one, two, tolerance=1e-9):
+    """Two trainings in fp64, of the same run: the same to nine digits, or as many as asked."""
     import numpy as np
     import torch
 
     for a, b in zip(one.epochs, two.epochs, strict=True):
-        np.testing.assert_allclose(a.weights, b.weights, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(a.train_loss, b.train_loss, rtol=1e-9)
+        np.testing.assert_allclose(a.weights, b.weights, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(a.train_loss, b.train_loss, rtol=tolerance)
         assert a.log_probs.keys() == b.log_probs.keys()
         for name, log_probs in a.log_probs.items():
             np.testing.assert_allclose(log_probs, b.log_probs[name], rtol=1e-6)
             assert a.metrics[name]["accuracy"] == b.metrics[name]["accuracy"]
-    torch.testing.assert_close(one.network.state_dict(), two.network.state_dict(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(one.network.state_dict(), two.network.state_dict(), rtol=tolerance, atol=tolerance)
     assert (one.selected, one.guard_hits) == (two.selected, two.guard_hits)
     assert "test" in one.epochs[one.selected].metrics
     for fitted in (one, two):

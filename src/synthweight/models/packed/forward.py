@@ -60,18 +60,21 @@ class Packed:
     def of_sequences(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, device: torch.device
     ) -> Tensor:
-        """[batch, classes]; in training by CUDA graphs, if the pass is not compiled."""
+        """[batch, classes]."""
         indices, shape = Sequences.pack(input_ids, attention_mask, token_type_ids, self.policy)
         logits = None
-        graphed = device.type == "cuda" and "logits" not in vars(self)  # else it is compiled
-        graphed = graphed and not torch.distributed.is_initialized()  # whose gradients are other processes' too
-        if graphed and self.network.training and torch.is_grad_enabled():
+        if self.captures(device):
             self.graphs = self.graphs or Graphs(self)
             logits = self.graphs(indices, shape)
         if logits is None:
             batch = Sequences.unpack(indices.to(device, non_blocking=True), shape)
             logits = self.logits(batch.ids, batch.types, batch)
         return logits[: len(input_ids)]
+
+    def captures(self, device: torch.device) -> bool:
+        """Whether a pass is CUDA graphs: in training on one GPU, where it is not compiled."""
+        alone = "logits" not in vars(self) and not torch.distributed.is_initialized()
+        return device.type == "cuda" and alone and self.network.training and torch.is_grad_enabled()
 
     @property
     def policy(self) -> PaddingPolicy:
@@ -244,7 +247,7 @@ def is_packed(network: nn.Module) -> bool:
 def graphs_of(network: nn.Module) -> Graphs | None:
     """The CUDA graphs of a network's steps, where there are any."""
     graphs = network.forward.graphs if isinstance(network.forward, Packed) else None
-    return graphs if graphs is not None and graphs.grads else None
+    return graphs if graphs is not None and graphs.passes else None
 
 
 @contextmanager
