@@ -1,9 +1,9 @@
-"""How many of the examples that the audit doubts most have a swapped label, beside cleanlab on the same probabilities.
+"""How many of the examples that the audit doubts most have a swapped label, beside cleanlab.
 
-A share of the synthetic set's labels is swapped; a quality checker is trained on the real examples and calibrated out of
-fold, as `synthweight fit` does it. Needs cleanlab (pip install cleanlab), which the package itself does not.
+A share of the synthetic set's labels is swapped; a quality checker is trained on the real examples and
+calibrated out of fold, as `synthweight fit` does it; cleanlab gets the same probabilities (pip install -e .[bench]).
 
-    python benchmarks/audit_precision.py REAL.jsonl SYNTHETIC.jsonl --share 0.2 --seeds 3 optim.epochs_small_real=12
+    python benchmarks/audit_precision.py REAL.jsonl SYNTHETIC.jsonl --share 0.2 --seeds 3
 """
 
 import argparse
@@ -63,7 +63,8 @@ def main() -> None:
         given = choose.targets(data.synthetic.examples, data.labels)
         k = round(options.share * len(given))
         print(f"seed {seed}: {wrong.sum()} of {len(wrong)} labels swapped")
-        print(f"  audit, worst {options.share:.0%}            {found(np.argsort(p[np.arange(len(p)), given])[:k], wrong)}")
+        doubted = np.argsort(p[np.arange(len(p)), given])[:k]
+        print(f"  audit, worst {options.share:.0%}            {found(doubted, wrong)}")
         margin = get_label_quality_scores(given, p, method="normalized_margin")
         print(f"  cleanlab, margin, worst {options.share:.0%} {found(np.argsort(margin)[:k], wrong)}")
         ranked = find_label_issues(given, p, return_indices_ranked_by="self_confidence")

@@ -1,4 +1,4 @@
-"""Examples per second of `synthweight predict`'s network beside transformers' pipeline with its best batch size.
+"""Texts per second of `synthweight predict` beside transformers' pipeline with its best batch size.
 
 Both on the same texts, in fp32, on the same threads; the probabilities are compared. The file is read before.
 
@@ -39,8 +39,10 @@ def main() -> None:
         rate = len(texts) / (time.perf_counter() - begun)
         best = max(best, rate)
         print(f"pipeline, batch size {size}: {rate:.0f} texts per second", flush=True)
-    theirs = np.array([[{s["label"]: s["score"] for s in row}[label] for label in predictor.labels] for row in scores])
-    print(f"ratio to the best: {own / best:.2f}; largest difference of a probability {np.abs(ours - theirs).max():.1e}")
+    by_label = [{s["label"]: s["score"] for s in row} for row in scores]
+    theirs = np.array([[row[label] for label in predictor.labels] for row in by_label])
+    difference = np.abs(ours - theirs).max()
+    print(f"ratio to the best: {own / best:.2f}; largest difference of a probability {difference:.1e}")
 
 
 if __name__ == "__main__":

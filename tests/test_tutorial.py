@@ -1,4 +1,4 @@
-"""The tutorial of docs/your-data.md is carried out at toy size: its commands, its Python, and the form of its output."""
+"""The tutorial of docs/your-data.md at toy size: its commands, its Python, and the form of its output."""
 
 import functools
 import re
@@ -15,9 +15,7 @@ from synthweight.workbench import api
 
 PAGE = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, flags=re.DOTALL)
-SMALL = (
-    "optim.epochs=1", "optim.epochs_small_real=1", "optim.batch_size=16", "optim.max_length=32", "trainer.accelerator=cpu",
-)  # fmt: skip
+SMALL = ("optim.epochs=1", "optim.epochs_small_real=1", "optim.batch_size=16", "optim.max_length=32")
 
 
 def shape(output: str) -> set[str]:

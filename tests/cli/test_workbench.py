@@ -6,9 +6,7 @@ import pytest
 
 from support.cli import run_cli
 
-SMALL = (
-    "optim.epochs=1", "optim.epochs_small_real=1", "optim.batch_size=16", "optim.max_length=32", "trainer.accelerator=cpu",
-)  # fmt: skip
+SMALL = ("optim.epochs=1", "optim.epochs_small_real=1", "optim.batch_size=16", "optim.max_length=32")
 
 
 @pytest.fixture

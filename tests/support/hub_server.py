@@ -1,4 +1,4 @@
-"""A small Hugging Face hub on loopback: takes repositories, commits and large files, or refuses every token."""
+"""A small Hugging Face hub on loopback: takes repositories, commits and large files of one token."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ TOKEN = "hf_" + "t" * 34
 
 
 class HubServer:
-    """Attributes: `url`, for HF_ENDPOINT; `files`, what was committed, by path; `repositories`, with their visibility."""
+    """`url`: for HF_ENDPOINT; `files`: committed, by path; `repositories`: whether each is private."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -23,7 +23,8 @@ class HubServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 known = self.path.startswith("/large/") or self.headers.get("authorization") == f"Bearer {TOKEN}"
-                answer = json.dumps(outer.answer(self.path, body) if known else {"error": "Invalid token"}).encode()
+                reply = outer.answer(self.path, body) if known else {"error": "Invalid token"}
+                answer = json.dumps(reply).encode()
                 self.send_response(200 if known else 401)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(answer)))

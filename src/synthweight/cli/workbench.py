@@ -29,18 +29,17 @@ def add(commands: Any) -> None:
     fit.add_argument("--model", default="minilm", help="a name in conf/model, a folder, or a name on the hub")
     fit.add_argument("--folds", type=int, default=5, help="folds of the cross-validation (5)")
     fit.add_argument("--metric", default="accuracy", help="what is compared: accuracy or macro_f1")
-    fit.add_argument("--budget", type=float, metavar="MINUTES", help="compare less, so that it takes about so long")
-    fit.add_argument(
-        "--drop", type=float, action="append", default=[], metavar="PERCENT", help="also try without the most doubted"
-    )
-    fit.add_argument("--drop-unknown", action="store_true", help="leave out examples whose label not all sets have")
+    fit.add_argument("--budget", type=float, metavar="MINUTES", help="compare less, to take about so long")
+    drop = fit.add_argument("--drop", type=float, action="append", default=[], metavar="PERCENT")
+    drop.help = "also try without this share of the most doubted synthetic examples"
+    fit.add_argument("--drop-unknown", action="store_true", help="leave out labels that not all sets have")
     fit.add_argument("--no-texts", action="store_true", help="write no text into the audit and the report")
     fit.add_argument("--seed", type=int, default=0, help="of every training (0)")
     fit.add_argument("--work", type=Path, help="where trainings are kept (.cache/fit)")
     fit.add_argument("overrides", nargs="*", metavar="key=value", help="further settings: optim.epochs=3")
     predict = commands.add_parser("predict", help="labels for new texts by a folder of fit")
     predict.add_argument("model", type=Path, help="a folder that fit made")
-    predict.add_argument("file", type=Path, nargs="?", help="the texts; without it standard input, one per line")
+    predict.add_argument("file", type=Path, nargs="?", help="the texts; else standard input, one per line")
     predict.add_argument("--out", type=Path, help="a file to write; without it JSONL on standard output")
     predict.add_argument("--proba", action="store_true", help="the probability of every class, too")
     audit = commands.add_parser("audit", help="the synthetic examples of a fit, the most doubted first")
@@ -104,11 +103,12 @@ def fit(options: argparse.Namespace) -> None:
 @contextmanager
 def show_steps(total: int, phase: str) -> Iterator["Step"]:
     """One bar on a terminal, with the rate and the time left."""
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*shown, console=Console(stderr=True)) as progress:
+    shown = bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn()
+    times = bars.TimeElapsedColumn(), bars.TimeRemainingColumn()
+    with bars.Progress(*shown, *times, console=Console(stderr=True)) as progress:
         bar = progress.add_task(phase, total=total)
 
         @contextmanager
@@ -133,7 +133,8 @@ def describe(fitted: "Fitted") -> str:
     for key, words in (("estimate", "by the folds"), ("test", "on the test set")):
         if settings[key]:
             m = settings[key]
-            lines.append(f"{words}: accuracy {m['accuracy']:.1%}, macro F1 {m['macro_f1']:.1%}, calibration error {m['ece']:.1%}")
+            shown = f"accuracy {m['accuracy']:.1%}, macro F1 {m['macro_f1']:.1%}"
+            lines.append(f"{words}: {shown}, calibration error {m['ece']:.1%}")
     lines += ["", audits.summary(fitted.audit, top=0), ""]
     lines.append(f"{fitted.folder}: the model, README.md, report.html, synthetic_audit.csv")
     return "\n".join(lines)
@@ -144,7 +145,7 @@ def comparison(choice: dict[str, Any]) -> str:
     lines = [f"  {'method':8} {choice['metric']:>9}   95 % interval    behind the best"]
     for c in choice["candidates"]:
         d = c["behind"]
-        behind = "best" if c["name"] == choice["best"] else f"{d['mean']:.1%} ({d['low']:.1%} to {d['high']:.1%})"
+        behind = f"{d['mean']:.1%} ({d['low']:.1%} to {d['high']:.1%})" if c["name"] != choice["best"] else "best"
         mark = "*" if c["name"] == choice["chosen"] else " "
         interval = f"{c['low']:.1%} to {c['high']:.1%}"
         lines.append(f"{mark} {c['name']:8} {c['score']:9.1%}   {interval:16} {behind:23} {c['words']}")
@@ -161,7 +162,8 @@ def predict(options: argparse.Namespace) -> None:
 
     predictor = predictions.Predictor(options.model)
     columns = Columns(options.text, options.text_pair)
-    shown = (SpinnerColumn(), TextColumn("{task.completed} texts, {task.speed:.0f} per second"), TimeElapsedColumn())
+    count = TextColumn("{task.completed} texts, {task.speed:.0f} per second")
+    shown = SpinnerColumn(), count, TimeElapsedColumn()
     off = options.quiet or not sys.stderr.isatty()
     with Progress(*shown, console=Console(stderr=True), disable=off) as progress:
         bar = progress.add_task("", total=None)
@@ -186,7 +188,8 @@ def audit(options: argparse.Namespace) -> None:
     for c in choice["candidates"] if choice else []:
         if c["name"].startswith(("filter", "drop")):
             ce = next(other for other in choice["candidates"] if other["name"] == "ce")
-            print(f"\n{c['words']}: {c['score']:.1%} {choice['metric']} by the folds, {ce['score']:.1%} with all of them")
+            scores = f"{c['score']:.1%} {choice['metric']} by the folds, {ce['score']:.1%} with all of them"
+            print(f"\n{c['words']}: {scores}")
 
 
 def push(options: argparse.Namespace) -> None:

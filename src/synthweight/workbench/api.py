@@ -58,7 +58,7 @@ class Fitted:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Opens the folder; the network is loaded at the first prediction. Raises UserError where it is none of `fit`'s."""
+        """Opens a folder of `fit`; the network is loaded at the first prediction. Raises UserError."""
         self.folder = Path(folder)
         self.settings = read_settings(self.folder)
         self._predictor: Predictor | None = None
@@ -132,8 +132,9 @@ def fit(
     """Chooses how to train on a user's data, trains, and writes one folder.
 
     Args:
-        real: Real labelled examples: a path (CSV, TSV, JSONL, JSON, Parquet, each also `.gz`; a folder of `datasets`), a
-            name on the hub (`NAME:SPLIT`), a `pandas.DataFrame`, a `datasets.Dataset`, or a list of dictionaries.
+        real: Real labelled examples: a path (CSV, TSV, JSONL, JSON, Parquet, each also `.gz`; a folder of
+            `datasets`), a name on the hub (`NAME:SPLIT`), a `pandas.DataFrame`, a `datasets.Dataset`, or a
+            list of dictionaries.
         synthetic: LLM-written labelled examples, likewise.
         test: Real examples that are used once, at the end.
         out: The folder to write; None: one in `work`.
@@ -179,7 +180,7 @@ def fit(
     logger.info("%d trainings, about %s on this machine", planned.trainings, choose.duration(planned.seconds))
     cross = choose.Folds(workspace, data, planned.folds)
     with quiet_engine():
-        with steps(planned.folds * len(planned.methods), "comparing" if chosen is None else "calibrating") as step:
+        with steps(planned.folds * len(planned.methods), "folds") as step:
             choose.train_folds(cross, planned.methods, step)
         choice = None
         if chosen is None:
@@ -198,11 +199,10 @@ def describe(run: Run, data: UserData) -> list[str]:
         facts.append(f"{same} synthetic texts equal a real one and were not trained on.")
     longest = run.optim.max_length
     for part in (data.real, data.synthetic):
-        lengths = tokenize(
-            pretrained.locate(run.model), pretrained.fingerprint(run.model), part.examples, longest + 1, Path(run.paths.cache)
-        ).lengths
+        folder, sha256 = pretrained.locate(run.model), pretrained.fingerprint(run.model)
+        lengths = tokenize(folder, sha256, part.examples, longest + 1, Path(run.paths.cache)).lengths
         if cut := int((lengths > longest).sum()):
-            facts.append(f"{cut} {part.name} texts are longer than {longest} tokens and were cut (optim.max_length).")
+            facts.append(f"{cut} {part.name} texts were cut to {longest} tokens (optim.max_length).")
     for fact in facts:
         logger.warning("%s", fact)
     return facts
@@ -227,7 +227,8 @@ def _finish(
         checker = workspace.train(workspace.run(METHODS["real"], dataset))
     more = ["trainer.keep_model=true"]
     if way.name.startswith("drop"):
-        more.append(f"loss.threshold={choose.drop_threshold(workspace, checker, data, float(way.name.removeprefix('drop')))!r}")
+        percent = float(way.name.removeprefix("drop"))
+        more.append(f"loss.threshold={choose.drop_threshold(workspace, checker, data, percent)!r}")
     run = workspace.run(way, dataset, *more)
     with step(way.name):
         final = workspace.train(run)
@@ -241,7 +242,8 @@ def _finish(
         log_probs = cross.out_of_fold(way)
     estimate = None if log_probs is None else evaluate(log_probs, targets, data.labels)
     if data.test is not None:
-        log_probs, targets = workspace.test_log_probs(final.id), choose.targets(data.test.examples, data.labels)
+        log_probs = workspace.test_log_probs(final.id)
+        targets = choose.targets(data.test.examples, data.labels)
         test = evaluate(log_probs, targets, data.labels)
     tables = [data.real, data.synthetic] + ([data.test] if data.test else [])
     fitted = Fit(
@@ -268,22 +270,21 @@ def _finish(
     )  # fmt: skip
     store = workspace.store
     folder = Path(out) if out is not None else workspace.folder / "fitted" / final.id
-    export.write(
-        folder, fitted, rows, workspace.model_folder(final), [store.json_path(final.id), store.parquet_path(final.id)],
-        texts, overwrite or out is None,
-    )  # fmt: skip
+    row = [store.json_path(final.id), store.parquet_path(final.id)]
+    export.write(folder, fitted, rows, workspace.model_folder(final), row, texts, overwrite or out is None)
     return Fitted(folder)
 
 
 def embed(run: Run, data: UserData) -> tuple[np.ndarray, np.ndarray]:
-    """Mean token states of the pretrained encoder for the synthetic and the real examples, rows of length 1."""
+    """Mean token states of the pretrained encoder, rows of length 1: of synthetic and of real examples."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
     from ..training.devices import device
 
     folder, place = pretrained.locate(run.model), device(run.trainer.accelerator)
-    tokenizer, encoder = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).to(place).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    encoder = AutoModel.from_pretrained(folder).to(place).eval()
     out = []
     for examples in (data.synthetic.examples, data.real.examples):
         order = sorted(range(len(examples)), key=lambda i: len(examples[i].text))
@@ -292,9 +293,13 @@ def embed(run: Run, data: UserData) -> tuple[np.ndarray, np.ndarray]:
             index = order[start : start + 64]
             pairs = [examples[i].text_pair or "" for i in index] if data.pairs else None
             batch = tokenizer(
-                [examples[i].text for i in index], pairs, truncation=True, max_length=run.optim.max_length, padding=True,
+                [examples[i].text for i in index],
+                pairs,
+                truncation=True,
+                max_length=run.optim.max_length,
+                padding=True,
                 return_tensors="pt",
-            ).to(place)  # fmt: skip
+            ).to(place)
             with torch.inference_mode():
                 hidden = encoder(**batch).last_hidden_state.float()
             mask = batch["attention_mask"][..., None]

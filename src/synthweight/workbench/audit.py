@@ -1,4 +1,4 @@
-"""The synthetic examples ordered by how little the real ones support their labels, with duplicates, conflicts and outliers."""
+"""The synthetic examples, the least supported label first, with duplicates, conflicts and outliers."""
 
 import csv
 import logging
@@ -134,7 +134,7 @@ def audit(
 
 
 def near_duplicates(examples: Sequence[Example]) -> ndarray:
-    """The group of each example, [n]: equal up to case and punctuation, or alike by character n-grams (cosine ≥ NEAR)."""
+    """The group of each example, [n]: texts that are equal or have like character n-grams (cosine ≥ NEAR)."""
     texts = ["\n".join(overlap_key(e)) for e in examples]
     first: dict[str, int] = {}
     owner = np.array([first.setdefault(text, i) for i, text in enumerate(texts)])
@@ -155,8 +155,14 @@ def near_duplicates(examples: Sequence[Example]) -> ndarray:
     return component[np.searchsorted(heads, owner)]
 
 
-def largest_cosine(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"], others: bool = False) -> Float[ndarray, " n"]:
-    """Of each row of `one` with the rows of `other`; both have length 1. others: `other` is `one`, and a row is not its own."""
+def largest_cosine(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"], others: bool = False) -> ndarray:
+    """The largest cosine of each row with the rows of another matrix, [n]; rows have length 1.
+
+    Args:
+        one: The rows.
+        other: The others.
+        others: `other` is `one`, and a row does not count as its own neighbour.
+    """
     out = np.empty(len(one))
     for start in range(0, len(one), BLOCK):
         cosine = one[start : start + BLOCK] @ other.T
@@ -188,7 +194,7 @@ def read(path: Path) -> list[AuditRow]:
         with path.open(encoding="utf-8", newline="") as file:
             return [_row(record) for record in csv.DictReader(file)]
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file: `synthweight fit` writes it into the model's folder") from error
+        raise UserError(f"{path}: no such file: `synthweight fit` writes it") from error
     except (KeyError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: damaged ({error}): fit again") from error
 
@@ -218,7 +224,8 @@ def summary(rows: Sequence[AuditRow], top: int = 10) -> str:
     for row in rows[:top]:
         text = " ".join((row.text or "").split())
         labels = f"{row.label} → {row.checker_label}"
-        lines.append(f"{row.id:>8}  {row.p_label:8.3f}  {labels:25} {text[:80]}{'…' if len(text) > 80 else ''}")
+        short = text if len(text) <= 80 else f"{text[:80]}…"
+        lines.append(f"{row.id:>8}  {row.p_label:8.3f}  {labels:25} {short}")
     return "\n".join(lines)
 
 

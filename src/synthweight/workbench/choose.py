@@ -1,4 +1,4 @@
-"""Which way of training is best for a user's data: cross-validation within the real examples, by ordinary runs."""
+"""Which method is best for a user's data: cross-validation within the real examples, by ordinary runs."""
 
 import logging
 import time
@@ -79,7 +79,7 @@ class Choice:
 
     @property
     def told_apart(self) -> bool:
-        """Whether any candidate is worse than the best by more than chance (the paired 95 % interval lies above 0)."""
+        """Whether a candidate is worse than the best by more than chance (paired 95 % interval above 0)."""
         return any(c.behind.low > 0 for c in self.candidates)
 
     @property
@@ -88,7 +88,9 @@ class Choice:
         simplest = f"the simplest within one standard error of the best ({self.best.name})"
         reason = "it has the best score, and no simpler one is within a standard error of it"
         same = f"; no difference between the methods can be told with {self.n} real examples"
-        return f"{self.chosen}: {reason if self.chosen == self.best.name else simplest}{'' if self.told_apart else same}"
+        if self.chosen != self.best.name:
+            reason = simplest
+        return f"{self.chosen}: {reason}{'' if self.told_apart else same}"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -113,7 +115,7 @@ class Folds:
             self.datasets.append(self.workspace.dataset(others, self.data.synthetic.examples, left_out))
 
     def run(self, way: Method, fold: int) -> Run:
-        """One method's run of one fold; `drop10` leaves out what the fold's own quality checker doubts most."""
+        """One method's run of one fold; `drop10` leaves out what the fold's own checker doubts most."""
         if not way.name.startswith("drop"):
             return self.workspace.run(way, self.datasets[fold])
         checker = self.workspace.train(self.run(METHODS["real"], fold))
@@ -138,7 +140,8 @@ def drop_method(percent: float) -> Method:
     """Trains on the synthetic examples without the worst ones by the quality checker."""
     if not 0 < percent < 100:
         raise UserError(f"--drop {percent:g}: a percentage above 0 and below 100 is expected")
-    return Method(f"drop{percent:g}", ("source=synthetic", "loss=filter"), f"synthetic less the most doubted {percent:g} %")
+    words = f"synthetic less the most doubted {percent:g} %"
+    return Method(f"drop{percent:g}", ("source=synthetic", "loss=filter"), words)
 
 
 def drop_threshold(workspace: Workspace, checker: Identity, data: UserData, percent: float) -> float:
@@ -150,22 +153,21 @@ def drop_threshold(workspace: Workspace, checker: Identity, data: UserData, perc
 
 
 def possible_folds(data: UserData, wanted: int) -> int:
-    """As many folds as the rarest class allows, each with at least one of its texts. Raises UserError below two."""
+    """As many folds as the rarest class allows, one of its texts in each. Raises UserError below two."""
     different = Counter({text_hash(e): e.label for e in reversed(data.real.examples)}.values())
     rarest = min(data.labels, key=lambda label: different[label])
     if different[rarest] < 2:
-        raise UserError(
-            f"{data.real.where}: class {rarest!r} has {different[rarest]} real example: cross-validation needs at least 2 of "
-            "each class: add some, or leave that class out of both files"
-        )
+        few = f"{data.real.where}: class {rarest!r} has {different[rarest]} real example"
+        raise UserError(f"{few}: cross-validation needs at least 2 of each class: add some, or leave the class out")
     if different[rarest] < wanted:
-        logger.warning("%d folds instead of %d: class %r has no more real texts", different[rarest], wanted, rarest)
+        most = different[rarest]
+        logger.warning("%d folds instead of %d: class %r has no more real texts", most, wanted, rarest)
     return min(wanted, different[rarest])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained: folds, methods, how many trainings are missing, and about how long they take in seconds."""
+    """What will be trained: folds, methods, how many trainings are missing, and about how many seconds."""
 
     folds: int
     methods: tuple[Method, ...]
@@ -174,7 +176,7 @@ class Plan:
 
 
 def seconds_per_example(workspace: Workspace, data: UserData, run: Run) -> float:
-    """How long one example takes in one training step, from a few steps on this machine with the user's texts."""
+    """How long an example takes in a training step, by a few steps on this machine with the user's texts."""
     import torch
     from transformers import AutoTokenizer
 
@@ -194,7 +196,12 @@ def seconds_per_example(workspace: Workspace, data: UserData, run: Run) -> float
         pairs = [e.text_pair or "" for e in examples] if data.pairs else None
         begun = time.perf_counter()
         batch = tokenizer(
-            [e.text for e in examples], pairs, truncation=True, max_length=run.optim.max_length, padding=True, return_tensors="pt"
+            [e.text for e in examples],
+            pairs,
+            truncation=True,
+            max_length=run.optim.max_length,
+            padding=True,
+            return_tensors="pt",
         ).to(place)
         with torch.autocast(place.type, torch.bfloat16, enabled=numbers == "bf16-mixed"):
             loss = network(**batch, labels=torch.zeros(size, dtype=torch.long, device=place)).loss
@@ -221,7 +228,7 @@ def plan(
     rate: float,
     budget: float | None = None,
 ) -> Plan:
-    """The largest plan within a budget in seconds: fewer folds first, then fewer methods. Raises UserError where none fits."""
+    """The largest plan within a budget in seconds: fewer folds, then fewer methods. Raises UserError."""
     smaller = [
         (folds, list(methods)),
         (min(folds, 3), list(methods)),
@@ -231,16 +238,16 @@ def plan(
     for k, kept in smaller:
         folds_of = Folds(workspace, data, k)
         todo = _missing(folds_of, kept)
-        last = [workspace.run(METHODS[name], folds_of.datasets[0]) for name in ("real", "mixed")]  # at the end, on all data
-        seconds = rate * (sum(cost(run, data, 1 - 1 / k) for run in todo) + sum(cost(run, data, 1) for run in last))
+        last = [workspace.run(METHODS[name], folds_of.datasets[0]) for name in ("real", "mixed")]  # on all data
+        examples = sum(cost(run, data, 1 - 1 / k) for run in todo) + sum(cost(run, data, 1) for run in last)
+        seconds = rate * examples
         if budget is None or seconds <= budget:
             if (k, len(kept)) != (folds, len(methods)):
                 names = ", ".join(m.name for m in kept)
-                logger.warning("within the budget: %d folds instead of %d, and these methods: %s", k, folds, names)
+                logger.warning("within the budget: %d folds instead of %d, methods %s", k, folds, names)
             return Plan(k, tuple(kept), len(todo) + len(last), seconds)
-    raise UserError(
-        f"--budget: even {k} folds of {len(kept)} methods take about {duration(seconds)}: raise it, or name the loss by --loss"
-    )
+    least = f"--budget: even {k} folds of {len(kept)} methods take about {duration(seconds)}"
+    raise UserError(f"{least}: raise it, or name the loss by --loss")
 
 
 def _gone(methods: Sequence[Method]) -> Iterator[set[str]]:
@@ -256,9 +263,10 @@ def _missing(folds: Folds, methods: Sequence[Method]) -> list[Run]:
     for fold in range(folds.k):
         for way in methods:
             # of a method that drops, the threshold is known only once its checker is trained
-            run = folds.workspace.run(METHODS["filter"] if way.name.startswith("drop") else way, folds.datasets[fold])
+            drops = way.name.startswith("drop")
+            run = folds.workspace.run(METHODS["filter"] if drops else way, folds.datasets[fold])
             for run_id, one in folds.workspace.missing(run).items():
-                found[f"{run_id} {way.name}" if way.name.startswith("drop") and one.loss.name == "filter" else run_id] = one
+                found[f"{run_id} {way.name}" if drops and one.loss.name == "filter" else run_id] = one
     return list(found.values())
 
 
@@ -285,15 +293,17 @@ def train_folds(folds: Folds, methods: Sequence[Method], step: Step = lambda _: 
 
 
 def compare(folds: Folds, methods: Sequence[Method], metric: str = "accuracy") -> Choice:
-    """The methods' scores over the folds, which are trained, and the simplest one within a standard error of the best.
+    """The methods' scores over trained folds, and the simplest within a standard error of the best.
 
-    Each real example counts once, predicted by the run that did not see it. A score's interval is by the t distribution
-    of the metric's jackknife pseudo-values over the examples; the one-standard-error rule (Breiman et al. 1984) takes the
-    standard error of the **paired** difference to the best, since all methods predict the same examples.
+    Each real example counts once, predicted by the run that did not see it. A score's interval is by the t
+    distribution of the metric's jackknife pseudo-values over the examples. The one-standard-error rule
+    (Breiman et al. 1984) takes the standard error of the **paired** difference to the best, since all
+    methods predict the same examples.
     """
     n, classes = len(folds.targets), len(folds.data.labels)
     log_probs = {m.name: folds.out_of_fold(m) for m in methods}
-    values = {name: pseudo_values(p.argmax(axis=1)[None], folds.targets, classes, metric)[0] for name, p in log_probs.items()}
+    predictions = {name: p.argmax(axis=1)[None] for name, p in log_probs.items()}
+    values = {name: pseudo_values(p, folds.targets, classes, metric)[0] for name, p in predictions.items()}
     best = max(methods, key=lambda m: values[m.name].mean())
     half = float(stats.t.ppf(0.975, n - 1))
     candidates = []

@@ -1,4 +1,4 @@
-"""One folder out: a Hugging Face model with its card, the audit, a report and the run's row; and the way to a hub."""
+"""One folder out: a Hugging Face model with its card, the audit, a report and the run's row; and the hub."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def check_target(folder: Path, overwrite: bool) -> None:
         if not overwrite:
             raise UserError(f"{folder}: exists already: name another folder, or replace it by --overwrite")
         if not (folder / SETTINGS).is_file():
-            raise UserError(f"{folder}: --overwrite replaces a folder that `synthweight fit` made, and this is none")
+            raise UserError(f"{folder}: --overwrite replaces what `synthweight fit` made, and this is none")
     part = part_path(folder)
     try:
         part.mkdir(parents=True)
@@ -86,7 +86,13 @@ def check_target(folder: Path, overwrite: bool) -> None:
 
 
 def write(
-    folder: Path, fit: Fit, rows: list[AuditRow], model: Path, row_files: list[Path], texts: bool = True, overwrite: bool = False
+    folder: Path,
+    fit: Fit,
+    rows: list[AuditRow],
+    model: Path,
+    row_files: list[Path],
+    texts: bool = True,
+    overwrite: bool = False,
 ) -> None:
     """Writes the folder, whole or not at all.
 
@@ -106,7 +112,8 @@ def write(
         save_tokenizer(part, fit.max_length)
         for file in row_files:
             copy2(file, part / f"row{file.suffix}")
-        (part / SETTINGS).write_text(json.dumps(fit.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        settings = json.dumps(fit.as_dict(), indent=1, ensure_ascii=False)
+        (part / SETTINGS).write_text(settings + "\n", encoding="utf-8")
         audit.write(part / AUDIT, rows, texts)
         (part / REPORT).write_text(report.page(name, fit.as_dict(), rows, texts), encoding="utf-8")
         (part / "README.md").write_text(card(name, fit, rows), encoding="utf-8")
@@ -115,7 +122,7 @@ def write(
 
 
 def place(folder: Path, fill: Callable[[Path], Any], overwrite: bool) -> None:
-    """A folder that appears when `fill` has filled it; with the permissions that new files get here (umask)."""
+    """A folder that appears when `fill` has filled it, with the permissions that new files get (umask)."""
     check_target(folder, overwrite)
     part = part_path(folder)
     try:
@@ -146,28 +153,37 @@ def save_tokenizer(folder: Path, max_length: int) -> None:
 
 def card(name: str, fit: Fit, rows: list[AuditRow]) -> str:
     """The model card: the metadata block that the hub renders, and what a reader wants to know."""
-    return report.render("card.md.j2", name=name, fit=fit.as_dict(), metadata=_metadata(name, fit), counts=audit.counts(rows))
+    counts = audit.counts(rows)
+    return report.render("card.md.j2", name=name, fit=fit.as_dict(), metadata=_metadata(name, fit), counts=counts)
 
 
 def _metadata(name: str, fit: Fit) -> str:
     results = []
     where = {"test": (fit.test, "the user's own test set")}
     if fit.choice is not None:
-        where["folds"] = (fit.estimate, f"the user's own real examples, {fit.choice['folds']}-fold cross-validation")
+        k = fit.choice["folds"]
+        where["folds"] = (fit.estimate, f"the user's own real examples, {k}-fold cross-validation")
     for key, (metrics, dataset) in where.items():
         for metric, kind in (("accuracy", "accuracy"), ("macro_f1", "f1")):
             if metrics is not None:
                 results.append(
                     EvalResult(
-                        task_type="text-classification", dataset_type=f"user-{key}", dataset_name=dataset, metric_type=kind,
+                        task_type="text-classification",
+                        dataset_type=f"user-{key}",
+                        dataset_name=dataset,
+                        metric_type=kind,
                         metric_name={"accuracy": "Accuracy", "macro_f1": "Macro F1"}[metric],
                         metric_value=round(metrics[metric], 4),
                     )
-                )  # fmt: skip
+                )
     data = ModelCardData(
-        library_name="transformers", pipeline_tag="text-classification", tags=["synthetic-data", "synthweight"],
-        base_model=fit.encoder if "/" in fit.encoder else None, model_name=name, eval_results=results or None,
-    )  # fmt: skip
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["synthetic-data", "synthweight"],
+        base_model=fit.encoder if "/" in fit.encoder else None,
+        model_name=name,
+        eval_results=results or None,
+    )
     return data.to_yaml()
 
 
@@ -192,9 +208,11 @@ def push(folder: Path, repository: str, private: bool = False, texts: bool = Fal
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message="Upload a classifier fitted by synthweight",
+            repo_id=repository,
+            folder_path=folder,
+            commit_message="Upload a classifier fitted by synthweight",
             ignore_patterns=None if texts else list(WITH_TEXTS),
-        )  # fmt: skip
+        )
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = first_line(error, type(error).__name__)
         raise UserError(f"{repository}: the hub refuses it ({reason}); log in by `hf auth login`") from error

@@ -27,6 +27,7 @@ from .read import Columns, guess, listed, text_of
 CHUNK = 4096  # texts that are held at once: enough to batch them by length
 LABEL, PROBABILITY = "predicted_label", "probability"
 Texts = Sequence[str] | Sequence[tuple[str, str]]
+Row = dict[str, Any]  # values by column
 
 
 class Predictor:
@@ -44,7 +45,7 @@ class Predictor:
         self.network = classifier.build(folder, self.labels).to(self.device).eval()
 
     def log_probs(self, texts: Texts) -> np.ndarray:
-        """log p of all classes in fp32, [n, classes], in the texts' order; computed without padding, by length.
+        """log p of all classes in fp32, [n, classes], in the texts' order; computed without padding.
 
         Raises:
             UserError: Single texts for a model of pairs, or pairs for one of single texts.
@@ -83,7 +84,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "fit.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not a folder that `synthweight fit` made (no readable fit.json)") from error
+        raise UserError(f"{folder}: not a folder that `synthweight fit` made (no fit.json)") from error
 
 
 def predict_file(
@@ -112,7 +113,8 @@ def predict_file(
         while part := list(islice(rows, CHUNK)):
             chosen = chosen or _text_columns(list(part[0][1]), columns, predictor, where)
             log_probs = predictor.log_probs([_texts(row, chosen, place) for place, row in part])
-            write([_labelled(row, p, predictor.labels, proba) for (_, row), p in zip(part, log_probs, strict=True)])
+            rows_out = zip(part, log_probs, strict=True)
+            write([_labelled(row, p, predictor.labels, proba) for (_, row), p in rows_out])
             done += len(part)
             yield done
         if not done:
@@ -147,19 +149,25 @@ def _texts(row: dict[str, Any], columns: Columns, place: str) -> Any:
     return text if columns.text_pair is None else (text, text_of(row, columns.text_pair, place))
 
 
-def _labelled(row: dict[str, Any], log_probs: np.ndarray, labels: Sequence[str], proba: bool) -> dict[str, Any]:
+def _labelled(row: Row, log_probs: np.ndarray, labels: Sequence[str], proba: bool) -> Row:
     p = np.exp(log_probs.astype(np.float64))
     best = int(p.argmax())
     out = row | {LABEL: labels[best], PROBABILITY: round(float(p[best]), 6)}
-    return out | {f"p_{label}": round(float(q), 6) for label, q in zip(labels, p, strict=True)} if proba else out
+    if not proba:
+        return out
+    return out | {f"p_{label}": round(float(q), 6) for label, q in zip(labels, p, strict=True)}
 
 
-WriteRows = Callable[[Sequence[dict[str, Any]]], None]
+WriteRows = Callable[[Sequence[Row]], None]
 
 
 def json_lines(file: IO[str]) -> WriteRows:
     """Writes rows to an open file as JSONL."""
-    return lambda rows: file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+    return lambda rows: file.writelines(_json(row) + "\n" for row in rows)
+
+
+def _json(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False, default=str)
 
 
 @contextmanager

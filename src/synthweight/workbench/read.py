@@ -1,4 +1,4 @@
-"""A user's examples from files, DataFrames and datasets: which column is what, which labels there are, what is wrong."""
+"""A user's examples from files, DataFrames and datasets: which column is what, and what is wrong."""
 
 import json
 import logging
@@ -14,7 +14,8 @@ from ..errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
-TEXT = ("text", "sentence", "review", "tweet", "comment", "message", "content", "body", "sentence1", "premise")
+TEXT: tuple[str, ...] = ("text", "sentence", "review", "tweet", "comment", "message", "content", "body")
+TEXT += ("sentence1", "premise")  # the first of a pair
 PAIR = ("text_pair", "sentence2", "hypothesis")
 LABEL = ("label", "labels", "target", "class", "category", "sentiment", "intent", "rating", "stars", "y")
 SHOWN = 8  # names that a message lists
@@ -69,8 +70,8 @@ class UserData:
     @property
     def conflicts(self) -> dict[str, int]:
         """Per set, how many texts come with more than one label."""
-        tables = [self.real, self.synthetic]
-        return {table.name: sum(len(labels) > 1 for labels in labels_by_text(table.examples).values()) for table in tables}
+        found = {t.name: labels_by_text(t.examples) for t in (self.real, self.synthetic)}
+        return {name: sum(len(labels) > 1 for labels in texts.values()) for name, texts in found.items()}
 
 
 def labels_by_text(examples: Iterable[Example]) -> dict[tuple[str, str], set[str]]:
@@ -81,19 +82,26 @@ def labels_by_text(examples: Iterable[Example]) -> dict[tuple[str, str], set[str
     return found
 
 
-def read_all(real: Any, synthetic: Any, test: Any = None, columns: Columns = Columns(), drop_unknown: bool = False) -> UserData:
+def read_all(
+    real: Any,
+    synthetic: Any,
+    test: Any = None,
+    columns: Columns = Columns(),
+    drop_unknown: bool = False,
+) -> UserData:
     """Reads and checks all sets of examples.
 
     Args:
-        real: The real examples: a path, a hub name, a `datasets.Dataset`, a `pandas.DataFrame` or a list of dictionaries.
+        real: The real examples: a path, a hub name, a `datasets.Dataset`, a `pandas.DataFrame` or a list of
+            dictionaries.
         synthetic: The LLM-written ones.
         test: Real examples that are used once, at the end.
         columns: Names of columns, where they cannot be guessed.
         drop_unknown: Leave out examples whose label the other set does not know, instead of refusing them.
 
     Raises:
-        UserError: What `read_table` raises; one label only, or labels that are no classes; labels of one set alone;
-            pairs in some sets only; real and synthetic texts that are the same.
+        UserError: What `read_table` raises; one label only, or labels that are no classes; labels of one set
+            alone; pairs in some sets only; real and synthetic texts that are the same.
     """
     tables = [read_table(real, "real", columns), read_table(synthetic, "synthetic", columns)]
     if test is not None:
@@ -104,7 +112,8 @@ def read_all(real: Any, synthetic: Any, test: Any = None, columns: Columns = Col
             raise UserError(f"{option} {column}: no such column: {there}")
     shapes = {table.examples[0].text_pair is not None: table for table in tables}
     if len(shapes) > 1:
-        raise UserError(f"{shapes[True].where} has pairs of texts and {shapes[False].where} has none: one task, one shape")
+        pairs, single = shapes[True].where, shapes[False].where
+        raise UserError(f"{pairs} has pairs of texts and {single} has none: one task, one shape")
     tables = same_labels(tables, drop_unknown)
     real_table, synthetic_table = tables[:2]
     labels = tuple(sorted(real_table.labels))
@@ -112,12 +121,13 @@ def read_all(real: Any, synthetic: Any, test: Any = None, columns: Columns = Col
         raise UserError(f"{real_table.where}: one label only ({labels[0]!r}): there is nothing to tell apart")
     if len(labels) > len(real_table.examples) / 2:
         raise UserError(
-            f"{real_table.where}: {len(labels)} different labels in {len(real_table.examples)} rows are hardly classes: "
-            "name the column of the labels by --label, or give more examples of each"
+            f"{real_table.where}: {len(labels)} different labels in {len(real_table.examples)} rows are "
+            "hardly classes: name the column of the labels by --label, or give more examples of each"
         )
     keys = [{overlap_key(e) for e in table.examples} for table in tables]
     if keys[1] <= keys[0]:
-        raise UserError(f"{synthetic_table.where}: every text is in {real_table.where} too: there is nothing to learn from it")
+        same = f"{synthetic_table.where}: every text is in {real_table.where} too"
+        raise UserError(f"{same}: there is nothing to learn from it")
     if test is not None and (both := len(keys[0] & keys[2])):
         logger.warning("%s texts of the real set are in the test set too: its result will flatter", both)
     data = UserData(real_table, synthetic_table, tables[2] if test is not None else None, labels)
@@ -128,8 +138,10 @@ def same_labels(tables: Sequence[Table], drop_unknown: bool) -> list[Table]:
     """The tables with the labels that real and synthetic share. Raises UserError where there are others."""
     real, synthetic = tables[0].labels, tables[1].labels
     known = set(real) & set(synthetic)
-    for table, other in ((tables[1], tables[0]), (tables[0], tables[1]), *((t, tables[0]) for t in tables[2:])):
-        unknown = {label: n for label, n in table.labels.items() if label not in (known if drop_unknown else other.labels)}
+    compared = [(tables[1], tables[0]), (tables[0], tables[1]), *((t, tables[0]) for t in tables[2:])]
+    for table, other in compared:
+        kept = known if drop_unknown else set(other.labels)
+        unknown = {label: n for label, n in table.labels.items() if label not in kept}
         if not unknown:
             continue
         named = listed(f"{label!r} ({n})" for label, n in sorted(unknown.items()))
@@ -139,9 +151,8 @@ def same_labels(tables: Sequence[Table], drop_unknown: bool) -> list[Table]:
                 f"{table.where}: labels that {other.where} does not have: {named}; it has {has}: "
                 "rename them, or leave their examples out by --drop-unknown"
             )
-        logger.warning(
-            "%s: left out %d examples with labels that not all sets have: %s", table.name, sum(unknown.values()), named
-        )
+        n = sum(unknown.values())
+        logger.warning("%s: left out %d examples with labels that not all sets have: %s", table.name, n, named)
     out = [table.only(known) for table in tables] if drop_unknown else list(tables)
     for table in out:
         if not table.examples:
@@ -165,7 +176,7 @@ def read_table(source: Any, name: str, columns: Columns = Columns()) -> Table:
         columns: Names of columns, where they cannot be guessed.
 
     Raises:
-        UserError: Naming the place: no rows, no such column, a text or a label that is empty or of a wrong type.
+        UserError: Naming the place: no rows, no such column, an empty text or label, or of another type.
     """
     where, rows = source_rows(source, name)
     chosen: Columns | None = None
@@ -196,13 +207,14 @@ def source_rows(source: Any, name: str) -> tuple[str, Iterator[Row]]:
             return str(path), iter_rows(path)
         return str(source), _dataset_rows(_load_hub(str(source)), str(source))
     if hasattr(source, "to_dict") and hasattr(source, "columns"):  # a DataFrame
-        records = source.to_dict("records")
-        return f"the {name} DataFrame", ((f"the {name} DataFrame, row {i}", row) for i, row in enumerate(records))
+        frame, records = f"the {name} DataFrame", source.to_dict("records")
+        return frame, ((f"{frame}, row {i}", row) for i, row in enumerate(records))
     if hasattr(source, "features") or hasattr(source, "column_names"):
         return f"the {name} dataset", _dataset_rows(source, f"the {name} dataset")
     if isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
         return f"the {name} list", ((f"the {name} list, item {i}", dict(row)) for i, row in enumerate(source))
-    raise UserError(f"{name}: a path, DataFrame, Dataset or list of dictionaries is expected, not {type(source).__name__}")
+    kind = type(source).__name__
+    raise UserError(f"{name}: a path, DataFrame, Dataset or list of dictionaries is expected, not {kind}")
 
 
 def _load_folder(path: Path) -> Any:
@@ -211,7 +223,7 @@ def _load_folder(path: Path) -> Any:
     try:
         return load_from_disk(str(path))
     except (FileNotFoundError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a folder that datasets' save_to_disk made: name a file in it") from error
+        raise UserError(f"{path}: not a folder of datasets' save_to_disk: name a file in it") from error
 
 
 def _load_hub(name: str) -> Any:
@@ -222,7 +234,7 @@ def _load_hub(name: str) -> Any:
         return load_dataset(repository, split=split or "train")
     except Exception as error:  # the library raises a dozen kinds for "not there" and "not reachable"
         reason = first_line(error, type(error).__name__)
-        raise UserError(f"{name}: no such file, and the hub does not give it as a data set ({reason})") from error
+        raise UserError(f"{name}: no such file, and no data set of the hub ({reason})") from error
 
 
 def _dataset_rows(dataset: Any, where: str) -> Iterator[Row]:
@@ -242,8 +254,9 @@ def _dataset_rows(dataset: Any, where: str) -> Iterator[Row]:
 def guess(names: Sequence[str], given: Columns, where: str, labelled: bool = True) -> Columns:
     """The columns of the text, of its pair and of the label.
 
-    A given name is taken where there is such a column: the sets may name theirs differently. Else a column is found by
-    the names that are usual, or as the one that is left; a pair only by a name that can be nothing else.
+    A given name is taken where there is such a column: the sets may name theirs differently. Else a column is
+    found by the names that are usual, or as the one that is left; a pair only by a name that can be nothing
+    else.
 
     Args:
         names: The columns that there are.
@@ -258,8 +271,10 @@ def guess(names: Sequence[str], given: Columns, where: str, labelled: bool = Tru
     label = given.label
     used = {given.text, given.text_pair}
     if label is None and labelled:
-        label = _one([n for n in names if n.lower() in LABEL and n not in used], "the label", "--label", names, where)
-    pair = given.text_pair or next((n for n in names if n.lower() in PAIR and n not in (given.text, label)), None)
+        usual = [n for n in names if n.lower() in LABEL and n not in used]
+        label = _one(usual, "the label", "--label", names, where)
+    pairs = (n for n in names if n.lower() in PAIR and n not in (given.text, label))
+    pair = given.text_pair or next(pairs, None)
     text = given.text
     if text is None:
         left = [n for n in names if n not in (label, pair)]
@@ -286,7 +301,7 @@ def text_of(row: Mapping[str, Any], column: str, place: str) -> str:
     if missing(value) or (isinstance(value, str) and not value.strip()):
         raise UserError(f"{place}: {column} is empty: remove the row, or fill it")
     if not isinstance(value, str):
-        raise UserError(f"{place}: {column} must be text, is {value!r}: name the column of the texts by --text")
+        raise UserError(f"{place}: {column} must be text, is {value!r}: see --text")
     if "\0" in value:
         raise UserError(f"{place}: a NUL byte in {column}: remove it")
     try:
@@ -297,7 +312,7 @@ def text_of(row: Mapping[str, Any], column: str, place: str) -> str:
 
 
 def label_of(row: Mapping[str, Any], column: str, place: str) -> str:
-    """A row's label as a name: 1, 1.0 and "1" are one, and so are true and "True". Raises UserError where it is none."""
+    """A row's label as a name: 1, 1.0 and "1" are one, and so are true and "True". Raises UserError."""
     value = row.get(column)
     value = getattr(value, "item", lambda: value)()  # numpy's own types
     if isinstance(value, float) and value.is_integer():
@@ -305,7 +320,8 @@ def label_of(row: Mapping[str, Any], column: str, place: str) -> str:
     if missing(value) or not str(value).strip():
         raise UserError(f"{place}: {column} is empty: every example needs a label")
     if not isinstance(value, str | int):
-        raise UserError(f"{place}: {column} must be a name or a whole number, is {json.dumps(value, default=str)}")
+        shown = json.dumps(value, default=str)
+        raise UserError(f"{place}: {column} must be a name or a whole number, is {shown}")
     return str(value).strip()
 
 

@@ -18,9 +18,13 @@ WEIGHT_BINS = 24
 def render(template: str, **values: Any) -> str:
     """A template of this package, filled in; HTML is escaped."""
     environment = Environment(
-        loader=PackageLoader(__package__, "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        autoescape=select_autoescape(enabled_extensions=("html", "html.j2")), keep_trailing_newline=True,
-    )  # fmt: skip
+        loader=PackageLoader(__package__, "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=select_autoescape(enabled_extensions=("html", "html.j2")),
+    )
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
     return environment.get_template(template).render(**values)
 
@@ -76,7 +80,7 @@ def histogram(weights: Sequence[float]) -> dict[str, Any] | None:
 
 
 def reliability(log_probs: np.ndarray, targets: np.ndarray) -> list[dict[str, float]]:
-    """Mean confidence, accuracy and n of the predictions in BINS equal bins of confidence; empty bins are left out."""
+    """Mean confidence, accuracy and n of the predictions in equal bins of confidence, less the empty ones."""
     confidence = np.exp(log_probs.max(axis=1))
     right = log_probs.argmax(axis=1) == targets
     place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)

@@ -1,4 +1,4 @@
-"""Where `fit` works: data sets written by their content, and trainings as runs of the ordinary engine and store."""
+"""Where `fit` works: data sets named by their content, and trainings as runs of the ordinary engine."""
 
 import hashlib
 import logging
@@ -21,7 +21,7 @@ from ..runs import run as engine
 from ..runs.identity import Identity, identify
 from ..runs.store import Store
 
-OWN = ("dataset", "source", "loss", "selection", "model", "seed", "paths", "logger")  # what no override may set
+OWN = ("dataset", "source", "loss", "selection", "model", "seed", "paths", "logger")  # set here alone
 SPLITS = ("small_real", "synthetic", "test")
 
 
@@ -52,7 +52,8 @@ def method(name: str) -> Method:
     if name in METHODS:
         return METHODS[name]
     if name not in LOSSES:
-        raise UserError(f"--loss {name}: there are {', '.join([*METHODS, *sorted(set(LOSSES) - set(METHODS))])}")
+        known = [*METHODS, *sorted(set(LOSSES) - set(METHODS))]
+        raise UserError(f"--loss {name}: there are {', '.join(known)}")
     return Method(name, ("source=synthetic", f"loss={name}"), f"synthetic, loss {name}")
 
 
@@ -76,7 +77,7 @@ class Workspace:
     def __post_init__(self) -> None:
         for override in self.overrides:
             if override.lstrip("+~").split("=")[0].split(".")[0] in OWN:
-                raise UserError(f"{override}: fit sets {', '.join(OWN)} itself; see synthweight fit --help for its options")
+                raise UserError(f"{override}: fit sets {', '.join(OWN)} itself: see synthweight fit --help")
 
     @property
     def store(self) -> Store:
@@ -84,7 +85,7 @@ class Workspace:
         return Store(self.folder)
 
     def dataset(self, real: Sequence[Example], synthetic: Sequence[Example], test: Sequence[Example]) -> Path:
-        """The folder of a data set (`dataset=local dataset.path=`), named by its content; written whole or not at all."""
+        """The folder of a data set (`dataset.path`), named by its content; written whole or not at all."""
         parts = dict(zip(SPLITS, (real, synthetic, test), strict=True))
         name = hashlib.sha256("".join(data_hash(part) for part in parts.values()).encode()).hexdigest()[:16]
         folder = self.folder / "data" / name
@@ -140,7 +141,7 @@ class Workspace:
         return engine.ask(self.store, checker, tuple(examples)).astype(np.float64)
 
     def model_folder(self, identity: Identity) -> Path:
-        """The folder of a finished run's model; trains it again where the model is gone, and leaves the row alone."""
+        """The folder of a finished run's model; trains it again where it is gone; the row stays."""
         folder, store = self.store.run_folder(identity.id) / "model", self.store
         if not folder.is_dir():
             with store.lock(identity.id):
