@@ -63,7 +63,7 @@ def train(every: int, overrides: list[str]) -> None:
     with compose.offline(CONF):
         base = ["loss=hu", "loss.exact=false", "selection=last"]
         job = compose.Composer("config").run([*base, "logger=none", *overrides])
-    material, folder = sources.build(job), pretrained.locate(job.model)
+    material, folder = sources.build_run_data(job), pretrained.locate(job.model)
     assert isinstance(job.loss, Hu)
     both = Both(**asdict(job.loss), every=every)
     train, dev = (trials.split(job, material, part) for part in (material.train, material.dev))

@@ -59,8 +59,8 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
         base = [f"loss={loss}", "selection=last", "logger=none"]
         base += [f"loss.alignment={ALIGNMENT[method]}"] if method in ALIGNMENT else []
         run = compose.Composer("config").run([*base, *settings])
-    material = sources.build(run)
-    parts = splits.apart(material.dev, splits.folds(material.dev, FOLDS, seed=0), fold)
+    material = sources.build_run_data(run)
+    parts = splits.split_fold(material.dev, splits.assign_folds(material.dev, FOLDS, seed=0), fold)
     train, dev, held = (trials.split(run, material, part) for part in (material.train, *parts))
     fitted = trainer.fit(trainer.Training.of(run, pretrained.locate(run.model), material.labels, train, {"fold": held}, dev=dev))
     found = fitted.epochs[-1].metrics["fold"]

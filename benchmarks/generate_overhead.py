@@ -25,8 +25,8 @@ from synthweight.config import compose
 from synthweight.config.llm_schema import Generate
 from synthweight.config.schema import CONF
 from synthweight.llm import few_shot, generate
-from synthweight.llm.prompts import Request, Wording
-from synthweight.llm.request_pool import Asker
+from synthweight.llm.prompts import PromptBuilder, Request
+from synthweight.llm.request_pool import RequestPool
 
 LATENCY, WIDTH, ROUNDS = 0.05, 16, 3
 
@@ -81,20 +81,20 @@ def bare(settings: Generate, requests: list[Request]) -> float:
 def ours(settings: Generate) -> tuple[float, float]:
     """Seconds of the asking, and of a whole generation from the settings to the card."""
     asking: list[float] = []
-    plain = Asker.ask
+    plain = RequestPool.ask
 
-    def timed(self: Asker, requests: Iterable[Request], total: int) -> None:
+    def timed(self: RequestPool, requests: Iterable[Request], total: int) -> None:
         start = time.perf_counter()
         plain(self, requests, total)
         asking.append(time.perf_counter() - start)
 
     start = time.perf_counter()
-    Asker.ask = timed  # type: ignore[method-assign]
+    RequestPool.ask = timed  # type: ignore[method-assign]
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             outcome = generate.generate(settings)
     finally:
-        Asker.ask = plain  # type: ignore[method-assign]
+        RequestPool.ask = plain  # type: ignore[method-assign]
     assert (outcome.kept, outcome.most_in_flight) == (settings.n, WIDTH)
     return sum(asking), time.perf_counter() - start
 
@@ -112,7 +112,7 @@ def main(n: int) -> None:
                  f"n={n}", "attempts=1", f"seed={i}", f"out={Path(scratch) / str(i)}"]
             )  # fmt: skip
             pool = few_shot.pool(settings)
-            wording, labels = Wording(settings.generator, pool), generate.labels_of(settings, pool)
+            wording, labels = PromptBuilder(settings.generator, pool), generate.labels_of(settings, pool)
             requests = [generate.request(settings, pool, wording, labels, place, 0) for place in range(n)]
             times["the official client alone"].append(bare(settings, requests))
             for name, seconds in zip(list(times)[1:], ours(settings), strict=True):

@@ -156,7 +156,7 @@ def trained(folder: Path, epochs: int, *more: str, encoder: str = "base") -> Fou
     peak = throughput.matmul_peak(torch)
     with compose.offline(CONF), tempfile.TemporaryDirectory() as cache:
         run = compose.Composer("config").run([*trials.CE, *overrides(folder, epochs, encoder), *more])
-        data, home = sources.build(run), pretrained.locate(run.model)
+        data, home = sources.build_run_data(run), pretrained.locate(run.model)
         ends = []
         started = time.perf_counter()
         job = trials.training(run, home, data, Path(cache), ("selection", "test"))
@@ -245,7 +245,7 @@ def stack(folder: Path, encoder: str, epochs: int = 1) -> Found:
         composer = compose.Composer("config")
         base = [*trials.CE, *overrides(folder, epochs, encoder)]
         runs = [composer.run([*base, f"seed={seed}"]) for seed in range(4)]
-        data, home = sources.build(runs[0]), pretrained.locate(runs[0].model)
+        data, home = sources.build_run_data(runs[0]), pretrained.locate(runs[0].model)
         started = time.perf_counter()
         series = ("selection", "test")
         seats = [seed_ensemble.Seat(trials.training(run, home, data, Path(cache), series)) for run in runs]
@@ -273,7 +273,7 @@ def ratios(folder: Path, size: Size) -> Iterator[Found]:
         composer = compose.Composer("config")
         base = [*trials.CE, *overrides(folder, EPOCHS)]
         runs = {name: composer.run([*base, *overhead.LINES[name]]) for name in losses}
-        data = sources.build(runs["ce"])
+        data = sources.build_run_data(runs["ce"])
     home = pretrained.locate(runs["ce"].model)
     parts = data.train[: size.part], data.dev[: max(32, size.part // overhead.PROPORTION)], data.test[:1]
     train, real, one = (trials.split(runs["ce"], data, part) for part in parts)
@@ -400,7 +400,7 @@ def trainings(folder: Path, texts: int, graphs: Any) -> Found:
     with compose.offline(CONF):
         few = [f"source.n={min(texts, 960)}", *overrides(folder, 1, "plain")]
         run = compose.Composer("config").run([*trials.CE, *few])
-        data, home = sources.build(run), pretrained.locate(run.model)
+        data, home = sources.build_run_data(run), pretrained.locate(run.model)
     job = trials.training(run, home, data, folder / "cache", ("selection",))
     ends = []
     for most in (0, 0, 64):

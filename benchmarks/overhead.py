@@ -49,7 +49,7 @@ class Bench:
             base = ["logger=none", *options.overrides]
             self.runs: dict[str, Run] = {name: composer.run([*base, *LINES[name]]) for name in options.losses}
             run = composer.run([*base, "loss=ce"])
-        self.run, self.material = run, sources.build(run)
+        self.run, self.material = run, sources.build_run_data(run)
         self.folder = pretrained.locate(run.model)
         n = options.texts or (PROPORTION * len(self.material.dev) if options.proportions == "paper" else len(self.material.train))
         texts = tuple(islice(cycle(self.material.train), n))

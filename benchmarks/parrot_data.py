@@ -71,7 +71,7 @@ def convert(clone: Path, out: Path) -> Iterator[str]:
             rows = (real_rows if split in REAL else written_rows)(clone / folder / file)
             path = out / name / f"{split}.jsonl"
             write_jsonl(path, rows)
-            made = benchmarks.read(path, split.partition("_")[0] if split in WRITTEN else split)
+            made = benchmarks.read_split(path, split.partition("_")[0] if split in WRITTEN else split)
             same = "as pinned" if made.sha256 == dataset.sha256[split] else "NOT the pinned data"
             yield f"{path}: {len(made.examples)} examples, {same}"
 

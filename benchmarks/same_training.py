@@ -54,7 +54,7 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
     if dropout:
         classifier.build = seeded(classifier.build)
     job = jobs["padded"]
-    material = sources.build(job)
+    material = sources.build_run_data(job)
     training = trials.training(job, home, material, folder, ["selection"])
     order = training.batches().batch_sampler
     begun, wanted = by_trainer(job, material, home, folder, order)

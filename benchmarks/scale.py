@@ -39,7 +39,7 @@ def repeated(folder: Path, n: int) -> Path:
 
     with compose.offline(CONF):
         run = compose.Composer("config").run(["dataset=product_reviews", "source=synthetic", "logger=none"])
-    material = sources.build(run)
+    material = sources.build_run_data(run)
     out = folder / f"texts{n}"
     for name, examples in ("synthetic", material.train), ("small_real", material.dev), ("test", material.test):
         count = n if name == "synthetic" else len(examples)

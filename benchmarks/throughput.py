@@ -58,7 +58,7 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
     train = ours() if system in OURS else theirs(system, steps)  # imports what it needs before the clock starts
     with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
         job = compose.Composer("config").run([*trials.CE, *OURS.get(system, []), *overrides])
-        material, home = sources.build(job), pretrained.locate(job.model)
+        material, home = sources.build_run_data(job), pretrained.locate(job.model)
         peak = matmul_peak(torch)
         started = time.perf_counter()
         done = train(job, material, home, Path(folder))

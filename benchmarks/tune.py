@@ -36,8 +36,8 @@ FOLDS, SEEDS = 5, (0, 1)
 def write_sets(dataset: str, data: str, out: Path) -> dict[str, list[str]]:
     """Fold folders and the folder of part 2, as `dataset=local` reads them; by part, their paths."""
     home = Path(data) / dataset
-    small = benchmarks.read(home / "small_real.jsonl", "small_real").examples
-    fold_of = splits.folds(small, FOLDS, seed=0)
+    small = benchmarks.read_split(home / "small_real.jsonl", "small_real").examples
+    fold_of = splits.assign_folds(small, FOLDS, seed=0)
     found: dict[str, list[str]] = {"checker": [], "classifier": []}
 
     def write(folder: Path, **parts) -> str:
@@ -48,11 +48,11 @@ def write_sets(dataset: str, data: str, out: Path) -> dict[str, list[str]]:
         return str(folder)
 
     for fold in range(FOLDS):
-        rest, left = splits.apart(small, fold_of, fold)
+        rest, left = splits.split_fold(small, fold_of, fold)
         found["checker"].append(write(out / f"{dataset}-{fold}", small_real=rest, synthetic=rest, test=left))
     for file in sorted(home.glob("synthetic*.jsonl")):
         if file.stem in ("synthetic", "synthetic_gpt4", "synthetic_llama2"):
-            written = benchmarks.read(file, "synthetic").examples
+            written = benchmarks.read_split(file, "synthetic").examples
             name = f"{dataset}{file.stem.removeprefix('synthetic').replace('_', '-')}"
             found["classifier"].append(write(out / name, small_real=small, synthetic=written, test=small))
     return found

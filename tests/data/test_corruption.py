@@ -62,7 +62,7 @@ def test_pairs_get_two_texts():
 
 def test_a_noisy_run_its_row_and_its_checkers(bound):
     job = bound("source=noisy", "loss=imp", "corruption.swapped=0.3")
-    material = sources.build(job)
+    material = sources.build_run_data(job)
     assert Counter(e.kind for e in material.train) == {"original": 54, "swapped": 27, "duplicated": 18, "unrelated": 9}
     who = identify(job)
     assert who.checkers["diversity"].run.corruption == job.corruption  # the diversity checker sees the same harm
@@ -78,13 +78,13 @@ def test_a_noisy_run_its_row_and_its_checkers(bound):
     swapped = next(e for e in material.train if e.kind == "swapped")
     scores, _ = checker_scores.scores(who, "quality", material, lambda checker, part: run.ask(store, checker, part))
     at = [e.id for e in material.train].index(swapped.id)
-    before = next(e for e in sources.build(bound("source=large_real")).train if e.id == swapped.id)
+    before = next(e for e in sources.build_run_data(bound("source=large_real")).train if e.id == swapped.id)
     assert before.label != swapped.label
     assert np.isfinite(scores[at])
 
 
 def test_any_source_can_be_corrupted(bound):
-    material = sources.build(bound("source=synthetic", "corruption=noisy", "corruption.unrelated=0"))
+    material = sources.build_run_data(bound("source=synthetic", "corruption=noisy", "corruption.unrelated=0"))
     assert Counter(e.kind for e in material.train)["swapped"] == 10
     assert identify(bound("corruption=noisy")).id != identify(bound()).id
     assert identify(bound("corruption.other=mrpc")).id == identify(bound()).id
@@ -96,4 +96,4 @@ def test_refusals(bound):
     with pytest.raises(UserError, match=r"corruption\.swapped must be a share"):
         bound("source=noisy", "corruption.swapped=1.5")
     with pytest.raises(UserError, match="corruption.other=imdb: no committed set of that name; there are financial"):
-        sources.build(bound("source=noisy", "corruption.other=imdb"))
+        sources.build_run_data(bound("source=noisy", "corruption.other=imdb"))

@@ -103,7 +103,7 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_a_changed_data_file_is_refused(bound, toy):
     run = bound()
-    run.dataset.sha256["test"] = benchmarks.read(toy / "test.jsonl", "test").sha256
+    run.dataset.sha256["test"] = benchmarks.read_split(toy / "test.jsonl", "test").sha256
     sources.load_splits(run)
     run.dataset.sha256["test"] = "0" * 64
     with pytest.raises(UserError, match="not the pinned"):
@@ -116,7 +116,7 @@ def test_committed_synthetic_sets_are_the_pinned_ones():
     for name in ("product_reviews", "financial", "tweet_irony", "mrpc"):
         dataset = bind.named("dataset", name)
         path = schema.DATA / name / "synthetic.jsonl"
-        assert benchmarks.read(path, "synthetic").sha256 == dataset.sha256["synthetic"]
+        assert benchmarks.read_split(path, "synthetic").sha256 == dataset.sha256["synthetic"]
 
 
 # what a run reads -----------------------------------------------------------------------------------------------------
@@ -124,13 +124,13 @@ def test_committed_synthetic_sets_are_the_pinned_ones():
 
 def test_materials_of_every_source(bound, toy):
     n = {s: len(read_examples(toy / f"{s}.jsonl", s)) for s in ("small_real", "large_real", "synthetic")}
-    assert len(sources.build(bound("source=synthetic")).train) == n["synthetic"]
-    assert len(sources.build(bound("source=large_real")).train) == n["large_real"]
-    assert len(sources.build(bound("source=small_real", "selection=last")).train) == n["small_real"]
-    mixed = sources.build(bound("source=mixed", "selection=last"))
+    assert len(sources.build_run_data(bound("source=synthetic")).train) == n["synthetic"]
+    assert len(sources.build_run_data(bound("source=large_real")).train) == n["large_real"]
+    assert len(sources.build_run_data(bound("source=small_real", "selection=last")).train) == n["small_real"]
+    mixed = sources.build_run_data(bound("source=mixed", "selection=last"))
     assert len(mixed.train) == n["synthetic"] + n["small_real"]
     assert set(mixed.record) == {"synthetic", "small_real", "test"}
-    own = sources.build(bound("source=file", f"source.path={toy / 'large_real.jsonl'}"))
+    own = sources.build_run_data(bound("source=file", f"source.path={toy / 'large_real.jsonl'}"))
     assert own.train[0].id == "file:0"
     assert own.labels == ("negative", "neutral", "positive")
 
@@ -140,7 +140,7 @@ def test_overlaps_are_dropped_and_counted(bound, toy, tmp_path):
     real = read_examples(toy / "small_real.jsonl", "small_real")[1].text
     rows = [{"text": t, "label": "neutral"} for t in (text.upper() + "!", real, "a box of its own")]
     path = write(tmp_path / "own.jsonl", rows)
-    material = sources.build(bound("source=file", f"source.path={path}"))
+    material = sources.build_run_data(bound("source=file", f"source.path={path}"))
     assert [e.id for e in material.train] == ["file:2"]
     assert material.record["file"]["overlap"] == {"test": 1, "small_real": 1}
     assert material.record["file"]["dropped"] == 2
@@ -156,11 +156,11 @@ def test_official_splits_keep_their_overlaps_but_count_them(bound, toy, tmp_path
             [json.loads(x) for x in (toy / f"{split}.jsonl").read_text().splitlines()],
         )
     write(tmp_path / "o" / "large_real.jsonl", [*rows, twin])
-    kept = sources.build(bound("source=large_real", f"dataset.path={tmp_path / 'o'}", "dataset.drop_overlap=false"))
+    kept = sources.build_run_data(bound("source=large_real", f"dataset.path={tmp_path / 'o'}", "dataset.drop_overlap=false"))
     assert kept.record["large_real"] | {"sha256": ""} == {
         "sha256": "", "n": len(rows) + 1, "overlap": {"test": 1, "small_real": 0}, "dropped": 0, "absent": [],
     }  # fmt: skip
-    dropped = sources.build(bound("source=large_real", f"dataset.path={tmp_path / 'o'}"))
+    dropped = sources.build_run_data(bound("source=large_real", f"dataset.path={tmp_path / 'o'}"))
     assert len(dropped.train) == len(rows)
 
 
@@ -202,9 +202,9 @@ def test_overlaps_are_dropped_or_kept_as_asked_for_every_source(bound, toy, tmp_
     values += [f"source.path={tmp_path / 'o' / 'synthetic.jsonl'}"] if source == "file" else []
     values += ["selection=last"] if source == "mixed" else []
     with caplog.at_level("INFO"):
-        kept = sources.build(bound(*values, "dataset.drop_overlap=false"))
+        kept = sources.build_run_data(bound(*values, "dataset.drop_overlap=false"))
         assert not caplog.records
-        dropped = sources.build(bound(*values, "dataset.drop_overlap=true"))
+        dropped = sources.build_run_data(bound(*values, "dataset.drop_overlap=true"))
     assert len(kept.train) - len(dropped.train) == 1
     assert "1 of" in caplog.text
     assert repr(kept.train[-1 if source != "mixed" else SIZES["synthetic"]].text)[1:-1] in caplog.text
@@ -215,40 +215,40 @@ def test_a_variant_of_the_synthetic_set_is_an_axis(bound, toy, tmp_path):
     rows = [json.loads(line) for line in (toy / "synthetic.jsonl").read_text().splitlines()]
     write(tmp_path / "toy" / "synthetic_gpt4.jsonl", rows[:50])
     local = f"dataset.path={tmp_path / 'toy'}"
-    assert len(sources.build(bound(local, "source.variant=gpt4")).train) == 50
-    assert len(sources.build(bound(local)).train) == len(rows)
+    assert len(sources.build_run_data(bound(local, "source.variant=gpt4")).train) == 50
+    assert len(sources.build_run_data(bound(local)).train) == len(rows)
     with pytest.raises(UserError, match=r"no synthetic_llama2\.jsonl in .*source\.variant= may be gpt4"):
-        sources.build(bound(local, "source.variant=llama2"))
+        sources.build_run_data(bound(local, "source.variant=llama2"))
     with pytest.raises(UserError, match=r"source\.variant must be null for this source"):
         bound("source=large_real", "source.variant=gpt4")
 
 
 def test_subsets_are_nested_stratified_and_seeded(bound):
-    whole = sources.build(bound()).train
-    small, large = (sources.build(bound(f"source.n={n}")).train for n in (30, 60))
+    whole = sources.build_run_data(bound()).train
+    small, large = (sources.build_run_data(bound(f"source.n={n}")).train for n in (30, 60))
     assert {e.id for e in small} < {e.id for e in large} < {e.id for e in whole}
     assert Counter(e.label for e in small) == {"negative": 10, "neutral": 10, "positive": 10}
     assert [e.id for e in small] == [e.id for e in whole if e in small]
-    assert {e.id for e in sources.build(bound("source.n=30", "seed=1")).train} != {e.id for e in small}
+    assert {e.id for e in sources.build_run_data(bound("source.n=30", "seed=1")).train} != {e.id for e in small}
     with pytest.raises(UserError, match=r"source\.n=10000"):
-        sources.build(bound("source.n=10000"))
+        sources.build_run_data(bound("source.n=10000"))
 
 
 def test_holdout_is_stratified_disjoint_and_not_by_seed(bound):
     runs = [bound("source=small_real", "selection=holdout", f"seed={seed}") for seed in (0, 1)]
-    one, two = map(sources.build, runs)
+    one, two = map(sources.build_run_data, runs)
     assert one.selection == two.selection
     assert not {e.id for e in one.selection} & {e.id for e in one.train}
     assert Counter(e.label for e in one.selection) == {"negative": 3, "neutral": 3, "positive": 3}
     assert len(one.selection) + len(one.train) == 45
     with pytest.raises(UserError, match="without class"):
-        sources.build(bound("source=small_real", "selection=holdout", "selection.holdout=0.01"))
+        sources.build_run_data(bound("source=small_real", "selection=holdout", "selection.holdout=0.01"))
 
 
 def test_selection_series_by_split(bound):
-    assert len(sources.build(bound()).selection) == 45
-    assert len(sources.build(bound("selection=holdout")).selection) == 9
-    assert sources.build(bound("selection=last")).selection == ()
+    assert len(sources.build_run_data(bound()).selection) == 45
+    assert len(sources.build_run_data(bound("selection=holdout")).selection) == 9
+    assert sources.build_run_data(bound("selection=last")).selection == ()
 
 
 def test_a_class_absent_from_dprime_is_refused(bound, toy, tmp_path):
@@ -258,21 +258,21 @@ def test_a_class_absent_from_dprime_is_refused(bound, toy, tmp_path):
         write(tmp_path / "b" / f"{split}.jsonl", keep)
     named = "dataset.labels=[negative,neutral,positive]"
     with pytest.raises(UserError, match="no example of class 'neutral'"):
-        sources.build(bound(f"dataset.path={tmp_path / 'b'}", named))
+        sources.build_run_data(bound(f"dataset.path={tmp_path / 'b'}", named))
     with pytest.raises(UserError, match="unknown label 'neutral'"):
-        sources.build(bound(f"dataset.path={tmp_path / 'b'}"))
+        sources.build_run_data(bound(f"dataset.path={tmp_path / 'b'}"))
 
 
 def test_pairs_in_one_split_only_are_refused(bound, tmp_path):
     path = write(tmp_path / "p.jsonl", [{"text": "a", "text_pair": "b", "label": "neutral"}])
     with pytest.raises(UserError, match="one task, one shape"):
-        sources.build(bound("source=file", f"source.path={path}"))
+        sources.build_run_data(bound("source=file", f"source.path={path}"))
 
 
 def test_folds_keep_equal_texts_together(bound):
     examples = tuple(Example(str(i), f"t{i // 2}", None, "xy"[i // 2 % 2]) for i in range(40))
-    of = subsets.folds(examples, 5, seed=0)
-    parts = [subsets.apart(examples, of, fold) for fold in range(5)]
+    of = subsets.assign_folds(examples, 5, seed=0)
+    parts = [subsets.split_fold(examples, of, fold) for fold in range(5)]
     assert sorted((e for _, held in parts for e in held), key=lambda e: int(e.id)) == list(examples)
     for train, held in parts:
         assert len(train) + len(held) == 40
@@ -285,7 +285,7 @@ def test_folds_keep_equal_texts_together(bound):
 def test_product_reviews_split_rule():
     """Whole reviews by the hash of their id; ratings at the edges; source order within a split."""
     table = "".join(f"{r}_{s}\t{[-0.5, 0.49, 0.5][s % 3]}\ttext {r} {s} \r\n" for r in range(250) for s in range(8))
-    out = product_reviews.split(table)
+    out = product_reviews.split_reviews(table)
     assert sum(map(len, out.values())) == 2000
     order = sorted(map(str, range(250)), key=lambda r: hashlib.sha256(r.encode()).hexdigest())
     assert {row["text"].split()[1] for row in out["test"]} == set(order[:150])  # 150 × 8 = 1,200: full
@@ -307,7 +307,7 @@ def test_product_reviews_archive_within_archive(tmp_path):
 
     inner = pack("inner", "1_1\t2.0\tcaf\xe9".encode("latin-1"), f"hutto/{product_reviews.MEMBER}")
     (tmp_path / "a.tar.gz").write_bytes(pack("outer", inner, f"vaderSentiment-3.3.2/{product_reviews.INNER}"))
-    assert product_reviews.reviews(tmp_path / "a.tar.gz") == "1_1\t2.0\tcafé"
+    assert product_reviews.read_archive(tmp_path / "a.tar.gz") == "1_1\t2.0\tcafé"
 
 
 LABELS = {
@@ -332,7 +332,7 @@ def hub_like(folder, dataset: str, splits: dict[str, int]):
 
 
 def from_hub(bound, monkeypatch, folder, dataset, *overrides):
-    monkeypatch.setattr(benchmarks, "SHIPPED", folder / "nothing")
+    monkeypatch.setattr(benchmarks, "DATA", folder / "nothing")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
     where = [f"dataset={dataset}", "dataset.path=null", f"dataset.hub.path={folder}", "paths.data=null"]
     named = [] if dataset == "financial" else ["dataset.hub.name=null"]
@@ -380,7 +380,7 @@ def test_mrpc_from_the_hub(bound, monkeypatch, tmp_path):
 
 def test_ties_in_hash_order_fall_to_the_label():
     rows = [("same", None, "positive"), ("same", None, "negative")]
-    assert [label for _, _, label in hub.by_hash(rows)] == ["negative", "positive"]
+    assert [label for _, _, label in hub.sort_by_hash(rows)] == ["negative", "positive"]
 
 
 def test_the_hub_out_of_reach_says_how_to_work_offline(bound, monkeypatch, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from synthweight.data import benchmarks, on_disk, sources
 from synthweight.data.examples import Example
-from synthweight.data.on_disk import Shelf, pick, shelve
+from synthweight.data.on_disk import OnDiskExamples, select, spill_to_disk
 from synthweight.errors import UserError
 from synthweight.runs import run, store
 from synthweight.runs.store import Store
@@ -24,16 +24,16 @@ SOME = (
 @pytest.fixture
 def few(monkeypatch):
     """Three examples are many."""
-    monkeypatch.setattr(on_disk, "MANY", 3)
-    monkeypatch.setattr(on_disk, "BLOCK", 2)
-    benchmarks._read.cache_clear()
+    monkeypatch.setattr(on_disk, "IN_MEMORY", 3)
+    monkeypatch.setattr(on_disk, "READ_AHEAD", 2)
+    benchmarks._read_split.cache_clear()
     yield
-    benchmarks._read.cache_clear()
+    benchmarks._read_split.cache_clear()
 
 
 def test_a_shelf_is_its_examples(few):
-    held = shelve(iter(SOME))
-    assert isinstance(held, Shelf)
+    held = spill_to_disk(iter(SOME))
+    assert isinstance(held, OnDiskExamples)
     assert len(held) == 4
     assert tuple(held) == SOME
     assert [held[i] for i in (0, 1, 3, -1, -4)] == [SOME[i] for i in (0, 1, 3, -1, -4)]
@@ -43,31 +43,31 @@ def test_a_shelf_is_its_examples(few):
     for beyond in (4, -5):
         with pytest.raises(IndexError):
             held[beyond]
-    assert shelve(held) is held
+    assert spill_to_disk(held) is held
 
 
 def test_few_are_a_tuple(few):
-    assert shelve(iter(SOME[:2])) == SOME[:2]
-    assert shelve(iter(())) == ()
-    assert shelve(SOME) is SOME
+    assert spill_to_disk(iter(SOME[:2])) == SOME[:2]
+    assert spill_to_disk(iter(())) == ()
+    assert spill_to_disk(SOME) is SOME
 
 
 def test_a_shelf_holds_where_they_begin_alone(monkeypatch):
-    monkeypatch.setattr(on_disk, "MANY", 100)
+    monkeypatch.setattr(on_disk, "IN_MEMORY", 100)
     tracemalloc.start()
     try:
-        held = shelve(Example(str(i), "some words " * 20, None, "x") for i in range(20_000))
+        held = spill_to_disk(Example(str(i), "some words " * 20, None, "x") for i in range(20_000))
         grown, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert isinstance(held, Shelf)
+    assert isinstance(held, OnDiskExamples)
     assert grown < 20_000 * 16  # a tuple of them takes more than 400 bytes each
 
 
 def test_no_room_for_a_shelf_is_said(few, monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "wb"))  # noqa: SIM115
     with pytest.raises(UserError, match=r"No space left on device: point TMPDIR to a folder with room for the texts"):
-        shelve(iter(SOME))
+        spill_to_disk(iter(SOME))
 
 
 def test_what_cannot_be_read_is_not_blamed_on_the_shelf(few):
@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_not_blamed_on_the_shelf(few):
         raise OSError(5, "Input/output error", "texts.jsonl")
 
     with pytest.raises(OSError, match=r"Input/output error: 'texts\.jsonl'"):
-        shelve(failing())
+        spill_to_disk(failing())
 
 
 def test_no_folder_for_a_shelf_is_said(few, monkeypatch):
@@ -85,15 +85,15 @@ def test_no_folder_for_a_shelf_is_said(few, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
     with pytest.raises(UserError, match=r"^No usable temporary directory found in \['/nowhere'\]: point TMPDIR to a folder"):
-        shelve(iter(SOME))
+        spill_to_disk(iter(SOME))
 
 
 def test_a_part_of_a_shelf_is_in_the_same_file(few):
-    whole = shelve(iter(SOME * 2))
-    part = pick(whole, [0, 1, 2, 4, 7, 5])
-    assert isinstance(part, Shelf)
+    whole = spill_to_disk(iter(SOME * 2))
+    part = select(whole, [0, 1, 2, 4, 7, 5])
+    assert isinstance(part, OnDiskExamples)
     assert part.file is whole.file
-    again = pick(part, [5, 1, 2, 3])
+    again = select(part, [5, 1, 2, 3])
     del whole, part  # the file stays for as long as one of them does
     gc.collect()
     assert tuple(again) == tuple(again[i] for i in range(4)) == (SOME[1], SOME[1], SOME[2], SOME[0])
@@ -102,7 +102,7 @@ def test_a_part_of_a_shelf_is_in_the_same_file(few):
     del again
     gc.collect()
     assert file.closed
-    assert pick(SOME, [3, 0]) == (SOME[3], SOME[0])
+    assert select(SOME, [3, 0]) == (SOME[3], SOME[0])
 
 
 @pytest.mark.parametrize(
@@ -115,13 +115,13 @@ def test_a_part_of_a_shelf_is_in_the_same_file(few):
 )  # fmt: skip
 def test_the_material_is_the_same_from_a_shelf(bound, settings, few, monkeypatch):
     job = bound("loss=ce", *settings)
-    from_shelves = sources.build(job)
+    from_shelves = sources.build_run_data(job)
     monkeypatch.undo()
-    benchmarks._read.cache_clear()
-    from_tuples = sources.build(job)
-    assert isinstance(from_shelves.test, Shelf)
+    benchmarks._read_split.cache_clear()
+    from_tuples = sources.build_run_data(job)
+    assert isinstance(from_shelves.test, OnDiskExamples)
     assert isinstance(from_tuples.test, tuple)
-    for part in ("train", "selection", "test", "left", "dev"):
+    for part in ("train", "selection", "test", "held_out_fold", "dev"):
         assert tuple(getattr(from_shelves, part)) == getattr(from_tuples, part)
     assert from_shelves.record == from_tuples.record
 
@@ -133,7 +133,7 @@ def test_a_run_over_shelves_leaves_the_same_row(bound, tmp_path, few, monkeypatc
     monkeypatch.setattr("synthweight.runs.record.GROUP", 7)
     first = run.train(job[0])
     monkeypatch.undo()
-    benchmarks._read.cache_clear()
+    benchmarks._read_split.cache_clear()
     second = run.train(job[1])
     assert first.id == second.id
     stores = [Store(tmp_path / name) for name in ("shelves", "tuples")]

@@ -46,28 +46,28 @@ COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "négative") for form in ("N
 def test_labels_that_differ_in_form_only_are_refused_or_united(changed, other, split):
     job = changed(**{split: relabel("negative", other, every=4)})
     with pytest.raises(UserError) as caught:
-        sources.build(job())
+        sources.build_run_data(job())
     message = str(caught.value)
     assert f"{split}.jsonl:1: labels" in message
     assert repr(other) in message
     assert "'negative'" in message
     assert "dataset.unite_labels=true" in message
-    material = sources.build(job("dataset.unite_labels=true"))
+    material = sources.build_run_data(job("dataset.unite_labels=true"))
     assert material.labels == ("negative", "neutral", "positive")
-    assert material.record == sources.build(changed()()).record  # as if it had been spelt so
+    assert material.record == sources.build_run_data(changed()()).record  # as if it had been spelt so
 
 
 def test_unicode_forms_of_a_label_are_one(changed):
     edits = {split: relabel("negative", COMPOSED) for split in SPLITS} | {"synthetic": relabel("negative", DECOMPOSED)}
     with pytest.raises(UserError, match=r"labels 'ne\\u0301gative' and 'n\\xe9gative' differ in case, white space or Unicode"):
-        sources.build(changed(**edits)())
-    assert COMPOSED in sources.build(changed(**edits)("dataset.unite_labels=true")).labels
+        sources.build_run_data(changed(**edits)())
+    assert COMPOSED in sources.build_run_data(changed(**edits)("dataset.unite_labels=true")).labels
 
 
 def test_the_spelling_of_a_united_label_is_the_most_frequent_of_dprime_or_the_one_given(changed):
     rare = changed(small_real=relabel("negative", "Negative", every=3), test=relabel("negative", "NEGATIVE"))
-    assert sources.build(rare("dataset.unite_labels=true")).labels == ("negative", "neutral", "positive")
-    given = sources.build(rare("dataset.unite_labels=true", "dataset.labels=[Negative,neutral,positive]"))
+    assert sources.build_run_data(rare("dataset.unite_labels=true")).labels == ("negative", "neutral", "positive")
+    given = sources.build_run_data(rare("dataset.unite_labels=true", "dataset.labels=[Negative,neutral,positive]"))
     assert given.labels == ("Negative", "neutral", "positive")
 
 
@@ -77,25 +77,23 @@ def test_an_unknown_label_is_named_by_file_and_line(changed):
         return rows
 
     with pytest.raises(UserError, match=r"synthetic\.jsonl:6: unknown label 'great': D_P' has negative, neutral, positive"):
-        sources.build(changed(synthetic=wrong)())
+        sources.build_run_data(changed(synthetic=wrong)())
     for labels in ("[negative,neutral,positive]", "null"):
         with pytest.raises(UserError, match=r"test\.jsonl:6: unknown label 'great'"):
-            sources.build(changed(test=wrong)(f"dataset.labels={labels}", "dataset.unite_labels=true"))
+            sources.build_run_data(changed(test=wrong)(f"dataset.labels={labels}", "dataset.unite_labels=true"))
 
 
 def test_classes_without_an_example_to_train_on_are_said_and_kept(changed, caplog):
     job = changed(synthetic=lambda rows: [row for row in rows if row["label"] == "negative"])()
     for _ in range(2):
-        material = sources.build(job)
+        material = sources.build_run_data(job)
     assert material.record["synthetic"]["absent"] == ["neutral", "positive"]
     said = [r.message for r in caplog.records if r.levelname == "WARNING"]
     assert len(said) == 1
     assert "no example of class 'neutral', 'positive' to train on (negative 32)" in said[0]
-    assert sources.build(changed()()).record["synthetic"]["absent"] == []
-    assert (
-        sources.build(changed(synthetic=lambda rows: rows[::3])("source=mixed", "selection=last")).record["synthetic"]["absent"]
-        == []
-    )  # D_P' has them
+    assert sources.build_run_data(changed()()).record["synthetic"]["absent"] == []
+    mixed = changed(synthetic=lambda rows: rows[::3])("source=mixed", "selection=last")
+    assert sources.build_run_data(mixed).record["synthetic"]["absent"] == []  # D_P' has them
 
 
 def test_test_examples_that_dprime_has_or_that_bear_two_labels_are_said_and_kept(changed, toy, caplog):
@@ -105,7 +103,7 @@ def test_test_examples_that_dprime_has_or_that_bear_two_labels_are_said_and_kept
         other = next(row for row in rows if row["label"] != "neutral")
         return [*rows, shared, other | {"label": "neutral", "text": other["text"].upper()}]
 
-    record = sources.build(changed(test=edit)()).record
+    record = sources.build_run_data(changed(test=edit)()).record
     assert record["small_real"]["overlap"] == {"test": 1}
     assert record["test"]["conflicting"] == 1
     said = " ".join(r.message for r in caplog.records if r.levelname == "WARNING")
@@ -116,16 +114,16 @@ def test_test_examples_that_dprime_has_or_that_bear_two_labels_are_said_and_kept
 
 def test_ids_of_mixed_are_unique_by_split(changed):
     numbered = {split: lambda rows: [row | {"id": i} for i, row in enumerate(rows)] for split in SPLITS}
-    train = sources.build(changed(**numbered)("source=mixed", "selection=last")).train
+    train = sources.build_run_data(changed(**numbered)("source=mixed", "selection=last")).train
     assert [e.id for e in train] == [*map(str, range(96)), *(f"small_real/{i}" for i in range(45))]
-    plain = sources.build(changed()("source=mixed", "selection=last")).train
+    plain = sources.build_run_data(changed()("source=mixed", "selection=last")).train
     assert [e.text for e in plain] == [e.text for e in train]
     assert data_hash(plain) != data_hash(train)
 
     synthetic = lambda rows: [row | {"id": "small_real/95" if i == 0 else i} for i, row in enumerate(rows)]  # noqa: E731
     real = lambda rows: [row | {"id": 95 if i == 0 else f"a{i}"} for i, row in enumerate(rows)]  # noqa: E731
     with pytest.raises(UserError, match=r"source=mixed: id 'small_real/95' is in D_Q or D_P' already"):
-        sources.build(changed(synthetic=synthetic, small_real=real)("source=mixed", "selection=last"))
+        sources.build_run_data(changed(synthetic=synthetic, small_real=real)("source=mixed", "selection=last"))
 
 
 def test_a_hold_out_that_cannot_be_names_a_share_that_can(changed):
@@ -134,9 +132,9 @@ def test_a_hold_out_that_cannot_be_names_a_share_that_can(changed):
 
     job = changed(small_real=two_a_class)
     with pytest.raises(UserError, match=r"holding out 0\.2 of D_P' leaves a part without class '\w+': 0\.\d+ would do") as caught:
-        sources.build(job("source=small_real", "selection=holdout"))
+        sources.build_run_data(job("source=small_real", "selection=holdout"))
     share = str(caught.value).split(": ")[-1].split()[0]
-    material = sources.build(job("source=small_real", "selection=holdout", f"selection.holdout={share}"))
+    material = sources.build_run_data(job("source=small_real", "selection=holdout", f"selection.holdout={share}"))
     assert len(material.train) == len(material.selection) == 3
     with pytest.raises(UserError, match="no share would do, use selection=last"):
-        sources.build(changed(small_real=lambda rows: rows[:3])("source=small_real", "selection=holdout"))
+        sources.build_run_data(changed(small_real=lambda rows: rows[:3])("source=small_real", "selection=holdout"))

@@ -18,7 +18,7 @@ from synthweight.data.batching import (
     training_batches,
 )
 from synthweight.data.examples import Example
-from synthweight.data.tokenization import Tokens, tokenize
+from synthweight.data.tokenization import TokenizedTexts, tokenize
 from synthweight.errors import UserError
 from synthweight.models import pretrained
 
@@ -168,7 +168,7 @@ def test_evaluation_takes_as_many_texts_as_tokens_allow(most):
     """Longest first, in eights where there are more; a text longer than that alone."""
     lengths = np.random.default_rng(0).integers(1, 8, size=50)
     ids = np.arange(lengths.sum()) + 5
-    tokens = Tokens(ids, np.zeros_like(ids), np.concatenate([[0], np.cumsum(lengths)]), 0)
+    tokens = TokenizedTexts(ids, np.zeros_like(ids), np.concatenate([[0], np.cumsum(lengths)]), 0)
     batches = list(evaluation_batches(tokens, most))
     shapes = [tuple(b["input_ids"].shape) for b in batches]
     assert sorted(i for b in batches for i in b["index"].tolist()) == list(range(50))

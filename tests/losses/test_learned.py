@@ -46,7 +46,7 @@ def job_cache(job):
 
 def task(job, dtype=torch.float64, steps=3):
     """A task whose optimizer has a state, on real tokens, and a batch."""
-    material = sources.build(job)
+    material = sources.build_run_data(job)
     train, dev = (split(job, part, material.labels) for part in (material.train, material.dev))
     torch.manual_seed(0)
     network = classifier.build(pretrained.locate(job.model), material.labels).to(dtype).train()
@@ -217,7 +217,7 @@ def test_equal_weights_are_cross_entropy(bound, exact, precision):
 
 
 def trained(job, strategy=None):
-    material = sources.build(job)
+    material = sources.build_run_data(job)
     train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
     strategy = strategy or job.loss
     folder = pretrained.locate(job.model)
@@ -263,7 +263,7 @@ def test_sungen_finds_swapped_labels(bound, larger, proxy):
     lr = {"lstm": 0.01, "head": 0.01, "encoder": 0.003}[proxy]
     job = bound(f"dataset.path={larger}", "loss=sungen", "corruption.swapped=0.3", f"loss.proxy={proxy}",
                 f"loss.inner_lr={lr}", "loss.inner_batch=8", "loss.outer_steps=10", "loss.outer_lr=0.25")  # fmt: skip
-    material = sources.build(job)
+    material = sources.build_run_data(job)
     made, _ = task(job, dtype=torch.float32, steps=0)
     learner = SungenLearner(job.loss, made)
     learner.before_training()
@@ -297,7 +297,7 @@ def test_learned_weights_lie_in_the_row_by_id(bound, loss):
     assert row["seconds"]["weights"] > 0
     assert row["config"]["loss"] == dataclasses.asdict(job.loss)
     lines = [x for x in table.to_pylist() if x["split"] == "train" and x["epoch"] == 2]
-    assert [x["id"] for x in lines] == [e.id for e in sources.build(job).train]
+    assert [x["id"] for x in lines] == [e.id for e in sources.build_run_data(job).train]
     weights = np.array([x["weight"] for x in lines])
     assert weights.std() > 0
     if loss != "sungen":  # normalised within each batch of 16, each example once an epoch
@@ -357,7 +357,7 @@ def test_a_setting_out_of_range_names_its_key(bound, loss, key, value):
 
 
 def test_holding_out_keeps_the_dev_set_and_the_selection_apart(bound):
-    material = sources.build(bound("loss=hu", "selection=holdout"))
+    material = sources.build_run_data(bound("loss=hu", "selection=holdout"))
     assert len(material.selection) == 9
     assert {e.id for e in material.dev}.isdisjoint(e.id for e in material.selection)
     assert len(material.dev) == 36

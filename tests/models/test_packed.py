@@ -11,7 +11,7 @@ import transformers
 
 from support.networks import batch, by_sequence, classifier
 from support.training import equal, material_of
-from synthweight.data.tokenization import Tokens
+from synthweight.data.tokenization import TokenizedTexts
 from synthweight.losses import LOSSES
 from synthweight.models import classifier as model
 from synthweight.models.packed import forward as packing
@@ -219,7 +219,7 @@ def test_another_family_stays_as_it_is_which_is_logged_once(log):
     network = transformers.AutoModelForSequenceClassification.from_config(config)
     with packing.packed(network):
         assert "forward" not in vars(network)
-    tokens = Tokens(np.array([7, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2]), 0)
+    tokens = TokenizedTexts(np.array([7, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2]), 0)
     with packing.compact(network, [tokens]) as narrow:
         assert narrow(tokens) is tokens
         assert network.get_input_embeddings().weight.shape[0] == 50
@@ -249,7 +249,7 @@ def test_a_training_of_another_family_is_padded_and_its_row_says_so(bound, tiny,
 
 def test_words_not_met_shrink_by_the_decay_alone():
     """The embedding after AdamW with a schedule, met and unmet words, is that of the whole table."""
-    tokens = Tokens(np.array([7, 9, 3, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2, 4]), 1)
+    tokens = TokenizedTexts(np.array([7, 9, 3, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2, 4]), 1)
     whole = classifier("bert")
     narrow = copy.deepcopy(whole)
 
@@ -272,7 +272,7 @@ def test_words_not_met_shrink_by_the_decay_alone():
 
 
 def test_a_batch_holds_the_words_numbers_and_that_of_its_padding():
-    tokens = Tokens(np.array([7, 9, 3], np.int32), np.zeros(0, np.uint8), np.array([0, 2, 3]), 1)
+    tokens = TokenizedTexts(np.array([7, 9, 3], np.int32), np.zeros(0, np.uint8), np.array([0, 2, 3]), 1)
     batch = Vocabulary([tokens], padding=0).tokens(tokens).batch([0, 1])  # the words 0, 1, 3, 7, 9
     assert batch["input_ids"].tolist() == [[3, 4], [2, 1]]
 

@@ -8,8 +8,8 @@ def test_a_holdout_is_kept_from_the_quality_checker(bound):
     run = bound("loss=dimp", "selection=holdout")
     quality = checker_run(run, "quality")
     assert quality.selection.split == "last"
-    trained = {e.id for e in sources.build(quality).train}
-    held = {e.id for e in sources.build(run).selection}
+    trained = {e.id for e in sources.build_run_data(quality).train}
+    held = {e.id for e in sources.build_run_data(run).selection}
     assert held
     assert not trained & held
     assert len(trained | held) == 45

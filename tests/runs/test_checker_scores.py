@@ -24,7 +24,7 @@ def left_out_scores(store, checkers, labels):
     """What each fold's run says of the fold that it left out, from its scores file: id → log p of all classes, and the labels."""
     known, targets = {}, {}
     for checker in checkers:
-        left = sources.build(checker.run).left
+        left = sources.build_run_data(checker.run).held_out_fold
         file = store.run_folder(checker.id) / "scores" / f"{data_hash(left)}.parquet"
         for x in pq.read_table(file).to_pylist():
             known[x["id"]] = np.array(x["log_probs"])
@@ -63,7 +63,7 @@ def test_a_calibrated_quality_checker(bound, capsys):
 
     run.train(bound("loss=quality_only"))
     assert store.row(plain.id)["temperatures"] == {"quality": None, "diversity": None}
-    material = sources.build(job)
+    material = sources.build_run_data(job)
     file = store.run_folder(who.checkers["quality"].id) / "scores" / f"{data_hash(material.train)}.parquet"
     log_probs = np.array(pq.read_table(file)["log_probs"].to_pylist())
     given = calibration.rescale(log_probs, t)[np.arange(96), material.targets(material.train)]
@@ -80,8 +80,8 @@ def test_a_cross_fitted_diversity_checker_never_scores_what_it_saw(bound):
     row = store.row(who.id)
     assert row["checkers"]["diversity"] is None
     assert row["temperatures"] == {"quality": None, "diversity": None}
-    everything = {e.id for e in sources.build(job).train}
-    left = [{e.id for e in sources.build(c.run).left} for c in who.folds("diversity")]
+    everything = {e.id for e in sources.build_run_data(job).train}
+    left = [{e.id for e in sources.build_run_data(c.run).held_out_fold} for c in who.folds("diversity")]
     assert sum(map(len, left)) == len(everything) == 96
     assert set.union(*left) == everything
     for checker, fold in zip(who.folds("diversity"), left, strict=True):
@@ -117,12 +117,14 @@ def test_a_calibrated_diversity_checker_has_a_run_on_all_and_its_folds(bound):
 
 def test_folds_are_drawn_from_the_data_and_keep_equal_texts_together(bound):
     """Both of a duplicate's twins are seen or left out, and the seed has no say where the data is the same."""
-    one, two = (sources.build(bound("source.folds=3", "source.fold=1", f"seed={seed}")) for seed in (0, 1))
-    assert (one.train, one.left) == (two.train, two.left)
+    one, two = (sources.build_run_data(bound("source.folds=3", "source.fold=1", f"seed={seed}")) for seed in (0, 1))
+    assert (one.train, one.held_out_fold) == (two.train, two.held_out_fold)
     for fold in range(3):
-        harmed = sources.build(bound("corruption=noisy", "corruption.duplicated=0.4", "source.folds=3", f"source.fold={fold}"))
-        assert not {e.text for e in harmed.train} & {e.text for e in harmed.left}
-        assert {e.label for e in harmed.train} == {e.label for e in harmed.left} == set(harmed.labels)
+        harmed = sources.build_run_data(
+            bound("corruption=noisy", "corruption.duplicated=0.4", "source.folds=3", f"source.fold={fold}")
+        )
+        assert not {e.text for e in harmed.train} & {e.text for e in harmed.held_out_fold}
+        assert {e.label for e in harmed.train} == {e.label for e in harmed.held_out_fold} == set(harmed.labels)
 
 
 def test_more_folds_than_texts_of_a_class_are_refused_before_anything_is_trained(bound):
@@ -135,12 +137,12 @@ def test_more_folds_than_texts_of_a_class_are_refused_before_anything_is_trained
 
 def test_a_holdout_and_a_share_are_cut_before_the_folds(bound):
     job = bound("loss=dimp", "selection=holdout", "checker.quality.share=0.5", *CALIBRATED)
-    held = {e.id for e in sources.build(job).selection}
-    parts = [sources.build(checker_runs.checker_run(job, f"quality/{i}")) for i in range(3)]
-    whole = {e.id for e in sources.build(checker_runs.checker_run(job, "quality")).train}
+    held = {e.id for e in sources.build_run_data(job).selection}
+    parts = [sources.build_run_data(checker_runs.checker_run(job, f"quality/{i}")) for i in range(3)]
+    whole = {e.id for e in sources.build_run_data(checker_runs.checker_run(job, "quality")).train}
     assert len(whole) == 18
     for part in parts:
-        assert {e.id for e in part.train} | {e.id for e in part.left} == whole
+        assert {e.id for e in part.train} | {e.id for e in part.held_out_fold} == whole
         assert not whole & held
 
 

@@ -62,7 +62,7 @@ def test_a_row_of_every_loss(bound, loss):
     assert {x["epoch"] for x in test} == {row["selected_epoch"]}
     assert len(trained) == 96 * 2
     assert all(x["weight"] is not None and x["weight"] >= 0 for x in trained)
-    material = sources.build(job)
+    material = sources.build_run_data(job)
     assert [x["text_sha256"] for x in test] == [text_hash(e) for e in material.test]
     log_probs = np.array([x["log_probs"] for x in test], dtype=np.float32)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, atol=1e-5)
@@ -93,7 +93,7 @@ def test_weights_on_disk_are_the_formulas(bound):
     # and the checker's scores are what its saved model says, by transformers' own pipeline
     from transformers import pipeline
 
-    example = sources.build(bound("loss=imp")).train[5]
+    example = sources.build_run_data(bound("loss=imp")).train[5]
     folder = store.run_folder(row["checkers"]["quality"]) / "model"
     answer = pipeline("text-classification", model=str(folder), top_k=None, device="cpu")(example.text)
     answer = answer[0] if isinstance(answer[0], list) else answer
@@ -203,7 +203,7 @@ def test_a_swapped_label_gets_its_own_score(bound):
 
     known = {"a:0": (text_hash(Example("a:0", "t", None, "x")), np.log([0.9, 0.1]))}
     swapped = Example("a:0", "t", None, "y", kind="swapped")
-    material = sources.Material(("x", "y"), (swapped,), (), (), {})
+    material = sources.RunData(("x", "y"), (swapped,), (), (), {})
     who = identify(bound("loss=dimp"))
     scores, t = checker_scores.scores(
         who, "quality", material, lambda checker, examples: checker_scores.join(known, examples, checker.id)
@@ -314,6 +314,6 @@ def test_the_real_encoder_trains_on_real_synthetic_texts(bound, tmp_path):
     )
     store, run_id = train(job)
     row = store.row(run_id)
-    material = sources.build(job)
+    material = sources.build_run_data(job)
     floor = metrics.majority(material.targets(material.test), material.labels)["accuracy"]
     assert row["epochs"][row["selected_epoch"] - 1]["test"]["accuracy"] > floor + 0.15

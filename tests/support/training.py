@@ -14,7 +14,7 @@ def material_of(job):
     from synthweight.models import pretrained
     from synthweight.training import trainer
 
-    material, folder = sources.build(job), pretrained.locate(job.model)
+    material, folder = sources.build_run_data(job), pretrained.locate(job.model)
 
     def split(examples):
         tokens = tokenize(folder, pretrained.fingerprint(job.model), examples, job.optim.max_length, Path(job.paths.cache))

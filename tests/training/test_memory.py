@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from support.training import material_of
-from synthweight.data.tokenization import Tokens
+from synthweight.data.tokenization import TokenizedTexts
 from synthweight.errors import memory_full
 from synthweight.training import memory
 
@@ -48,7 +48,7 @@ def test_a_batch_that_does_not_fit_is_said_in_one_line(bound, tmp_path):
     small = material_of(bound("loss=ce", "optim.epochs=1", "trainer.threads=1"))
     (tokens, targets), times = small.train, 400
     offsets = np.concatenate([[0], np.cumsum(np.tile(tokens.lengths, times))])
-    many = Tokens(np.tile(tokens.ids, times), np.tile(tokens.types, times), offsets, tokens.pad)
+    many = TokenizedTexts(np.tile(tokens.ids, times), np.tile(tokens.types, times), offsets, tokens.pad)
     optim = dataclasses.replace(small.optim, batch_size=32768)
     made = dataclasses.replace(small, train=(many, np.tile(targets, times)), optim=optim)
     said = in_little_memory(tmp_path / "made", small, made)

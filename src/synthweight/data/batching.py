@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from .tokenization import Tokens
+from .tokenization import TokenizedTexts
 
 WINDOW = 8  # batches: lengths are sorted within so many only, so that a batch's company is drawn anew every epoch
 
@@ -85,7 +85,7 @@ def cut(order: np.ndarray, size: int) -> list[np.ndarray]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def training_batches(tokens: Tokens, labels: np.ndarray, batch_size: int, seed: int, batching: str) -> DataLoader:
+def training_batches(tokens: TokenizedTexts, labels: np.ndarray, batch_size: int, seed: int, batching: str) -> DataLoader:
     """Every example once per epoch.
 
     Args:
@@ -101,7 +101,7 @@ def training_batches(tokens: Tokens, labels: np.ndarray, batch_size: int, seed: 
     return DataLoader(range(n), batch_sampler=sampler, collate_fn=tokens.batch)  # type: ignore[arg-type]
 
 
-def evaluation_batches(tokens: Tokens, max_tokens: int) -> DataLoader:
+def evaluation_batches(tokens: TokenizedTexts, max_tokens: int) -> DataLoader:
     """Every example once, longest first, so that a batch that does not fit into memory is the first one, or nearly.
 
     Args:

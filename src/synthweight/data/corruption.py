@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import UserError
 from .examples import Example, Examples
-from .on_disk import shelve
+from .on_disk import spill_to_disk
 
 
 def corrupt(
@@ -57,4 +57,4 @@ def corrupt(
                 origin=f"{other_name}/{first.id}",
             )
         )
-    return shelve(chain((changed.get(i, e) for i, e in enumerate(examples)), added))
+    return spill_to_disk(chain((changed.get(i, e) for i, e in enumerate(examples)), added))

@@ -33,7 +33,7 @@ Examples = Sequence[Example]  # a tuple, or where they are many a shelf (`shelf.
 
 
 @dataclass(frozen=True)
-class Split:
+class LoadedSplit:
     """A benchmark's split as it was read: `sha256` is its data hash, `where` a word for messages."""
 
     name: str

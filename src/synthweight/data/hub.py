@@ -13,7 +13,7 @@ from .examples import Example
 Rows = list[tuple[str, str | None, str]]  # text, text_pair, label
 
 
-def load(dataset: str, split: str, path: str, name: str | None, data_dir: str | None, revision: str | None) -> Rows:
+def load_hub_rows(dataset: str, split: str, path: str, name: str | None, data_dir: str | None, revision: str | None) -> Rows:
     """One of our splits of one benchmark. `path` may be a local folder of the hub's shape.
 
     Raises:
@@ -36,7 +36,7 @@ def load(dataset: str, split: str, path: str, name: str | None, data_dir: str | 
     return SPLIT_RULES[dataset](split, hub_split)
 
 
-def by_hash(rows: Rows) -> Rows:
+def sort_by_hash(rows: Rows) -> Rows:
     """Ordered by the SHA-256 of the UTF-8 text, ties by label: an order that nobody chose."""
     return sorted(rows, key=lambda row: (hashlib.sha256(row[0].encode()).hexdigest(), row[2]))
 
@@ -50,7 +50,7 @@ def _rows(table: Any, text: str, pair: str | None = None) -> Rows:
 
 def _financial(split: str, hub_split: Callable[[str], Any]) -> Rows:
     """One hub split of 4,846: in hash order the first 1,212 are test, the next 242 small real, the rest large real."""
-    ordered = by_hash(_rows(hub_split("train"), "sentence"))
+    ordered = sort_by_hash(_rows(hub_split("train"), "sentence"))
     bounds = {"test": (0, 1212), "small_real": (1212, 1454), "large_real": (1454, None)}
     return ordered[slice(*bounds[split])]
 
@@ -58,7 +58,7 @@ def _financial(split: str, hub_split: Callable[[str], Any]) -> Rows:
 def _tweet_irony(split: str, hub_split: Callable[[str], Any]) -> Rows:
     """Official train and test; small real = the first 300 of the official validation set in hash order."""
     if split == "small_real":
-        return by_hash(_rows(hub_split("validation"), "text"))[:300]
+        return sort_by_hash(_rows(hub_split("validation"), "text"))[:300]
     return _rows(hub_split({"large_real": "train", "test": "test"}[split]), "text")
 
 
@@ -75,6 +75,6 @@ SPLIT_RULES: dict[str, Callable[[str, Callable[[str], Any]], Rows]] = {
 }
 
 
-def examples(split: str, rows: Rows) -> Iterator[Example]:
+def iter_hub_examples(split: str, rows: Rows) -> Iterator[Example]:
     """Ids are the split's name and the position."""
     return (Example(f"{split}:{i}", text, pair, label) for i, (text, pair, label) in enumerate(rows))

@@ -18,18 +18,18 @@ import numpy as np
 from ..errors import UserError
 from .examples import Example, Examples, iter_examples
 
-MANY = 20_000  # examples; fewer are a tuple, some 10 MB
-BLOCK = 1_000  # examples that are read at once
+IN_MEMORY = 20_000  # examples; fewer are a tuple, some 10 MB
+READ_AHEAD = 1_000  # examples that are read at once
 
 
-class Shelf(Sequence[Example]):
+class OnDiskExamples(Sequence[Example]):
     """A sequence of examples of which memory holds where each begins and ends, 16 bytes.
 
     The file has no name and goes with its last shelf; it lies where the system's temporary files do (TMPDIR). It is a copy:
     what is done to the file that the examples came from does not reach a run that has begun.
     """
 
-    def __init__(self, file: IO[bytes], begins: np.ndarray, ends: np.ndarray, whole: "Shelf | None" = None) -> None:
+    def __init__(self, file: IO[bytes], begins: np.ndarray, ends: np.ndarray, whole: "OnDiskExamples | None" = None) -> None:
         """begins, ends: int64, [n], in bytes; each example is one line of JSON, its fields in their order.
 
         whole: the shelf whose file it is; none where it is this one's own.
@@ -58,8 +58,8 @@ class Shelf(Sequence[Example]):
 
     def between(self, start: int, end: int) -> Iterator[Example]:
         """The examples from one place to before another; those that lie side by side are read at once."""
-        for first in range(start, end, BLOCK):
-            block = slice(first, min(first + BLOCK, end))
+        for first in range(start, end, READ_AHEAD):
+            block = slice(first, min(first + READ_AHEAD, end))
             begins, ends = self.begins[block], self.ends[block]
             gaps = np.flatnonzero(ends[:-1] != begins[1:]) + 1
             for one, last in zip(begins[[0, *gaps]].tolist(), ends[[*(gaps - 1), -1]].tolist(), strict=True):
@@ -70,72 +70,72 @@ class Shelf(Sequence[Example]):
                     if not more:
                         raise OSError(errno.EIO, "the file of texts became shorter", tempfile.gettempdir())
                     lines += more
-                yield from map(read, lines.split(b"\n")[:-1])
+                yield from map(_decode, lines.split(b"\n")[:-1])
 
-    def at(self, places: Sequence[int]) -> "Shelf":
+    def at(self, places: Sequence[int]) -> "OnDiskExamples":
         """Those at some places, in the same file."""
         chosen = np.asarray(places, dtype=np.int64)
-        return Shelf(self.file, self.begins[chosen], self.ends[chosen], self.whole or self)
+        return OnDiskExamples(self.file, self.begins[chosen], self.ends[chosen], self.whole or self)
 
 
-def read(line: bytes) -> Example:
+def _decode(line: bytes) -> Example:
     name, text, pair, label, kind, origin = json.loads(line)
     return Example(name, text, pair, sys.intern(label), sys.intern(kind), origin)
 
 
 def read_examples(path: Path, split: str) -> Examples:
-    """The examples of one file; raises what `iter_examples` and `shelve` do."""
-    return shelve(iter_examples(path, split))
+    """The examples of one file; raises what `iter_examples` and `spill_to_disk` do."""
+    return spill_to_disk(iter_examples(path, split))
 
 
-def shelve(examples: Iterable[Example]) -> Examples:
+def spill_to_disk(examples: Iterable[Example]) -> Examples:
     """The examples as a sequence: a tuple, or on a shelf where they are many.
 
     Raises:
         UserError: they are many, and there is no room for them where temporary files lie.
     """
-    if isinstance(examples, tuple | Shelf):
+    if isinstance(examples, tuple | OnDiskExamples):
         return examples
     rest = iter(examples)
-    first = tuple(islice(rest, MANY))
-    if len(first) < MANY:
+    first = tuple(islice(rest, IN_MEMORY))
+    if len(first) < IN_MEMORY:
         return first
     with ExitStack() as failed:
-        with room():
+        with temp_dir_errors():
             file = tempfile.TemporaryFile()  # noqa: SIM115, it stays open until its shelf goes
-        failed.callback(closed, file)
-        starts = written(file, chain(first, rest))
+        failed.callback(_close, file)
+        starts = _write_lines(file, chain(first, rest))
         failed.pop_all()
-    return Shelf(file, starts[:-1], starts[1:])
+    return OnDiskExamples(file, starts[:-1], starts[1:])
 
 
-def pick(examples: Examples, places: Sequence[int]) -> Examples:
+def select(examples: Examples, places: Sequence[int]) -> Examples:
     """The examples at some places, in that order; of a shelf, where they are many, without a copy."""
-    if isinstance(examples, Shelf) and len(places) >= MANY:
+    if isinstance(examples, OnDiskExamples) and len(places) >= IN_MEMORY:
         return examples.at(places)
-    return shelve(examples[i] for i in places)
+    return spill_to_disk(examples[i] for i in places)
 
 
-def written(file: IO[bytes], examples: Iterable[Example]) -> np.ndarray:
+def _write_lines(file: IO[bytes], examples: Iterable[Example]) -> np.ndarray:
     """Writes the examples, a line each; where they begin, and where the last one ends."""
     starts, rest = array("q", [0]), iter(examples)
-    while lines := [line(e) for e in islice(rest, BLOCK)]:  # what reading them raises is said of the file that they come from
-        with room():
+    while lines := [_encode(e) for e in islice(rest, READ_AHEAD)]:
+        with temp_dir_errors():
             file.writelines(lines)
         for one in lines:
             starts.append(starts[-1] + len(one))
-    with room():
+    with temp_dir_errors():
         file.flush()
     return np.frombuffer(starts, dtype=np.int64)
 
 
-def line(e: Example) -> bytes:
+def _encode(e: Example) -> bytes:
     fields = [e.id, e.text, e.text_pair, e.label, e.kind, e.origin]
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 @contextmanager
-def room() -> Iterator[None]:
+def temp_dir_errors() -> Iterator[None]:
     """Within it an OSError is one of the folder of temporary files."""
     try:
         yield
@@ -146,7 +146,7 @@ def room() -> Iterator[None]:
         raise UserError(f"{where}{error.strerror or error}: point TMPDIR to a folder with room for the texts") from error
 
 
-def closed(file: IO[bytes]) -> None:
+def _close(file: IO[bytes]) -> None:
     """Whatever is left to write."""
     with suppress(OSError):
         file.close()

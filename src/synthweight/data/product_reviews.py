@@ -18,7 +18,7 @@ INNER, MEMBER = "additional_resources/hutto_ICWSM_2014.tar.gz", "amazonReviewSni
 TEST, TEST_AND_SMALL = 1200, 1500  # sentences: test is filled first, then small real; whole reviews
 
 
-def fetch(package: str, version: str, sha256: str, folder: Path) -> None:
+def fetch_reviews(package: str, version: str, sha256: str, folder: Path) -> None:
     """Downloads the archive by pip (so the user's own index settings hold) and writes the three real splits.
 
     Raises:
@@ -38,11 +38,11 @@ def fetch(package: str, version: str, sha256: str, folder: Path) -> None:
         found = hashlib.sha256(archives[0].read_bytes()).hexdigest()
         if found != sha256:
             raise UserError(f"product_reviews: {archives[0].name} has SHA-256 {found}, expected {sha256}: not used")
-        for name, rows in split(reviews(archives[0])).items():
+        for name, rows in split_reviews(read_archive(archives[0])).items():
             write_jsonl(folder / f"{name}.jsonl", rows)
 
 
-def reviews(archive: Path) -> str:
+def read_archive(archive: Path) -> str:
     """The ground-truth table, out of the archive within the archive (latin-1)."""
     with tarfile.open(archive) as outer:
         member = next(m for m in outer.getmembers() if m.name.endswith(INNER))
@@ -55,7 +55,7 @@ def reviews(archive: Path) -> str:
             return table_file.read().decode("latin-1")
 
 
-def split(table: str) -> dict[str, list[dict[str, str]]]:
+def split_reviews(table: str) -> dict[str, list[dict[str, str]]]:
     """Lines of `id <tab> mean rating −4…4 <tab> text` into the three splits, each in source order.
 
     A rating ≥ 0.5 is positive, ≤ −0.5 negative, else neutral. Whole reviews (the id before `_`), in the order of the

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..errors import UserError
 from . import benchmarks, corruption
-from .examples import Example, Examples, Split, data_hash, overlap_key, place_of
-from .on_disk import pick, shelve
-from .splits import hold_out, leave_out, subset
+from .examples import Example, Examples, LoadedSplit, data_hash, overlap_key, place_of
+from .on_disk import select, spill_to_disk
+from .splits import hold_out, hold_out_fold, nested_subset
 
 if TYPE_CHECKING:
     from ..config.schema import Dataset, Paths, Run, Source
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Reads(Protocol):
+class HasSources(Protocol):
     """What the splits of a command depend on: a run, a generation, a few-shot classification."""
 
     @property
@@ -37,10 +37,10 @@ class Reads(Protocol):
 
 
 @dataclass(frozen=True)
-class Material:
+class RunData:
     """Everything that a run reads. `labels` are sorted by name; `selection` is empty where nothing is kept for it.
 
-    `left` is the fold of the training side that `source.fold` leaves out, empty where it names none.
+    `held_out_fold` is the fold of the training side that `source.fold` leaves out, empty where it names none.
     """
 
     labels: tuple[str, ...]
@@ -48,7 +48,7 @@ class Material:
     selection: Examples
     test: Examples
     record: dict[str, dict[str, Any]]  # the row's `data`: split → sha256, n, overlap, dropped
-    left: Examples = ()
+    held_out_fold: Examples = ()
     dev: Examples = ()  # D_P' less what is held out: for losses that learn by it
 
     def targets(self, examples: Examples) -> np.ndarray:
@@ -63,7 +63,7 @@ def splits_read(source: str) -> list[str]:
     return [*sides, "small_real", "test"]
 
 
-def load_splits(run: Reads) -> dict[str, Split]:
+def load_splits(run: HasSources) -> dict[str, LoadedSplit]:
     """The splits of a run by name, checked against each other.
 
     Args:
@@ -74,15 +74,15 @@ def load_splits(run: Reads) -> dict[str, Split]:
             differ in case, white space or Unicode form only; pairs in some splits only.
     """
     dataset, data, cache = run.dataset, run.paths.data, run.paths.cache
-    out: dict[str, Split] = {}
+    out: dict[str, LoadedSplit] = {}
     for name in splits_read(run.source.name):
         if name == "file":
             if not run.source.path:
                 raise UserError("source=file needs source.path=PATH: JSON lines, CSV or Parquet with text and label")
-            out[name] = benchmarks.read(_existing(run.source.path), "file")
+            out[name] = benchmarks.read_split(_existing(run.source.path), "file")
         else:
             variant = run.source.variant if name == "synthetic" else None
-            out[name] = benchmarks.load(dataset, name, data, cache, variant)
+            out[name] = benchmarks.load_split(dataset, name, data, cache, variant)
     small = out["small_real"]
     labels = tuple(sorted(dataset.labels or (_spellings(small).values() if dataset.unite_labels else small.labels)))
     for name in sorted(out, key="small_real".__ne__):  # D_P' first: it says which labels there are
@@ -104,13 +104,13 @@ def label_key(label: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold()).split())
 
 
-def _spellings(split: Split) -> dict[str, str]:
+def _spellings(split: LoadedSplit) -> dict[str, str]:
     """The most frequent spelling of each label by its key; of two that are as frequent the first by name."""
     counts = Counter(e.label for e in split.examples)
     return {label_key(label): label for label, _ in sorted(counts.items(), key=lambda item: (item[1], item[0][::-1]))}
 
 
-def checked_labels(split: Split, labels: Sequence[str], unite: bool) -> Split:
+def checked_labels(split: LoadedSplit, labels: Sequence[str], unite: bool) -> LoadedSplit:
     """A split whose every label is one of `labels`.
 
     Args:
@@ -131,8 +131,8 @@ def checked_labels(split: Split, labels: Sequence[str], unite: bool) -> Split:
         return split
     if unite and all(label_key(label) in named for label in unknown):
         spelt = {label: named[label_key(label)] for label in split.labels}
-        examples = shelve(dataclasses.replace(e, label=spelt[e.label]) for e in split.examples)
-        return Split(split.name, examples, data_hash(examples), split.where)
+        examples = spill_to_disk(dataclasses.replace(e, label=spelt[e.label]) for e in split.examples)
+        return LoadedSplit(split.name, examples, data_hash(examples), split.where)
     for label in unknown:
         if label_key(label) in named and not unite:
             raise _same_label(split, label, named[label_key(label)])
@@ -140,7 +140,7 @@ def checked_labels(split: Split, labels: Sequence[str], unite: bool) -> Split:
     raise UserError(f"{_place_of_label(split, first)}: unknown label {first!r}: D_P' has {', '.join(labels)}")
 
 
-def _same_label(split: Split, label: str, other: str) -> UserError:
+def _same_label(split: LoadedSplit, label: str, other: str) -> UserError:
     look_alike = unicodedata.normalize("NFC", label) == unicodedata.normalize("NFC", other)
     shown = f"{label!a} and {other!a}" if look_alike else f"{label!r} and {other!r}"
     return UserError(
@@ -149,13 +149,13 @@ def _same_label(split: Split, label: str, other: str) -> UserError:
     )
 
 
-def _place_of_label(split: Split, label: str) -> str:
+def _place_of_label(split: LoadedSplit, label: str) -> str:
     """Where the first example with this label lies."""
     number = next((i for i, e in enumerate(split.examples) if e.label == label), None)
     return split.where if number is None else _place(split, number)
 
 
-def _place(split: Split, number: int) -> str:
+def _place(split: LoadedSplit, number: int) -> str:
     """Where an example of a split lies, number from 0: `file:line`, or of a hub's data its id."""
     path = Path(split.where)
     return place_of(path, number) if path.is_file() else f"{split.where}: {split.examples[number].id}"
@@ -167,7 +167,7 @@ def _existing(path: str) -> Path:
     return Path(path)
 
 
-def build(run: "Run") -> Material:
+def build_run_data(run: "Run") -> RunData:
     """The data of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join, corrupt, fold.
 
     What a user should know of them is logged once a process: what was dropped, classes that are absent, test examples
@@ -200,7 +200,7 @@ def build(run: "Run") -> Material:
         known = [(key in test_keys) + 2 * (key in small_keys) for key in map(overlap_key, split.examples)]
         train = split.examples
         if any(known) and drops_overlap(run):
-            train = pick(split.examples, [i for i, where in enumerate(known) if not where])
+            train = select(split.examples, [i for i, where in enumerate(known) if not where])
             first = next(i for i, where in enumerate(known) if where)
             dropped = len(split.examples) - len(train)
             log_dropped(split.where, dropped, len(known), _place(split, first), split.examples[first].text)
@@ -210,31 +210,31 @@ def build(run: "Run") -> Material:
             "overlap": {"test": sum(where & 1 for where in known), "small_real": sum(where >> 1 for where in known)},
             "dropped": len(split.examples) - len(train),
         }
-        train = subset(train, run.source.n, split.sha256, run.seed)
+        train = nested_subset(train, run.source.n, split.sha256, run.seed)
     if run.source.name == "small_real":
-        train = subset(kept, run.source.n, small.sha256, run.seed)
+        train = nested_subset(kept, run.source.n, small.sha256, run.seed)
     if run.source.name == "mixed":
-        train = joined(train, kept)
+        train = join_mixed(train, kept)
     if not train:
         raise UserError(f"source={run.source.name}: every example equals a text of test or D_P': nothing is left to train on")
     if run.corruption.active:
-        c, other = run.corruption, unrelated(run)
+        c, other = run.corruption, load_unrelated(run)
         record["other"] = {"sha256": other.sha256, "n": len(other.examples), "overlap": {}, "dropped": 0}
         shares = c.swapped, c.duplicated, c.unrelated
-        train = corruption.corrupt(train, labels, run.seed, *shares, other_of(run), other.examples)
-    left: Examples = ()
+        train = corruption.corrupt(train, labels, run.seed, *shares, unrelated_benchmark(run), other.examples)
+    held_out_fold: Examples = ()
     if run.source.fold is not None:
-        train, left = leave_out(train, run.source.folds, run.source.fold)
+        train, held_out_fold = hold_out_fold(train, run.source.folds, run.source.fold)
     side = splits_read(run.source.name)[0]
     counts = Counter(e.label for e in train)
     record[side]["absent"] = [label for label in labels if label not in counts]
     if record[side]["absent"]:
         log_absent(splits[side].where, tuple(record[side]["absent"]), tuple(sorted(counts.items())))
     selection = small.examples if run.selection.split == "dprime" else held
-    return Material(labels, train, selection, test.examples, record, left, kept)
+    return RunData(labels, train, selection, test.examples, record, held_out_fold, kept)
 
 
-def joined(synthetic: Examples, real: Examples) -> Examples:
+def join_mixed(synthetic: Examples, real: Examples) -> Examples:
     """D_Q and then D_P' as one training set; an id of D_P' that D_Q has too is written `small_real/<id>`.
 
     Raises:
@@ -245,7 +245,8 @@ def joined(synthetic: Examples, real: Examples) -> Examples:
     renamed = {f"small_real/{id_}" for id_ in shared}
     if twice := sorted(renamed & own | {e.id for e in synthetic if e.id in renamed}):
         raise UserError(f"source=mixed: id {twice[0]!r} is in D_Q or D_P' already: name the examples of one of them otherwise")
-    return shelve(chain(synthetic, (dataclasses.replace(e, id=f"small_real/{e.id}") if e.id in shared else e for e in real)))
+    named = (dataclasses.replace(e, id=f"small_real/{e.id}") if e.id in shared else e for e in real)
+    return spill_to_disk(chain(synthetic, named))
 
 
 def conflicting_labels(examples: Examples) -> list[Example]:
@@ -300,15 +301,15 @@ def drops_overlap(run: "Run") -> bool:
     return run.source.name not in ("large_real", "noisy") if wish is None else wish
 
 
-def other_of(run: "Run") -> str:
+def unrelated_benchmark(run: "Run") -> str:
     """The benchmark whose synthetic texts are the unrelated ones."""
     return run.corruption.other or ("tweet_irony" if run.dataset.name == "financial" else "financial")
 
 
-def unrelated(run: "Run") -> Split:
+def load_unrelated(run: "Run") -> LoadedSplit:
     """The committed synthetic set of another benchmark. Raises UserError where there is none of that name."""
-    path = benchmarks.SHIPPED / other_of(run) / "synthetic.jsonl"
+    path = benchmarks.DATA / unrelated_benchmark(run) / "synthetic.jsonl"
     if not path.is_file():
-        there = ", ".join(sorted(p.parent.name for p in benchmarks.SHIPPED.glob("*/synthetic.jsonl")))
+        there = ", ".join(sorted(p.parent.name for p in benchmarks.DATA.glob("*/synthetic.jsonl")))
         raise UserError(f"corruption.other={run.corruption.other}: no committed set of that name; there are {there}")
-    return benchmarks.read(path, "synthetic")
+    return benchmarks.read_split(path, "synthetic")

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 
 from ..errors import UserError
-from .examples import Examples, Split, data_hash, text_hash
-from .on_disk import pick
+from .examples import Examples, LoadedSplit, data_hash, text_hash
+from .on_disk import select
 
 
-def permuted_by_class(examples: Examples, entropy: list[int]) -> list[int]:
+def stratified_permutation(examples: Examples, entropy: list[int]) -> list[int]:
     """A stratified permutation: every prefix has each class in proportion, so that subsets are nested.
 
     Within a class the order is drawn; across classes the j-th of n_c examples has the place (j + u) / n_c, with one u
@@ -25,11 +25,11 @@ def permuted_by_class(examples: Examples, entropy: list[int]) -> list[int]:
     return [i for _, _, i in sorted(places)]
 
 
-def entropy(sha256: str) -> int:
+def hash_entropy(sha256: str) -> int:
     return int(sha256[:16], 16)
 
 
-def subset(examples: Examples, n: int | None, sha256: str, seed: int) -> Examples:
+def nested_subset(examples: Examples, n: int | None, sha256: str, seed: int) -> Examples:
     """The first n of one stratified permutation by data hash and seed, in the order of the source.
 
     Raises:
@@ -39,10 +39,10 @@ def subset(examples: Examples, n: int | None, sha256: str, seed: int) -> Example
         return examples
     if n > len(examples):
         raise UserError(f"source.n={n}: there are {len(examples)} examples")
-    return pick(examples, sorted(permuted_by_class(examples, [entropy(sha256), seed])[:n]))
+    return select(examples, sorted(stratified_permutation(examples, [hash_entropy(sha256), seed])[:n]))
 
 
-def hold_out(small: Split, share: float) -> tuple[Examples, Examples]:
+def hold_out(small: LoadedSplit, share: float) -> tuple[Examples, Examples]:
     """D_P' in two, stratified and drawn from the data hash alone: (kept for training, held out).
 
     Raises:
@@ -50,7 +50,7 @@ def hold_out(small: Split, share: float) -> tuple[Examples, Examples]:
     """
     if share == 0:
         return small.examples, ()
-    order = permuted_by_class(small.examples, [entropy(small.sha256)])
+    order = stratified_permutation(small.examples, [hash_entropy(small.sha256)])
     labels = [e.label for e in small.examples]
 
     def absent(n: int) -> list[str]:
@@ -62,10 +62,10 @@ def hold_out(small: Split, share: float) -> tuple[Examples, Examples]:
         nearest = min(shares, key=lambda s: abs(s - share), default=None)
         use = f"{nearest:g} would do" if nearest is not None else "no share would do, use selection=last"
         raise UserError(f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}: {use}")
-    return pick(small.examples, sorted(order[held:])), pick(small.examples, sorted(order[:held]))
+    return select(small.examples, sorted(order[held:])), select(small.examples, sorted(order[:held]))
 
 
-def leave_out(examples: Examples, k: int, fold: int) -> tuple[Examples, Examples]:
+def hold_out_fold(examples: Examples, k: int, fold: int) -> tuple[Examples, Examples]:
     """A training set in two: (all but one fold of k, that fold), drawn from the data hash of the set itself.
 
     Raises:
@@ -77,10 +77,10 @@ def leave_out(examples: Examples, k: int, fold: int) -> tuple[Examples, Examples
         raise UserError(
             f"source.folds={k}: class {rarest!r} has {different[rarest]} different texts to train on: every fold needs one"
         )
-    return apart(examples, folds(examples, k, entropy(data_hash(examples)) % 2**32), fold)
+    return split_fold(examples, assign_folds(examples, k, hash_entropy(data_hash(examples)) % 2**32), fold)
 
 
-def folds(examples: Examples, k: int, seed: int) -> np.ndarray:
+def assign_folds(examples: Examples, k: int, seed: int) -> np.ndarray:
     """The fold, one of k, that each example lies in, [n], int; stratified, equal texts together by their first twin."""
     first: dict[str, int] = {}
     labels = [e.label for e in examples]
@@ -95,6 +95,6 @@ def folds(examples: Examples, k: int, seed: int) -> np.ndarray:
     return of[owner]
 
 
-def apart(examples: Examples, of: np.ndarray, fold: int) -> tuple[Examples, Examples]:
-    """(All but one fold, that fold), each in the order of the examples; of: what `folds` gives."""
-    return pick(examples, np.flatnonzero(of != fold).tolist()), pick(examples, np.flatnonzero(of == fold).tolist())
+def split_fold(examples: Examples, of: np.ndarray, fold: int) -> tuple[Examples, Examples]:
+    """(All but one fold, that fold), each in the order of the examples; of: what `assign_folds` gives."""
+    return select(examples, np.flatnonzero(of != fold).tolist()), select(examples, np.flatnonzero(of == fold).tolist())

@@ -21,14 +21,14 @@ CHUNK = 10_000  # texts at a time: the tokenizer's own records of a text are a h
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenizedTexts:
     """Token ids of n texts end to end: text i is `ids[offsets[i]:offsets[i + 1]]`."""
 
     ids: np.ndarray  # int32, [total]
     types: np.ndarray  # uint8, [total]; empty where the encoder knows no segments
     offsets: np.ndarray  # int64, [n + 1]
     pad: int
-    numbers: np.ndarray | None = None  # what an encoder of fewer words knows each id by; None: by itself
+    id_map: np.ndarray | None = None  # what an encoder of fewer words knows each id by; None: by itself
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -50,8 +50,8 @@ class Tokens:
             mask[row, : end - start] = 1
             if len(self.types):
                 types[row, : end - start] = self.types[start:end]
-        if self.numbers is not None:
-            ids = self.numbers[ids]
+        if self.id_map is not None:
+            ids = self.id_map[ids]
         out = {
             "index": torch.tensor(index),
             "input_ids": torch.from_numpy(ids),
@@ -62,7 +62,7 @@ class Tokens:
         return out
 
 
-def tokenize(folder: Path, encoder: str, examples: Examples, max_length: int, cache: Path) -> Tokens:
+def tokenize(folder: Path, encoder: str, examples: Examples, max_length: int, cache: Path) -> TokenizedTexts:
     """Token ids of the examples, from the cache where the same texts met the same tokenizer before.
 
     Args:
@@ -80,9 +80,9 @@ def tokenize(folder: Path, encoder: str, examples: Examples, max_length: int, ca
         return _read(file)
 
 
-def _read(file: Path) -> Tokens:
+def _read(file: Path) -> TokenizedTexts:
     arrays = {key: value.numpy() for key, value in load_file(file).items()}  # mapped from the file, not read
-    return Tokens(arrays["ids"], arrays["types"], arrays["offsets"], int(arrays["pad"][0]))
+    return TokenizedTexts(arrays["ids"], arrays["types"], arrays["offsets"], int(arrays["pad"][0]))
 
 
 def _encode(folder: Path, examples: Examples, max_length: int) -> dict[str, np.ndarray]:

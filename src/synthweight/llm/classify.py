@@ -18,8 +18,8 @@ from ..runs.store import FORMAT, PredictionTable, Store
 from . import few_shot, parsing
 from .generate import asked_of, template_hash
 from .journal import Journal, Reply
-from .prompts import Wording
-from .request_pool import Asker
+from .prompts import PromptBuilder
+from .request_pool import RequestPool
 
 if TYPE_CHECKING:
     from ..config.llm_schema import Prompt
@@ -72,10 +72,10 @@ def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
         print(f"{name}: done already ({who.id}), nothing to do", flush=True)
         return who.id
     pool = few_shot.pool(settings)
-    wording = Wording(settings.generator, pool)
+    wording = PromptBuilder(settings.generator, pool)
     examples = chosen(settings, pool)
     journal = Journal(store.run_folder(who.id) / "journal.jsonl", {**who.settings, "data": who.data})
-    asker = Asker(settings.generator, journal, name)
+    asker = RequestPool(settings.generator, journal, name)
     store.prepare()
     with store.lock(who.id, wait):
         if store.exists(who.id):
@@ -95,12 +95,12 @@ def chosen(settings: "Prompt", pool: "Pool") -> Examples:
     test = pool.test.examples
     if settings.n is not None and settings.n > len(test):
         raise UserError(f"n={settings.n}: test has {len(test)} examples")
-    return splits.subset(test, settings.n, pool.test.sha256, seed=0)
+    return splits.nested_subset(test, settings.n, pool.test.sha256, seed=0)
 
 
 def work(
-    settings: "Prompt", who: "Identity[Prompt]", store: Store, name: str, pool: "Pool", wording: Wording,
-    examples: Examples, asker: Asker,
+    settings: "Prompt", who: "Identity[Prompt]", store: Store, name: str, pool: "Pool", wording: PromptBuilder,
+    examples: Examples, asker: RequestPool,
 ) -> None:  # fmt: skip
     """The asking itself, and the row."""
     started, clock = provenance.utc_now(), time.perf_counter()
@@ -149,7 +149,7 @@ def split(sha256: str, n: int, overlap: dict[str, int], dropped: int) -> dict[st
     return {"sha256": sha256, "n": n, "overlap": overlap, "dropped": dropped}
 
 
-def read(reply: Reply, wording: Wording) -> Answer:
+def read(reply: Reply, wording: PromptBuilder) -> Answer:
     """By log-probabilities where the reply carries any for the labels' words, else by parsing."""
     scored = parsing.log_probs(reply.top, wording.words)
     if scored is not None:

@@ -89,7 +89,7 @@ def overlap(settings: "Generate", examples: Sequence[Example]) -> dict[str, int 
     out: dict[str, int | None] = {}
     for split in ("small_real", "large_real", "test"):
         try:
-            real = benchmarks.load(settings.dataset, split, settings.paths.data, settings.paths.cache)
+            real = benchmarks.load_split(settings.dataset, split, settings.paths.data, settings.paths.cache)
         except UserError:
             out[split] = None
             continue
@@ -115,7 +115,7 @@ def page(card: dict[str, Any]) -> str:
         f"examples of the wanted label from D_P', seed {card['seed']}, never a text of test; temperature {g['temperature']}, "
         f"top-p {g['top_p']}.",
         f"- **Replies**: {card['replies']}: " + ", ".join(f"{count} {fate}" for fate, count in n.items() if count) + ".",
-        f"- **Tokens**: {card['tokens']['prompt']:,} read, {card['tokens']['completion']:,} written; cost {cost}.",
+        f"- **TokenizedTexts**: {card['tokens']['prompt']:,} read, {card['tokens']['completion']:,} written; cost {cost}.",
         "- **Labels**: "
         + ", ".join(f"{label} {count}" for label, count in data["labels"].items())
         + f" ({card['distribution']}).",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data import sources
-from ..data.examples import Example, Split, overlap_key
+from ..data.examples import Example, LoadedSplit, overlap_key
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ WRITING, CLASSIFYING = 4, 5  # streams of their own, beside those of data/
 class Pool:
     """D_P' by label, less what test has too (of a pair, either half). `labels` are sorted by name."""
 
-    small: Split
-    test: Split
+    small: LoadedSplit
+    test: LoadedSplit
     by_label: dict[str, tuple[Example, ...]]
     hidden: int  # examples of D_P' that are never shown, because test has a text of theirs
     overlap: int  # of these, those that test has whole

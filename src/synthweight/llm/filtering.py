@@ -6,19 +6,19 @@ from ..data.examples import Example, overlap_key
 from ..errors import UserError
 from . import parsing
 from .journal import Reply
-from .prompts import Wording
+from .prompts import PromptBuilder
 
 if TYPE_CHECKING:
     from ..config.llm_schema import Generate
     from .few_shot import Pool
 
-FATES = ("kept", "duplicate", "near-duplicate", "malformed", "wrong label", "too long", "equal to a real text")
+OUTCOMES = ("kept", "duplicate", "near-duplicate", "malformed", "wrong label", "too long", "equal to a real text")
 
 
-class Judge:
+class ReplyFilter:
     """Judges replies one after the other, in the order of their places: who comes first in the file counts as the original."""
 
-    def __init__(self, settings: "Generate", pool: "Pool", wording: Wording) -> None:
+    def __init__(self, settings: "Generate", pool: "Pool", wording: PromptBuilder) -> None:
         self.settings, self.wording = settings, wording
         self.real = {overlap_key(e) for e in pool.small.examples}
         self.kept: dict[int, Example] = {}

@@ -18,10 +18,10 @@ from ..atomic_io import atomic_path
 from ..data.examples import Example, data_hash, write_jsonl
 from ..errors import UserError
 from . import data_card, few_shot
-from .filtering import FATES, Judge
+from .filtering import OUTCOMES, ReplyFilter
 from .journal import Journal
-from .prompts import Request, Wording
-from .request_pool import Asker
+from .prompts import PromptBuilder, Request
+from .request_pool import RequestPool
 
 if TYPE_CHECKING:
     from ..config.llm_schema import Generate, Generator
@@ -47,13 +47,13 @@ def generate(settings: "Generate") -> Outcome:
         UserError: bad input; a server that refuses or stays silent; a budget that is used up (what there is was written).
     """
     pool = few_shot.pool(settings)
-    wording = Wording(settings.generator, pool)
-    judge = Judge(settings, pool, wording)
+    wording = PromptBuilder(settings.generator, pool)
+    judge = ReplyFilter(settings, pool, wording)
     out = Path(settings.out)
     refuse_strangers(out, settings)
     journal = Journal(out / JOURNAL, identity(settings, pool))
     title = f"{settings.dataset.name} by {settings.generator.name}"
-    asker = Asker(settings.generator, journal, title, settings.budget)
+    asker = RequestPool(settings.generator, journal, title, settings.budget)
     out.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(out / ".lock")
     try:
@@ -77,10 +77,10 @@ def generate(settings: "Generate") -> Outcome:
     return Outcome(out / FILE, len(kept), asker.asked, asker.most_in_flight)
 
 
-def fill(settings: "Generate", pool: "Pool", wording: Wording, judge: Judge, asker: Asker) -> Counter[str]:
+def fill(settings: "Generate", pool: "Pool", wording: PromptBuilder, judge: ReplyFilter, asker: RequestPool) -> Counter[str]:
     """Round after round, until every place has its example, or its tries or the budget are used up. Returns the fates."""
     labels = labels_of(settings, pool)
-    fates: Counter[str] = Counter(dict.fromkeys(FATES, 0))
+    fates: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
     open_places = list(range(settings.n))
     for attempt in range(settings.attempts):
         missing = [place for place in open_places if key(place, attempt) not in asker.journal.replies]
@@ -100,7 +100,7 @@ def key(place: int, attempt: int) -> str:
     return f"{place}:{attempt}"
 
 
-def request(settings: "Generate", pool: "Pool", wording: Wording, labels: list[str], place: int, attempt: int) -> Request:
+def request(settings: "Generate", pool: "Pool", wording: PromptBuilder, labels: list[str], place: int, attempt: int) -> Request:
     """The request of a place and a try: its examples and its seed are drawn from them alone."""
     entropy = [settings.seed, few_shot.WRITING, place, attempt]
     examples = pool.of_label(labels[place], settings.shots, entropy)

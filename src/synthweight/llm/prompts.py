@@ -36,7 +36,7 @@ class Request:
         return len(json.dumps(self.body.get("messages", self.body.get("prompt")), ensure_ascii=False))
 
 
-class Wording:
+class PromptBuilder:
     """A task in a generator's words, for the labels of a dataset."""
 
     def __init__(self, generator: "Generator", pool: "Pool") -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FIRST_GUESS = 0.5  # tokens a character of a prompt, before the server has counted any: about twice what English has
 
 
-class Asker:
+class RequestPool:
     """Asks what the journal lacks."""
 
     def __init__(self, generator: "Generator", journal: Journal, title: str, budget: float | None = None) -> None:

@@ -64,7 +64,7 @@ def _quality(run: "Run", cache: PlanCache) -> "Run":
 
 def training_size(run: "Run") -> tuple[int, int]:
     """How many classes and how many training examples a run has."""
-    data = sources.build(run)
+    data = sources.build_run_data(run)
     return len(data.labels), len(data.train)
 
 

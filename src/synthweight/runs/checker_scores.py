@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ..atomic_io import atomic_path
 from ..data.examples import Examples, data_hash, text_hash
-from ..data.sources import Material, build
+from ..data.sources import RunData, build_run_data
 from ..data.tokenization import tokenize
 from ..errors import UserError
 from ..models import classifier, pretrained
@@ -30,7 +30,7 @@ Ask = Callable[["Identity", Examples], np.ndarray]  # log p of all classes by on
 Known = dict[str, tuple[str, np.ndarray]]  # example id → text hash, log-probabilities of all classes
 
 
-def scores(who: "Identity", role: str, material: Material, ask: Ask) -> tuple[np.ndarray, float | None]:
+def scores(who: "Identity", role: str, material: RunData, ask: Ask) -> tuple[np.ndarray, float | None]:
     """log p(y_i|x_i) of the training set's labels by a run's checker, [n], fp32, and its temperature where it has one.
 
     The checker is one run trained on all of its data, or (a diversity checker in folds) k runs of which each example is
@@ -39,7 +39,7 @@ def scores(who: "Identity", role: str, material: Material, ask: Ask) -> tuple[np
     """
     whole = who.checkers.get(role)
     every = ask(whole, material.train) if whole else None
-    folds = [(checker, build(checker.run).left) for checker in who.folds(role)]
+    folds = [(checker, build_run_data(checker.run).held_out_fold) for checker in who.folds(role)]
     found = [ask(checker, left) for checker, left in folds]
     if every is None:
         told = ((e, p) for (_, left), values in zip(folds, found, strict=True) for e, p in zip(left, values, strict=True))

@@ -80,14 +80,14 @@ def _data_settings(run: "Run") -> tuple[Any, ...]:
 
 def check_data(run: "Run") -> None:
     """Builds a run's data once, so that what only its content can refuse is refused before anything is trained."""
-    sources.build(run)
+    sources.build_run_data(run)
 
 
 def data_hashes(run: "Run") -> dict[str, str]:
     """The data hash of each split that a run reads."""
     data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
     if run.corruption.unrelated:
-        data["other"] = sources.unrelated(run).sha256
+        data["other"] = sources.load_unrelated(run).sha256
     return data
 
 
@@ -106,7 +106,7 @@ def settings(run: "Run", cache: PlanCache) -> dict[str, Any]:
     if run.corruption.active:
         corruption = {"corruption": {key: getattr(run.corruption, key) for key in ("swapped", "duplicated", "unrelated")}}
         if run.corruption.unrelated:
-            corruption["corruption"]["other"] = sources.other_of(run)
+            corruption["corruption"]["other"] = sources.unrelated_benchmark(run)
     return corruption | {
         "dataset": dataset,
         "source": {key: getattr(run.source, key) for key in ("name", "variant", "n", "folds", "fold")},

@@ -16,7 +16,7 @@ from ..config import schema
 from ..config.schema import Run
 from ..data import sources
 from ..data.examples import Examples
-from ..data.tokenization import Tokens, tokenize
+from ..data.tokenization import TokenizedTexts, tokenize
 from ..models import pretrained
 from ..tracking import loggers
 from ..training import devices, trainer
@@ -49,7 +49,7 @@ class Prepared:
     name: str
     started: str
     clock: Stopwatch
-    material: sources.Material
+    material: sources.RunData
     training: trainer.Training
     temperatures: dict[str, float | None]
     seconds: dict[str, float]
@@ -59,10 +59,10 @@ def prepare(who: Identity, name: str, ask: checker_scores.Ask) -> Prepared:
     """Brings together what a run is trained on. ask: gives the scores of a checker that has been trained."""
     run = who.run
     started, clock = provenance.utc_now(), Stopwatch()
-    material = sources.build(run)
+    material = sources.build_run_data(run)
     folder, encoder = pretrained.locate(run.model), pretrained.fingerprint(run.model)
 
-    def tokens(examples: Examples) -> Tokens:
+    def tokens(examples: Examples) -> TokenizedTexts:
         return tokenize(folder, encoder, examples, run.optim.max_length, Path(run.paths.cache))
 
     series = {"selection": material.selection} if material.selection else {}
@@ -146,7 +146,7 @@ def public(run: Run) -> dict[str, Any]:
     return {key: value for key, value in schema.as_dict(run).items() if key not in ("paths", "logger")}
 
 
-def tables(material: sources.Material, fitted: trainer.Fitted, own: np.ndarray | None) -> Iterator[pa.Table]:
+def tables(material: sources.RunData, fitted: trainer.Fitted, own: np.ndarray | None) -> Iterator[pa.Table]:
     """The row's Parquet: test at the selected epoch, then the training set at every epoch, in parts of `GROUP` examples."""
     chosen = fitted.epochs[fitted.selected]
     yield PredictionTable("test", material.test, material.labels).at_epoch(fitted.selected + 1, chosen.log_probs["test"], None)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..data.batching import training_batches
-from ..data.tokenization import Tokens
+from ..data.tokenization import TokenizedTexts
 from ..losses import Strategy, Weighting
 from ..models import classifier
 from ..models.compile import compiled
@@ -21,7 +21,7 @@ from .history import Epoch, Seconds
 if TYPE_CHECKING:
     from ..config.schema import Optim, Run, Trainer
 
-Split = tuple[Tokens, np.ndarray]
+Split = tuple[TokenizedTexts, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Training:
         return cls(folder=folder, labels=labels, train=train, series=series, **(given | more))
 
     @property
-    def splits(self) -> list[Tokens]:
+    def splits(self) -> list[TokenizedTexts]:
         """The tokens of all its texts."""
         known = [self.train, *self.series.values(), *self.final.values(), *([] if self.dev is None else [self.dev])]
         return [tokens for tokens, _ in known]
@@ -75,7 +75,7 @@ class Training:
         drawn = round(self.optim.batch_size * self.strategy.candidates)
         return training_batches(*self.train, drawn, self.seed, self.trainer.batching)
 
-    def by(self, change: Callable[[Tokens], Tokens]) -> "Training":
+    def by(self, change: Callable[[TokenizedTexts], TokenizedTexts]) -> "Training":
         """The same with other tokens."""
         train, dev = self.train, self.dev
         return replace(
@@ -100,7 +100,7 @@ class Fitted:
 
 
 @contextmanager
-def begun(t: Training, splits: list[Tokens] | None = None) -> Iterator[tuple[nn.Module, Training]]:
+def begun(t: Training, splits: list[TokenizedTexts] | None = None) -> Iterator[tuple[nn.Module, Training]]:
     """The network that a training begins with, in training mode, and the training by the words that the network knows.
 
     Packed, unless `trainer.padding`, and compiled, with `trainer.compile`, until the end. splits: whose words these

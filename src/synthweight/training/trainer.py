@@ -19,7 +19,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from ..data.batching import evaluation_batches
-from ..data.tokenization import Tokens
+from ..data.tokenization import TokenizedTexts
 from ..errors import first_line, memory_full
 from ..losses import Texts
 from ..models import classifier as model
@@ -217,12 +217,12 @@ def plugins(peers: Peers, checkpoints: Checkpoints | None) -> list[Any]:
 
 
 def texts(split: Split) -> Texts:
-    """Tokens and label positions as a learner of weights takes them."""
+    """TokenizedTexts and label positions as a learner of weights takes them."""
     tokens, targets = split
     return Texts(tokens.batch, tokens.lengths, targets)
 
 
-def log_probs(network: nn.Module, tokens: Tokens, classes: int, trainer: "Trainer") -> np.ndarray:
+def log_probs(network: nn.Module, tokens: TokenizedTexts, classes: int, trainer: "Trainer") -> np.ndarray:
     """log p(y|x) of all classes, eval mode, fp32, [n, classes]; the network's products in `trainer.precision`."""
     place = device(trainer.accelerator)
     network.to(place)

@@ -13,8 +13,7 @@ from scipy import stats
 
 from ..config.schema import Run
 from ..data.examples import Example, data_hash, text_hash
-from ..data.splits import apart, entropy
-from ..data.splits import folds as fold_numbers
+from ..data.splits import assign_folds, hash_entropy, split_fold
 from ..errors import UserError
 from ..metrics import evaluate
 from ..models import classifier, pretrained
@@ -107,11 +106,11 @@ class Folds:
 
     def __post_init__(self) -> None:
         examples = self.data.real.examples
-        self.numbers = fold_numbers(examples, self.k, entropy(data_hash(examples)) % 2**32)
+        self.numbers = assign_folds(examples, self.k, hash_entropy(data_hash(examples)) % 2**32)
         self.targets = targets(examples, self.data.labels)
         self.datasets = []
         for fold in range(self.k):
-            others, left_out = apart(examples, self.numbers, fold)
+            others, left_out = split_fold(examples, self.numbers, fold)
             self.datasets.append(self.workspace.dataset(others, self.data.synthetic.examples, left_out))
 
     def run(self, way: Method, fold: int) -> Run:

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from ..atomic_io import atomic_path
 from ..data.batching import evaluation_batches
 from ..data.readers import file_format, iter_rows
-from ..data.tokenization import Tokens
+from ..data.tokenization import TokenizedTexts
 from ..errors import UserError
 from ..models import classifier
 from ..models.packed import forward
@@ -61,7 +61,7 @@ class Predictor:
         batches = evaluation_batches(self._tokens(texts), max_tokens=2048)
         return classifier.log_probs(self.network, batches, len(texts), len(self.labels))
 
-    def _tokens(self, texts: Texts) -> Tokens:
+    def _tokens(self, texts: Texts) -> TokenizedTexts:
         first: Any = [t.strip() if isinstance(t, str) else t[0].strip() for t in texts]
         second: Any = [t[1].strip() for t in texts] if self.pairs else None
         typed = "token_type_ids" in self.tokenizer.model_input_names
@@ -71,7 +71,7 @@ class Predictor:
         )  # fmt: skip
         ids = rows["input_ids"]
         types = chain.from_iterable(rows["token_type_ids"]) if typed else ()
-        return Tokens(
+        return TokenizedTexts(
             ids=np.fromiter(chain.from_iterable(ids), np.int32),
             types=np.fromiter(types, np.uint8),
             offsets=np.cumsum([0, *map(len, ids)], dtype=np.int64),

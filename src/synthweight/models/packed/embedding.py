@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...data.tokenization import Tokens
+from ...data.tokenization import TokenizedTexts
 
 
 class Vocabulary:
     """The words of some texts. A word's number among them takes the place of its id."""
 
-    def __init__(self, splits: list[Tokens], padding: int | None) -> None:
+    def __init__(self, splits: list[TokenizedTexts], padding: int | None) -> None:
         """padding: the id that the encoder knows padding by; it and those below keep their places."""
         met = np.zeros(1 + max(padding or 0, *(max(split.pad, int(split.ids.max(initial=0))) for split in splits)), bool)
         met[: (padding if padding is not None else -1) + 1] = True
@@ -25,9 +25,9 @@ class Vocabulary:
         self.ids = np.flatnonzero(met)
         self.numbers = np.cumsum(met) - 1
 
-    def tokens(self, split: Tokens) -> Tokens:
+    def tokens(self, split: TokenizedTexts) -> TokenizedTexts:
         """The same texts, whose batches hold their words' numbers: the ids stay where they are, in a file as a rule."""
-        return replace(split, numbers=self.numbers)
+        return replace(split, id_map=self.numbers)
 
     @contextmanager
     def narrowed(self, network: nn.Module) -> Iterator[None]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ...data.tokenization import Tokens
+from ...data.tokenization import TokenizedTexts
 from .architectures import FAMILIES, Layer, Mixed
 from .embedding import Vocabulary
 from .graphs import Graphs
@@ -264,7 +264,7 @@ def packed(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def compact(network: nn.Module, splits: list[Tokens]) -> Iterator[Callable[[Tokens], Tokens]]:
+def compact(network: nn.Module, splits: list[TokenizedTexts]) -> Iterator[Callable[[TokenizedTexts], TokenizedTexts]]:
     """Within it the network is packed and knows the words of these splits alone; gives what turns a split's ids into theirs.
 
     An encoder of another family stays as it is: it may look for an id, of a last token say, in ways not known here.
