@@ -22,7 +22,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path, and moves what was written there to `path` when the block ends without an error.
 
     After an error the temporary file is removed, so that a full disk leaves no half of a file. The file gets the mode that
-    the umask gives, since the writer creates it as any other file.
+    the umask gives, whatever its writer gives it: safetensors makes files that only their owner can read.
 
     Args:
         path: the file to write; its folder is created.
@@ -30,7 +30,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_path(path)
     try:
+        part.touch()
+        mode = part.stat().st_mode
         yield part
+        part.chmod(mode)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

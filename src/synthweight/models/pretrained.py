@@ -1,24 +1,36 @@
-"""Where an encoder's files lie, and the hash that names them. No weights are read into memory here."""
+"""Where an encoder's files are, and the hash that names them. No weights are read into memory, and torch is not imported."""
 
 import hashlib
 import importlib.util
 import json
+import logging
+import math
 import warnings
 from collections.abc import Iterable
-from functools import lru_cache
+from fnmatch import fnmatch
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..atomic_io import file_sha256
 from ..errors import UserError, first_line
+from .weights import PICKLED, parameter_shapes, weight_files
 
 if TYPE_CHECKING:
     from ..config.schema import Model
 
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-    "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
+logger = logging.getLogger(__name__)
+
+NOT_READ = (  # weights in other formats, code, documents, pictures, tables: names as in a shell
+    *PICKLED, "*.safetensors", "*.safetensors.index.json", "*.h5", "*.msgpack", "*.ot", "*.onnx*", "*.pb", "*.tflite", "*.gguf",
+    "*.mlmodel*", "*.xml", "*.npz", "*.npy", "*.py", "*.ipynb", "*.sh", "*.md", "*.rst", "*.html", "*.pdf", "*.png", "*.jpg",
+    "*.svg", "*.log", "*.csv", "*.tsv", "*.jsonl", "*.parquet", "*.yaml", "*.ini", "*.db", "*.lock", "*.zip", "*.gz", "LICENSE*",
+    "NOTICE*", "README*", ".*",
 )  # fmt: skip
-WEIGHT_FILES = ("model*.safetensors", "model.safetensors.index.json")
+RECORDS = (  # what other programs note about a model
+    MODULES := "modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "data_config.json",
+    "trainer_state.json", "*_results.json", "*_results.txt", "generation_config.json", "preprocessor_config.json",
+)  # fmt: skip
 
 
 def locate(model: "Model") -> Path:
@@ -95,39 +107,50 @@ def _snapshot(repository: str, revision: str | None, here: bool = False) -> Path
     """The hub's folder of a repository. `here`: only if it has been downloaded before."""
     from huggingface_hub import snapshot_download
 
-    files = ["config.json", *WEIGHT_FILES, *TOKENIZER_FILES]
-    return Path(snapshot_download(repository, revision=revision, allow_patterns=files, local_files_only=here))
+    passed_over = [pattern for pattern in NOT_READ if "safetensors" not in pattern]
+    return Path(snapshot_download(repository, revision=revision, ignore_patterns=passed_over, local_files_only=here))
 
 
 def checked(folder: Path) -> Path:
-    """The folder itself, if it is an encoder that we read. Raises UserError."""
+    """The folder of the encoder within a folder: itself, or the one that sentence-transformers put its encoder into.
+
+    Raises:
+        UserError: there is no config.json or there are no safetensors weights.
+    """
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no config.json: a Hugging Face encoder folder is expected")
-    if not list(folder.glob("model*.safetensors")):
-        pickled = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt")])
-        if pickled:
-            raise UserError(f"{folder}: only pickled weights ({pickled[0]}): convert them to model.safetensors first")
-        raise UserError(f"{folder}: no weights: model.safetensors is expected")
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise UserError(f"{folder}: no tokenizer files ({', '.join(TOKENIZER_FILES[:2])}, …)")
+        if (inner := _inner(folder)) is not None:
+            log_inner(inner)
+            return checked(inner)
+        adapter = " (adapter_config.json is: merge the adapter into its encoder, and save that)"
+        hint = adapter if (folder / "adapter_config.json").is_file() else ": a Hugging Face encoder folder is expected"
+        raise UserError(f"{folder}: config.json is not there{hint}")
+    weight_files(folder)
     return folder
 
 
-def check_length(model: "Model", max_length: int) -> None:
-    """Raises UserError where texts may be longer than the encoder, if it is here, has positions for."""
-    folder = known(model)
-    if folder is None:
-        return
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    positions = config.get("max_position_embeddings")
-    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-        positions = positions and positions - 2  # they count from the padding index on
-    if positions and max_length > positions:
-        raise UserError(f"optim.max_length={max_length}: {folder.name} has {positions} positions")
+def _inner(folder: Path) -> Path | None:
+    """The subfolder that holds the encoder of a sentence-transformers folder, by its modules.json."""
+    try:
+        listed = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        names = [str(module["path"]) for module in listed]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    inside = [folder / name for name in names if name and Path(name).name == name]
+    return next((path for path in inside if (path / "config.json").is_file() and list(path.glob("*.safetensors"))), None)
+
+
+@cache  # once per process
+def log_inner(folder: Path) -> None:
+    logger.info("%s: a folder of sentence-transformers; its encoder is taken from %s", folder.parent, folder.name)
+
+
+def parameters(folder: Path) -> int:
+    """How many parameters are in an encoder's files. Raises UserError."""
+    return sum(math.prod(shape) for shape in parameter_shapes(folder).values())
 
 
 def fingerprint(model: "Model") -> str:
-    """SHA-256 over {file name: SHA-256} of weights, config and tokenizer files, as sorted compact JSON.
+    """SHA-256 over {file name: SHA-256} of all files that are read, as sorted compact JSON.
 
     The pinned one where the files are on the hub alone (see `known`).
 
@@ -147,13 +170,21 @@ def fingerprint(model: "Model") -> str:
     return found
 
 
+def files_read(folder: Path) -> list[Path]:
+    """The files of an encoder that decide what it computes: config, weights, and whatever its tokenizer may read.
+
+    Tokenizers have files of many names, so those are taken that are not known for something else.
+    """
+    others = [path for path in folder.iterdir() if path.is_file()]
+    kept = [path for path in others if not any(fnmatch(path.name, pattern) for pattern in (*NOT_READ, *RECORDS))]
+    return sorted([*kept, *weight_files(folder)])
+
+
 def _digest(folder: Path) -> str:
-    files = [folder / name for name in ("config.json", *TOKENIZER_FILES)] + sorted(folder.glob("model*.safetensors*"))
-    sums = {file.name: _file_digest(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()}
+    sums = {path.name: _file_digest(path, path.stat().st_mtime_ns, path.stat().st_size) for path in files_read(folder)}
     return hashlib.sha256(json.dumps(sums, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @lru_cache(maxsize=256)
 def _file_digest(file: Path, _mtime: int, _size: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(file)

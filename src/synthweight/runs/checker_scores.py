@@ -107,6 +107,6 @@ def _compute(
         rebuild()
     base = pretrained.locate(checker.model)
     tokens = tokenize(base, pretrained.fingerprint(checker.model), examples, checker.optim.max_length, Path(checker.paths.cache))
-    log_probs = trainer.log_probs(classifier.build(folder, labels), tokens, len(labels), checker.trainer)
+    log_probs = trainer.log_probs(classifier.load(folder, labels, tokens), tokens, len(labels), checker.trainer)
     with atomic_path(file) as part:
         pq.write_table(PredictionTable("scored", examples, labels).at_epoch(0, log_probs, None), part, compression="zstd")

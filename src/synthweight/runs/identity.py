@@ -60,8 +60,6 @@ def identify(run: "Run", cache: PlanCache | None = None) -> Identity:
 
 def _identify(run: "Run", cache: PlanCache) -> Identity:
     """The identity of a run that the cache does not know."""
-    length = run.optim.max_length
-    cache.get(("length", run.model, length), lambda: pretrained.check_length(run.model, length))
     cache.get(("data", *_data_settings(run)), lambda: check_data(run))
     files = run.paths.data, run.paths.cache
     data = cache.get(("hashes", run.dataset, run.source, run.corruption, files), lambda: data_hashes(run))

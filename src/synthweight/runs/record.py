@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from shutil import copy2, rmtree
+from shutil import copymode, rmtree
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..config import schema
 from ..config.schema import Run
 from ..data import sources
 from ..data.examples import Examples
-from ..data.tokenization import TokenizedTexts, tokenize
+from ..data.tokenization import TokenizedTexts, load_tokenizer, tokenize
 from ..models import pretrained
 from ..tracking import loggers
 from ..training import devices, trainer
@@ -160,13 +160,19 @@ def tables(material: sources.RunData, fitted: trainer.Fitted, own: np.ndarray | 
 
 
 def save_model(network: Any, encoder: Path, folder: Path) -> None:
-    """A Hugging Face folder with the tokenizer, whole or not at all."""
+    """Writes a Hugging Face folder with the tokenizer, whole or not at all.
+
+    Args:
+        network: trained.
+        encoder: the folder that its tokenizer comes from.
+        folder: replaced if it exists.
+    """
     part = part_path(folder)
     try:
         network.save_pretrained(part)
-        for name in pretrained.TOKENIZER_FILES:
-            if (encoder / name).is_file():
-                copy2(encoder / name, part / name)
+        load_tokenizer(encoder).save_pretrained(part)
+        for path in part.iterdir():  # safetensors makes files that only their owner can read
+            copymode(part / "config.json", path)
         rmtree(folder, ignore_errors=True)
         part.rename(folder)
     finally:

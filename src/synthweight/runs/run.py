@@ -17,7 +17,7 @@ from ..tracking import loggers
 from ..training import devices, seed_ensemble
 from ..training import trainer as fit
 from ..training.checkpoint import Checkpoints
-from . import checker_scores, provenance
+from . import checker_scores, preflight, provenance
 from .identity import Identity, describe, identify
 from .record import finish, prepare, public, reporter
 from .store import FORMAT, Store
@@ -51,6 +51,8 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
         return train(run, progress, wait)  # by the hash of what came
     devices.require_device(run.trainer.accelerator, run.trainer.devices)
     loggers.require_logger(run.logger.name)
+    for each in (run, *(checker.run for checker in who.checkers.values())):
+        preflight.require_fit(each)
     store.prepare()
     try:
         with store.lock(who.id, wait):

@@ -157,7 +157,13 @@ def ready(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str])
     planned = plan(composer, blocks, arguments)
     ahead = [job.who for job in planned.ahead if not job.prompt]
     if pretrained.fetch(who.run.model for of in ahead for who in (of, *of.checkers.values())):
-        return plan(composer, blocks, arguments)  # by the hashes of what came
+        planned = plan(composer, blocks, arguments)  # by the hashes of what came
+    if ahead:
+        from ..runs import preflight  # a sweep that is finished needs no torch
+
+        for job in planned.ahead:
+            if not job.prompt:
+                preflight.require_fit(job.who.run)
     return planned
 
 

@@ -106,7 +106,7 @@ def begun(t: Training, splits: list[TokenizedTexts] | None = None) -> Iterator[t
     Packed, unless `trainer.padding`, and compiled, with `trainer.compile`, until the end. splits: whose words these
     are, if not the training's own alone.
     """
-    network = classifier.build(t.folder, t.labels).train()  # transformers hands it over in eval mode: without dropout
+    network = classifier.build(t.folder, t.labels, t.train[0]).train()  # transformers gives it in eval mode: without dropout
     if t.trainer.precision == "64-true":
         network.double()  # before Lightning does: it loads a checkpoint first, and would round it
     with ExitStack() as within:

@@ -13,10 +13,10 @@ from sklearn.metrics import confusion_matrix
 
 from ..config.schema import Run
 from ..data.examples import overlap_key
-from ..data.tokenization import tokenize
+from ..data.tokenization import load_tokenizer, tokenize
 from ..errors import UserError
 from ..metrics import evaluate
-from ..models import pretrained
+from ..models import classifier, pretrained
 from ..runs import calibration
 from . import audit, choose, export, report
 from .audit import AuditRow
@@ -278,13 +278,12 @@ def _finish(
 def embed(run: Run, data: UserData) -> tuple[np.ndarray, np.ndarray]:
     """Mean token states of the pretrained encoder, rows of length 1: of synthetic and of real examples."""
     import torch
-    from transformers import AutoModel, AutoTokenizer
 
     from ..training.devices import device
 
     folder, place = pretrained.locate(run.model), device(run.trainer.accelerator)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    encoder = AutoModel.from_pretrained(folder).to(place).eval()
+    network: Any = classifier.build(folder, data.labels)
+    tokenizer, encoder = load_tokenizer(folder), network.base_model.to(place).eval()
     out = []
     for examples in (data.synthetic.examples, data.real.examples):
         order = sorted(range(len(examples)), key=lambda i: len(examples[i].text))

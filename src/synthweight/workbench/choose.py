@@ -177,13 +177,13 @@ class Plan:
 def seconds_per_example(workspace: Workspace, data: UserData, run: Run) -> float:
     """How long an example takes in a training step, by a few steps on this machine with the user's texts."""
     import torch
-    from transformers import AutoTokenizer
 
+    from ..data.tokenization import load_tokenizer
     from ..training.devices import device, precision
 
     folder = pretrained.locate(run.model)
     place, numbers = device(run.trainer.accelerator), precision(run.trainer)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
     state = torch.get_rng_state()
     network = classifier.build(folder, data.labels).to(place).train()
     torch.set_rng_state(state)

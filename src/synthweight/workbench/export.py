@@ -144,9 +144,9 @@ def place(folder: Path, fill: Callable[[Path], Any], overwrite: bool) -> None:
 
 def save_tokenizer(folder: Path, max_length: int) -> None:
     """Writes the tokenizer again, so that `truncation=True` cuts where the training did."""
-    from transformers import AutoTokenizer
+    from ..data.tokenization import load_tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
     tokenizer.model_max_length = max_length
     tokenizer.save_pretrained(folder)
 

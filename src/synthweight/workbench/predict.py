@@ -13,12 +13,11 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 
 from ..atomic_io import atomic_path
 from ..data.batching import evaluation_batches
 from ..data.readers import file_format, iter_rows
-from ..data.tokenization import TokenizedTexts
+from ..data.tokenization import TokenizedTexts, encode, load_tokenizer
 from ..errors import UserError
 from ..models import classifier
 from ..models.packed import forward
@@ -41,8 +40,9 @@ class Predictor:
         self.max_length: int = settings["max_length"]
         self.columns = Columns(**settings["columns"])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.network = classifier.build(folder, self.labels).to(self.device).eval()
+        self.tokenizer = load_tokenizer(folder)
+        padded = encode(self.tokenizer, ["."], ["."] if self.pairs else None, self.max_length)
+        self.network = classifier.load(folder, self.labels, padded).to(self.device).eval()
 
     def log_probs(self, texts: Texts) -> np.ndarray:
         """log p of all classes in fp32, [n, classes], in the texts' order; computed without padding.
@@ -62,21 +62,9 @@ class Predictor:
         return classifier.log_probs(self.network, batches, len(texts), len(self.labels))
 
     def _tokens(self, texts: Texts) -> TokenizedTexts:
-        first: Any = [t.strip() if isinstance(t, str) else t[0].strip() for t in texts]
-        second: Any = [t[1].strip() for t in texts] if self.pairs else None
-        typed = "token_type_ids" in self.tokenizer.model_input_names
-        rows = self.tokenizer(
-            first, second, truncation=True, max_length=self.max_length, padding=False,
-            return_attention_mask=False, return_token_type_ids=typed,
-        )  # fmt: skip
-        ids = rows["input_ids"]
-        types = chain.from_iterable(rows["token_type_ids"]) if typed else ()
-        return TokenizedTexts(
-            ids=np.fromiter(chain.from_iterable(ids), np.int32),
-            types=np.fromiter(types, np.uint8),
-            offsets=np.cumsum([0, *map(len, ids)], dtype=np.int64),
-            pad=self.tokenizer.pad_token_id or 0,
-        )
+        first: Any = [t if isinstance(t, str) else t[0] for t in texts]
+        second: Any = [t[1] for t in texts] if self.pairs else None
+        return encode(self.tokenizer, first, second, self.max_length)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

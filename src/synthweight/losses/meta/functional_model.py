@@ -32,7 +32,8 @@ class Network:
         self.network, self.device = task.network, task.device
         self.named = {name: p for name, p in task.network.named_parameters() if p.requires_grad}
         words = task.network.get_input_embeddings()  # type: ignore[operator]
-        self.words = next((name for name, p in self.named.items() if p is words.weight), None)
+        packed = hasattr(task.network.forward, "texts")  # other networks may look for an id, of a last token say
+        self.words = next((name for name, p in self.named.items() if p is words.weight and packed), None)
         self.first = (words.padding_idx if words.padding_idx is not None else -1) + 1  # rows that keep their places
         self.rows: Tensor | None = None
 

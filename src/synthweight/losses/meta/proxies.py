@@ -64,12 +64,15 @@ class Head(Module):
     def features(task: Task, texts: Texts, scale: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """[n, width], fp32, with the means and standard deviations that scaled them."""
         network = Network(task)
+        encoder: Any = task.network.base_model
+        if encoder.config.is_encoder_decoder:  # the decoder's states are of the text to come
+            encoder = encoder.get_encoder()
         order = np.argsort(-texts.lengths, kind="stable")
         parts = []
         with network.quiet(), torch.no_grad(), task.precision():
             for start in range(0, len(order), CHUNK):
                 batch = {k: v.to(task.device) for k, v in texts.batch(order[start : start + CHUNK].tolist()).items()}
-                states = task.network.base_model(**{k: batch[k] for k in INPUTS if k in batch}).last_hidden_state  # type: ignore[operator]
+                states = encoder(**{k: batch[k] for k in INPUTS if k in batch}).last_hidden_state
                 mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
                 parts.append(((states * mask).sum(1) / mask.sum(1)).float())
         pooled = torch.empty_like(stacked := torch.cat(parts))
@@ -115,7 +118,8 @@ class Lstm(Module):
         texts = self.task.dev if dev else self.task.train
         assert texts is not None
         batch = texts.batch(index.tolist())
-        ids = batch["input_ids"]
+        first = batch["attention_mask"].argsort(dim=1, descending=True, stable=True)  # texts that are padded on the left
+        ids = batch["input_ids"].gather(1, first)
         ids = self.places[ids.clamp_max(len(self.places) - 1)] * (ids < len(self.places))
         last = batch["attention_mask"].sum(1) - 1
         return functional_call(self.network, params, (ids.to(self.task.device), last.to(self.task.device)))
