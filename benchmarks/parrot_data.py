@@ -66,7 +66,7 @@ def convert(clone: Path, out: Path) -> Iterator[str]:
         UserError: A file is absent or not of the expected form.
     """
     for name, folder in FOLDERS.items():
-        dataset = bind.named("dataset", name)
+        dataset = bind.load_choice("dataset", name)
         for split, file in {**REAL, **WRITTEN}.items():
             rows = (real_rows if split in REAL else written_rows)(clone / folder / file)
             path = out / name / f"{split}.jsonl"

@@ -55,14 +55,14 @@ def test_an_experiments_command_is_one(command):
         with compose.offline(CONF):
             assert compose.Composer("prompt").prompt(words).shots == 8
         return
-    path = grid.find(words[0])
+    path = grid.find_sweep(words[0])
     with compose.offline(SWEEPS):
         composer = compose.Composer(path.stem)
         jobs = grid.expand(grid.blocks_of(composer), words[1:])
-        composer.job(jobs[0])
-        said = composer.hydra([], with_hydra=True).hydra.sweeper
+        composer.settings(jobs[0])
+        report = composer.report()
     if verb == "figures":
-        assert said.figures
+        assert report.figures
 
 
 def test_every_experiments_sweep_is_in_the_table():
@@ -73,4 +73,4 @@ def test_every_experiments_sweep_is_in_the_table():
 def test_what_is_published_names_sweeps_that_there_are():
     listed = publish.Published.read(ROOT / "outputs")
     for command in [*listed.tables.values(), *listed.figures.values()]:
-        grid.find(publish.split_command(command)[0])
+        grid.find_sweep(publish.split_command(command)[0])

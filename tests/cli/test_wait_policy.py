@@ -41,7 +41,7 @@ def test_the_users_own_policy_is_respected():
 
 def test_the_function_that_launchers_call_is_imported_with_the_policy(libgomp):
     """A process of joblib, submitit or Ray unpickles it, and then imports torch."""
-    unpickled = "import pickle, sys; pickle.loads(b'csynthweight.cli.main\\ntask\\n.')"
+    unpickled = "import pickle, sys; pickle.loads(b'csynthweight.cli.hydra_app\\ntask\\n.')"
     code = f"{unpickled}; assert 'torch' not in sys.modules; import torch"
     assert set(reported(code)) == {SPIN}
     assert set(reported(code, GOMP_SPINCOUNT="77")) == {"77"}

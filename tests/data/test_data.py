@@ -114,7 +114,7 @@ def test_committed_synthetic_sets_are_the_pinned_ones():
     from synthweight.config import bind, schema
 
     for name in ("product_reviews", "financial", "tweet_irony", "mrpc"):
-        dataset = bind.named("dataset", name)
+        dataset = bind.load_choice("dataset", name)
         path = schema.DATA / name / "synthetic.jsonl"
         assert benchmarks.read_split(path, "synthetic").sha256 == dataset.sha256["synthetic"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from support.cli import run_cli
-from support.llm_server import ANSWERING, Say, prompt_of, serving
+from support.llm_server import Say, prompt_of, serving
 from support.rows import KEYS, M
 from support.toy import WORDS, write
 from synthweight import metrics
@@ -19,7 +19,6 @@ from synthweight.reporting import render
 from synthweight.reporting.rows import RequestedRow, gather_rows
 from synthweight.reporting.tables import results
 from synthweight.runs.store import SCHEMA, Store
-from synthweight.sweeps.grid import expand
 
 LABELS = ("negative", "neutral", "positive")
 
@@ -97,26 +96,6 @@ def test_unparseable_answers_are_wrong_and_reported(classified, capfd):
     assert sum(x["prediction"] is None for x in lines) == 12
     assert all(x["log_probs"] is None for x in lines)
     assert "12 unparseable (counted as wrong)" in capfd.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "labels", [["Billing (refund)", "U.S.", "Other..."], ["正面", "非常正面"], ["positive", "very positive"]]
-)
-def test_every_manner_of_answering_is_read(classified, tmp_path, labels):
-    label_of = {f"case {i}!": labels[i % len(labels)] for i in range(33)}
-    write(tmp_path / "own" / "test.jsonl", [{"text": text, "label": label} for text, label in label_of.items()])
-    write(tmp_path / "own" / "small_real.jsonl", [{"text": f"real {i}", "label": labels[i % len(labels)]} for i in range(12)])
-    manners = list(ANSWERING.values())
-
-    def answer(body, number):
-        text = prompt_of(body).rpartition("Text: ")[2].split("\n")[0]
-        return Say(manners[number % len(manners)](label_of[text]))
-
-    with serving(answer) as server:
-        store, run_id = classified(server, f"dataset.path={tmp_path / 'own'}", "dataset.labels=null")
-    row = store.row(run_id)
-    assert row["answers"] == {"log-probabilities": 0, "parsing": 33, "unparseable": 0}
-    assert row["epochs"][0]["test"]["accuracy"] == 1.0
 
 
 def test_a_server_without_log_probabilities(classified, capfd):
@@ -216,62 +195,75 @@ def test_bad_input_is_one_line(asking, tmp_path, capfd, overrides, expected):
 
 
 @pytest.fixture
-def table1(tmp_path, settings, asking):
-    """A sweep with a few-shot line, in a file of its own."""
-    path = tmp_path / "small.yaml"
-    path.write_text(
-        "defaults: [config, {override dataset: local}, {override logger: none}, _self_]\n"
-        f"paths: {{outputs: {tmp_path / 'outputs'}, cache: {tmp_path / 'cache'}}}\n"
-        "hydra:\n  mode: MULTIRUN\n  sweeper:\n    blocks:\n"
-        '      - {command: prompt, dataset: local, generator: local, generator.model: m, shots: 2, seed: "range(0,2)"}\n'
+def sweeps(tmp_path, settings):
+    """A sweep of trainings, and one of few-shot classifications that its table joins, in files of their own."""
+    paths = f"paths: {{outputs: {tmp_path / 'outputs'}, cache: {tmp_path / 'cache'}}}\n"
+    few = tmp_path / "few_shot.yaml"
+    few.write_text(
+        "defaults: [prompt, {override dataset: local}, {override generator: local}, _self_]\n" + paths
+        + "hydra:\n  mode: MULTIRUN\n  sweeper:\n    blocks:\n"
+        '      - {generator.model: m, shots: 2, seed: "range(0,2)"}\n'
+    )  # fmt: skip
+    trained = tmp_path / "small.yaml"
+    trained.write_text(
+        "defaults: [config, {override dataset: local}, {override logger: none}, _self_]\n" + paths
+        + f"report: {{join: [{few}]}}\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    blocks:\n"
         '      - {loss: ce, seed: "range(0,2)"}\n'
-    )
-    trained = [s for s in settings if not s.startswith(("logger", "dataset=", "paths."))]
-    return path, lambda server: [*trained, f"generator.base_url={server.url}", "generator.back_off=0.01", "generator.retries=1"]
+    )  # fmt: skip
+    own = [s for s in settings if not s.startswith(("logger", "dataset=", "paths."))]
+    return trained, few, own
 
 
-def test_a_sweep_with_a_few_shot_line(table1, capfd, tmp_path, toy):
-    path, values = table1
+def asked(settings, server) -> list[str]:
+    data = [s for s in settings if s.startswith("dataset.path")]
+    return [*data, f"generator.base_url={server.url}", "generator.back_off=0.01", "generator.retries=1"]
+
+
+def test_a_sweep_of_few_shot_classifications_is_joined_by_a_table(sweeps, capfd, tmp_path):
+    trained, few, own = sweeps
+    given = [*own, "optim.epochs=1"]
     with serving(with_probabilities) as server:
-        given = values(server)
-        assert run_cli("plan", str(path), *given) == 0
+        values = asked(own, server)
+        assert run_cli("plan", str(few), *values) == 0
         out = capfd.readouterr().out
-        assert "Jobs: 4; done 0, to do 4" in out
+        assert "Jobs: 2; done 0, to do 2" in out
         assert "local prompt m 2 shots seed 1" in out
-        assert run_cli("tables", str(path), *given) == 2
+        assert run_cli("tables", str(few), *values) == 2
         assert "(local prompt m seed 0)" in capfd.readouterr().err
-        assert run_cli("sweep", str(path), *given, "optim.epochs=1") == 0
+        assert run_cli("sweep", str(few), *values) == 0
         out = capfd.readouterr().out
-        assert "4 runs: 0 done, 4 to do" in out
-        assert "[1/4] local prompt m 2 shots seed 0: test accuracy" in out
+        assert "2 runs: 0 done, 2 to do" in out
+        assert "[1/2] local prompt m 2 shots seed 0: test accuracy" in out
         assert len(server.asked) == 120
-        assert run_cli("sweep", str(path), *given, "optim.epochs=1") == 0
+        assert run_cli("sweep", str(few), *values) == 0
         assert "nothing to do" in capfd.readouterr().out
-        assert run_cli("tables", str(path), *given, "optim.epochs=1") == 0
+        assert run_cli("sweep", str(trained), *given) == 0
+        capfd.readouterr()
+        assert run_cli("tables", str(trained), *given, f"generator.base_url={server.url}") == 0
         lines = capfd.readouterr().out.splitlines()
-        assert lines[2] == "| – | m, 2 shots a label | 100.0 ± 0.0 (n = 2) | 100.0 ± 0.0 (n = 2) |"
+        assert lines[2].startswith("| – | m, 2 shots a label | 100.0 ± 0.0 (n = 2) | 100.0 ± 0.0 (n = 2) |")
         assert lines[3].startswith("| synthetic | ce | ")
-        assert run_cli("sweep", str(path), *given, "optim.epochs=1", "shots=3", "seed=0") == 0
-        assert "2 runs: 1 done, 1 to do" in capfd.readouterr().out
+        assert run_cli("tables", str(trained), *given, "generator.model=other") == 0
+        assert capfd.readouterr().out.splitlines()[2].startswith("| synthetic | ce | ")  # whose rows do not exist
+        assert run_cli("tables", str(trained), *given, "shotz=3") == 2
+        assert "shotz" in capfd.readouterr().err
+        assert run_cli("sweep", str(few), *values, "shots=3", "seed=0") == 0
+        assert "1 runs: 0 done, 1 to do" in capfd.readouterr().out
     assert {p.parent.name for p in tmp_path.rglob("*.parquet")} >= {"rows"}
 
 
-def test_a_failed_few_shot_line_leaves_the_others_running(table1, capfd, tmp_path):
-    path, values = table1
+def test_a_failed_few_shot_classification_is_listed(sweeps, capfd, tmp_path):
+    _, few, own = sweeps
     with serving(lambda body, number: Say(status=500)) as server:
-        assert run_cli("sweep", str(path), *values(server), "optim.epochs=1", "seed=0") == 1
-    assert "1 of 2 runs failed" in capfd.readouterr().err
-    assert len(Store(tmp_path / "outputs").ids()) == 1
+        assert run_cli("sweep", str(few), *asked(own, server), "seed=0") == 1
+    assert "1 of 1 runs failed" in capfd.readouterr().err
+    assert Store(tmp_path / "outputs").ids() == set()
 
 
-def test_an_override_goes_to_the_blocks_that_know_it():
-    blocks = [{"command": "prompt", "seed": 0}, {"loss": "ce"}]
-    assert expand(blocks, ["shots=4", "optim.lr=1", "seed=1"]) == [
-        ["command=prompt", "seed=1", "shots=4"], ["loss=ce", "optim.lr=1", "seed=1"],
-    ]  # fmt: skip
-    assert expand(blocks, ["typo=1"])[0] == ["command=prompt", "seed=0", "typo=1"]
-    with pytest.raises(UserError, match="command=dance: a block's command is train or prompt"):
-        expand([{"command": "dance"}], [])
+def test_several_few_shot_classifications_by_hydras_multirun(asking, tmp_path):
+    with serving(with_probabilities) as server:
+        assert run_cli("prompt", "-m", "shots=1,2", *asking(server, "n=5")) == 0
+    assert len(Store(tmp_path / "outputs").ids()) == 2
 
 
 def test_files_of_several_generators_are_lines_of_their_own(bound, tmp_path, toy):

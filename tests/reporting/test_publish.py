@@ -52,12 +52,12 @@ def published(tmp_path, settings):
     file, overrides, _ = publish.split_command(command)
     plan = publish.sweep_report(file, *overrides).plan
     for job in plan.jobs:
-        run.train(job.who.run)
+        run.train(job.identity.run)
     listed = publish.Published.read(tmp_path / "out")
     assert [p.name for p in listed.write_tables()] == ["a.md", "b.md", "small.md", "small.tex", "small.csv"]
     for stem, line, chart in listed.charts():
         plotting.write_figure(chart, listed.folder / "figures", stem, line)
-    return listed, plan.store, [job.who.id for job in plan.rows]
+    return listed, plan.store, [job.id for job in plan.rows]
 
 
 def test_what_is_committed_is_checked(published):

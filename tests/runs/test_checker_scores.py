@@ -157,17 +157,17 @@ def test_a_plan_adds_the_folds_first(settings):
     given = [*settings, "loss=imp", *CALIBRATED, *CROSSED]
     with compose.offline(compose.CONF):
         composer = compose.Composer("config")
-        planned = plan.plan(composer, [], given)
-    first, rest = planned.waves
-    assert [(j.who.run.source.name, j.who.run.source.fold) for j in first] == [
+        planned = plan.plan_sweep(composer, [], given)
+    first, rest = planned.todo[:7], planned.todo[7:]
+    assert [(j.identity.run.source.name, j.identity.run.source.fold) for j in first] == [
         ("synthetic", 0), ("synthetic", 1), ("synthetic", 2),
         ("small_real", None), ("small_real", 0), ("small_real", 1), ("small_real", 2),
     ]  # fmt: skip
     assert not any(job.row for job in first)
-    assert [job.who.run.loss.name for job in rest] == ["imp"]
+    assert [job.identity.run.loss.name for job in rest] == ["imp"]
     with compose.offline(compose.CONF):
         for job in first:
-            assert identify(compose.Composer("config").run(job.overrides)).id == job.who.id
+            assert identify(compose.Composer("config").run(job.overrides)).id == job.id
 
 
 @pytest.mark.parametrize("padding", ["false", "true"])

@@ -152,7 +152,7 @@ def test_a_checker_of_another_encoder(bound, tmp_path, monkeypatch):
     from synthweight.config import bind
 
     other = make_encoder(tmp_path, hidden=48, seed=5)
-    named = bind.named
+    named = bind.load_choice
 
     def with_folder(group, name):
         found = named(group, name)

@@ -37,4 +37,4 @@ def test_a_value_given_twice_is_refused():
 
 def test_unknown_sweep_says_what_there_is():
     with pytest.raises(UserError, match="nothing: no such sweep; there are .*demo"):
-        grid.find("nothing")
+        grid.find_sweep("nothing")

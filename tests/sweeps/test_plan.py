@@ -13,15 +13,14 @@ def test_plan_adds_checkers_first_and_counts_rows(small):
     path, values = small
     with compose.offline(path.parent):
         composer = compose.Composer(path.stem)
-        planned = plan.plan(composer, grid.blocks_of(composer), values)
+        planned = plan.plan_sweep(composer, grid.blocks_of(composer), values)
     assert len(planned.rows) == 8
     added = [job for job in planned.jobs if not job.row]
-    assert [(j.who.run.loss.name, j.who.run.source.name, j.who.run.seed) for j in added] == [
+    assert [(j.identity.run.loss.name, j.identity.run.source.name, j.identity.run.seed) for j in added] == [
         ("ce", "synthetic", 0), ("ce", "synthetic", 1),
     ]  # fmt: skip
-    first, rest = planned.waves
-    assert [j.who.run.loss.name for j in first] == ["ce"] * 4
-    assert len(rest) == 6
+    assert [j.identity.run.loss.name for j in planned.todo[:4]] == ["ce"] * 4
+    assert len(planned.todo) == 10
 
 
 def test_a_sweep_runs_what_is_missing_and_then_nothing(small, capfd):
@@ -107,10 +106,10 @@ def test_an_empty_sweep_is_refused(tmp_path, capfd):
 
 def test_a_misspelt_key_in_a_sweeps_file_is_named(tmp_path, capfd):
     path = tmp_path / "bad.yaml"
-    path.write_text("defaults: [config, _self_]\nsed: 3\nhydra: {mode: MULTIRUN}\n")
+    path.write_text("defaults: [config, _self_]\nsed: 3\nhydra: {mode: MULTIRUN, sweeper: {blocks: [{loss: ce}]}}\n")
     for command in ("plan", "sweep"):
         assert run_cli(command, str(path)) == 2
-        assert "'sed'" in capfd.readouterr().err
+        assert "sed: no such setting; did you mean seed?" in capfd.readouterr().err
     path.write_text("defaults: [config, _self_\n")
     assert run_cli("plan", str(path)) == 2
     error = capfd.readouterr().err

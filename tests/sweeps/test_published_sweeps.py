@@ -23,10 +23,16 @@ def outputs(tmp_path_factory):
 
 def small(path, toy, tiny, outputs) -> list[str]:
     """Overrides that bring a sweep down to seconds."""
+    common = [
+        "dataset=local", f"dataset.path={toy}", "seed=0", f"paths.outputs={outputs / 'outputs'}",
+        f"paths.cache={outputs / 'cache'}",
+    ]  # fmt: skip
+    if "[prompt," in path.read_text():
+        return common
     values = [
-        "dataset=local", f"dataset.path={toy}", "model=minilm", f"model.path={tiny}", "seed=0", "optim.epochs=1",
+        *common, "model=minilm", f"model.path={tiny}", "optim.epochs=1",
         "optim.epochs_small_real=1", "optim.batch_size=32", "optim.max_length=16", "trainer.accelerator=cpu",
-        "trainer.precision=32", "logger=none", f"paths.outputs={outputs / 'outputs'}", f"paths.cache={outputs / 'cache'}",
+        "trainer.precision=32", "logger=none",
     ]  # fmt: skip
     replaced = {
         "source.n": "12,48,null", "source.path": f"{toy / 'synthetic.jsonl'}",
@@ -43,12 +49,12 @@ def test_every_sweep_runs_and_is_shown(path, toy, tiny, outputs, monkeypatch):
     given = small(path, toy, tiny, outputs)
     monkeypatch.setenv("TEST_KEY", KEY)
     with serving(lambda body, number: Say("negative")) as server:
-        if "command: prompt" in path.read_text():
+        if "[prompt," in path.read_text():
             given += ["generator=local", "generator.model=m", "generator.key_env=TEST_KEY", "generator.concurrency=4", "n=4"]
             given += [f"generator.base_url={server.url}"]
         report = publish.sweep_report(path.stem, *given)
         for job in report.plan.jobs:  # in this process: Hydra would compose each of them once more
-            classify.classify(job.who.run) if job.prompt else run.train(job.who.run)
+            run.train(job.identity.run) if job.trains else classify.classify(job.identity.run)
     rows = report.rows()
     for text in [write(publish.TABLES[report.table](rows), None) for write in render.FORMATS.values()]:
         assert len(text.splitlines()) > 1

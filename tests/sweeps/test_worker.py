@@ -119,20 +119,19 @@ with Store({str(store.root)!r}).lock({run_id!r}):
     assert len(store.ids()) == 5
 
 
-def test_a_worker_whose_starter_is_gone_begins_nothing(small, store, capfd, monkeypatch):
+def test_a_worker_whose_starter_is_gone_begins_nothing(small, store, capfd):
     path, values = small
-    monkeypatch.setenv("SYNTHWEIGHT_WORKER", "1:1")
-    assert run_cli("sweep", str(path), *values) == 0
-    assert "the command that started this worker is gone" in capfd.readouterr().out
+    assert run_cli("sweep", str(path), *values, "hydra.sweeper.worker=1", "hydra.sweeper.parent=1") == 0
+    assert "the command that started this worker is gone" in capfd.readouterr().err
     assert store.ids() == set()
 
 
 def test_an_engine_that_loses_a_process_fails_its_runs_and_no_others(small, store, capfd, monkeypatch):
     from synthweight.sweeps import worker
 
-    begin = worker.Sweep.__init__
+    begin = worker.SweepWorker.__init__
 
-    def with_trouble(self, planned, launcher, options):
+    def with_trouble(self, plan, launcher, options, in_process):
         launch = launcher.launch
 
         def killed(job_overrides, initial_job_idx):
@@ -141,9 +140,9 @@ def test_an_engine_that_loses_a_process_fails_its_runs_and_no_others(small, stor
             return launch(job_overrides, initial_job_idx)
 
         launcher.launch = killed
-        begin(self, planned, launcher, options)
+        begin(self, plan, launcher, options, in_process)
 
-    monkeypatch.setattr(worker.Sweep, "__init__", with_trouble)
+    monkeypatch.setattr(worker.SweepWorker, "__init__", with_trouble)
     path, values = small
     assert run_cli("sweep", str(path), *values, "seed=0") == 1
     assert re.search(r"1 of 5 runs failed; .*\n.* focal minilm seed 0: RuntimeError: a worker process", capfd.readouterr().err)

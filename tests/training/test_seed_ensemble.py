@@ -12,7 +12,6 @@ from support.training import equal, material_of
 from synthweight.errors import UserError
 from synthweight.models.packed import forward
 from synthweight.models.packed.ensemble import Stack, clip
-from synthweight.reporting import publish
 from synthweight.runs import run
 from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
@@ -198,8 +197,8 @@ def test_a_stack_that_fails_is_trained_one_by_one(small, monkeypatch, capfd):
     path, values = small
     monkeypatch.setattr(run.seed_ensemble, "fit_together", broken)
     assert run_cli("sweep", str(path), *values, "--stack-seeds") == 0
-    assert capfd.readouterr().out.count("2 seeds at once failed, one after the other now: ValueError: no such luck") == 5
-    assert len(publish.sweep_report(str(path), *values).plan.store.ids()) == 10
+    assert capfd.readouterr().err.count("2 seeds at once failed, one after the other now: ValueError: no such luck") == 5
+    assert len(plan.open_sweep(str(path), values).plan.store.ids()) == 10
 
 
 def test_a_full_disk_stops_a_sweep_of_stacks(small, monkeypatch, capfd):
@@ -233,4 +232,5 @@ def test_seeds_that_cannot_be_stacked_are_trained_one_by_one(small, capfd):
 def test_an_engine_trains_no_stacks(small):
     path, values = small
     with pytest.raises(UserError, match="--stack-seeds: .* leave out hydra/launcher"):
-        worker.execute(publish.sweep_report(str(path), *values).plan, object(), plan.Options(stack_seeds=True))
+        opened = plan.open_sweep(str(path), [*values, "hydra.sweeper.stack_seeds=true"])
+        worker.run_sweep(opened.plan, object(), opened.options, in_process=False)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
@@ -14,7 +15,8 @@ your own data:
   synthweight audit my_model             lists the synthetic examples, the most doubted first
 grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, and any value by its key (loss.gamma=2)
   synthweight train dataset=product_reviews source=synthetic loss=dimp model=minilm seed=0
-  synthweight train -m loss=ce,imp,dimp seed='range(0,3)'
+  synthweight train -m loss=ce,imp,dimp seed=0,1,2
+  synthweight train --help               names every loss and every setting; --cfg job shows what a run would be
   synthweight sweep demo                 runs what sweeps/demo.yaml lacks
   synthweight plan demo seed=0           says what that would be
   synthweight status demo                shows who is at what
@@ -23,7 +25,13 @@ grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, an
   synthweight wandb sync demo            sends its finished rows to W&B; synthweight wandb dashboard makes the page
   synthweight generate dataset=financial generator=openai n=3000 seed=0    has an LLM write the training data
   synthweight prompt dataset=financial generator=openai shots=8 seed=0     the LLM itself as classifier on test
+
+--quiet with any command shows warnings and errors alone. Completion in the shell: eval "$(synthweight -sc install=bash)"
 """
+HYDRAS = ("train", "generate", "prompt")  # all that follows one of these commands is Hydra's
+
+
+SWEEP = "a name in sweeps/, or the path of a YAML file"
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,6 +42,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
+    """The grammar. A command's module has a function `run` that takes its options."""
     top = Parser(
         prog="synthweight",
         description="Trains text classifiers on LLM-written data with weighted losses, and compares them.",
@@ -42,42 +51,52 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"synthweight {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    train = commands.add_parser("train", help="one run; with -m one for every combination")
-    train.add_argument("-m", "--multirun", action="store_true", help="Hydra's multirun: a,b and range(0,4) are swept")
-    sweep = commands.add_parser("sweep", help="run what a sweep file lacks, beside any number of others that do")
+
+    def command(name: str, module: str, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(module=module)
+        return added
+
+    command("train", "hydra_app", "one run; with -m one for every combination")
+    sweep = command("sweep", "sweep", "run what a sweep file lacks, beside any number of others that do")
     sweep.add_argument("--retry-failed", action="store_true", help="try again what failed before")
     sweep.add_argument("--fail-fast", action="store_true", help="begin nothing more after the first failure")
     sweep.add_argument("--stack-seeds", action="store_true", help="train the seeds of a configuration at once, as one stack")
     sweep.add_argument("--workers", type=int, default=1, metavar="N", help="so many processes, the cores divided among them")
-    plan = commands.add_parser("plan", help="say what a sweep would run, and how long that may take")
-    status = commands.add_parser("status", help="who is at what: a live table of a sweep, or of all outputs")
-    status.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file")
+    plan = command("plan", "sweep", "say what a sweep would run, and how long that may take")
+    status = command("status", "sweep", "what is running: a live table of a sweep, or of all outputs")
+    status.add_argument("file", nargs="?", help=SWEEP)
     status.add_argument("--once", action="store_true", help="print the table and end")
-    tables = commands.add_parser("tables", help="the table of a sweep, from rows")
-    figures = commands.add_parser("figures", help="the figures of a sweep, or all of outputs/published.yaml")
-    board = commands.add_parser("wandb", help="finished rows and the dashboard, to W&B")
-    board.add_argument("action", choices=("sync", "dashboard"), help="send a sweep's rows; save the project's dashboard")
-    board.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file; dashboard: of all without one")
-    board.add_argument("--json", action="store_true", help="dashboard: write it to a file of the outputs folder alone")
-    generate = commands.add_parser("generate", help="training data written by an LLM (conf/generate.yaml)")
-    prompt = commands.add_parser("prompt", help="an LLM as few-shot classifier on test (conf/prompt.yaml)")
+    tables = command("tables", "report", "the table of a sweep, from rows")
+    figures = command("figures", "report", "the figures of a sweep, or all of outputs/published.yaml")
+    wandb = command("wandb", "wandb", "finished rows and the dashboard, to W&B")
+    wandb.add_argument("action", choices=("sync", "dashboard"), help="send a sweep's rows; save the project's dashboard")
+    wandb.add_argument("file", nargs="?", help=f"{SWEEP}; dashboard: of all without one")
+    wandb.add_argument("--json", action="store_true", help="dashboard: write it to a file of the outputs folder alone")
+    command("generate", "hydra_app", "training data written by an LLM (conf/generate.yaml)")
+    command("prompt", "hydra_app", "an LLM as few-shot classifier on test (conf/prompt.yaml)")
     workbench.add(commands)
-    for command in (sweep, plan):
-        command.add_argument("file", help="a name in sweeps/, or the path of a YAML file")
-    for command in (tables, figures):
-        command.add_argument("file", nargs="?", help="a name in sweeps/, or the path of a YAML file")
-        command.add_argument("--partial", action="store_true", help="show missing runs as holes instead of refusing")
+    for name in workbench.COMMANDS:
+        commands.choices[name].set_defaults(module="workbench")
+    for added in (sweep, plan):
+        added.add_argument("file", help=SWEEP)
+    for added in (tables, figures):
+        added.add_argument("file", nargs="?", help=SWEEP)
+        added.add_argument("--partial", action="store_true", help="show missing runs as holes instead of refusing")
     tables.add_argument("--format", choices=("md", "latex", "csv"), default="md", help="md unless told")
     tables.add_argument("--write", action="store_true", help="write all tables that outputs/published.yaml lists")
     tables.add_argument("--check", action="store_true", help="fail where a published table or figure differs from the rows")
-    generate.add_argument("--budget", metavar="DOLLARS", help="stop before this is spent; the same as budget=DOLLARS")
-    for command in (train, sweep, plan, status, tables, figures, board, generate, prompt):
-        command.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
+    for added in (sweep, plan, status, tables, figures, wandb):
+        added.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
     return top
 
 
-def parse(typed: list[str]) -> argparse.Namespace:
+def parse(typed: Sequence[str]) -> argparse.Namespace:
     """Options and overrides in any order. Exits with 2 for an option that no command has."""
+    if typed and typed[0] in ("-sc", "--shell-completion"):
+        return argparse.Namespace(command="completion", module="completion", arguments=list(typed))
+    if typed and typed[0] in HYDRAS:
+        return argparse.Namespace(command=typed[0], module="hydra_app", arguments=list(typed[1:]))
     top = parser()
     options, rest = top.parse_known_args(typed)
     unknown = [word for word in rest if word.startswith("-")]
@@ -91,5 +110,6 @@ def parse(typed: list[str]) -> argparse.Namespace:
 
 
 def stop(message: str, code: int) -> NoReturn:
+    """Ends the program with one line on standard error."""
     print(f"synthweight: {message}", file=sys.stderr, flush=True)
     sys.exit(code)

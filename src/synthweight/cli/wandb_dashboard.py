@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import compose, schema
 from ..errors import UserError, first_line
 from ..runs.store import Store
-from ..sweeps import grid
+from ..sweeps.grid import find_sweep
 from ..tracking import wandb
 
 if TYPE_CHECKING:
@@ -28,9 +28,15 @@ def dashboard(file: str | None, overrides: list[str], only_json: bool) -> None:
     Raises:
         UserError: wandb-workspaces is not installed, no such sweep, or a server that does not take it.
     """
-    group = None if file is None else grid.find(file).stem
-    with compose.offline(schema.CONF):
-        settings = compose.Composer("config").config(["logger=wandb", *overrides])
+    if file is None:
+        group = None
+        with compose.offline(schema.CONF):
+            settings = compose.Composer("config").run(["logger=wandb", *overrides])
+    else:
+        path = find_sweep(file)
+        group = path.stem
+        with compose.offline(path.parent):
+            settings = compose.Composer(path.stem).run(["logger=wandb", *overrides])
     store = Store(settings.paths.outputs)
     store.prepare()
     path = store.root / f"wandb-dashboard{f'-{group}' if group else ''}.json"

@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..config import bind
-from ..reporting import publish
+from ..config import compose, schema
 from ..runs.store import Store
-from ..sweeps.plan import Job
+from ..sweeps.plan import Job, open_sweep
 from ..tracking import wandb
 from ..training.history import curves
 
@@ -22,19 +21,19 @@ def sync(file: str, overrides: Sequence[str]) -> None:
     Raises:
         UserError: no such sweep, a damaged row, a server that does not answer any more.
     """
-    planned = publish.sweep_report(file, *overrides).plan
-    done = [job for job in planned.rows if planned.store.exists(job.who.id)]
+    plan = open_sweep(file, overrides).plan
+    done = [job for job in plan.rows if plan.store.exists(job.id)]
     counted = dict.fromkeys(("uploaded", "written", "there"), 0)
     for number, job in enumerate(done, 1):
-        what = send(planned.store, job, Path(file).stem)
+        what = send(plan.store, job, Path(file).stem)
         counted[what] += 1
-        print(f"[{number}/{len(done)}] {job} ({job.who.id}): {'there already' if what == 'there' else what}", flush=True)
-    print(closing(planned.store, [j for j in planned.rows if j not in done], counted), flush=True)
+        print(f"[{number}/{len(done)}] {job} ({job.id}): {'there already' if what == 'there' else what}", flush=True)
+    print(closing(plan.store, [j for j in plan.rows if j not in done], counted), flush=True)
 
 
 def send(store: Store, job: Job, group: str) -> str:
     """One row: "uploaded", "written" (offline) or "there". Its lock keeps out the live run, which may still be uploading."""
-    row = store.row(job.who.id)
+    row = store.row(job.id)
     card = wandb.RunCard.from_config(row["id"], row["config"], project(job), group)
     with store.lock(row["id"]):
         return wandb.send_row(card, row, lambda: epochs(row, store.table(row["id"])), store.run_folder(row["id"]))
@@ -42,8 +41,11 @@ def send(store: Store, job: Job, group: str) -> str:
 
 def project(job: Job) -> str:
     """The project that a run's logger names; few-shot classifications have no logger."""
-    logger = getattr(job.who.run, "logger", None) or bind.named("logger", "wandb")
-    return logger.project
+    run = job.identity.run
+    if isinstance(run, schema.Run):
+        return run.logger.project
+    with compose.offline(schema.CONF):
+        return compose.Composer("config").run(["logger=wandb"]).logger.project
 
 
 def epochs(row: dict[str, Any], table: pa.Table) -> list[wandb.EpochLog]:
@@ -66,5 +68,5 @@ def closing(store: Store, missing: Sequence[Job], counted: dict[str, int]) -> st
     if wandb.session.decided == "offline":
         lines.append(f"offline files: wandb sync {store.runs}/*/wandb/offline-run-* uploads them")
     if missing:
-        lines.append(f"not run yet: {len(missing)} ({', '.join(f'{job} {job.who.id}' for job in missing)})")
+        lines.append(f"not run yet: {len(missing)} ({', '.join(f'{job} {job.id}' for job in missing)})")
     return "\n".join(lines)

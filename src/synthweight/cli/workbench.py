@@ -1,7 +1,6 @@
 """`synthweight fit`, `predict`, `audit`, `push`: a classifier from the user's own data."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,36 +66,28 @@ def fit(options: argparse.Namespace) -> None:
     """Fits, and prints what was chosen and what the folder holds."""
     from ..workbench import api
 
-    logger = logging.getLogger("synthweight")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING if options.quiet else logging.INFO)
-    try:
-        fitted = api.fit(
-            options.real,
-            options.synthetic,
-            test=options.test,
-            out=options.out,
-            overwrite=options.overwrite,
-            text=options.text,
-            text_pair=options.text_pair,
-            label=options.label,
-            loss=options.loss,
-            model=options.model,
-            folds=options.folds,
-            metric=options.metric,
-            budget=options.budget,
-            drop=options.drop,
-            drop_unknown=options.drop_unknown,
-            texts=not options.no_texts,
-            seed=options.seed,
-            work=options.work or api.CACHE,
-            overrides=options.overrides,
-            steps=show_steps if sys.stderr.isatty() and not options.quiet else api.log_steps,
-        )
-    finally:
-        logger.removeHandler(handler)
+    fitted = api.fit(
+        options.real,
+        options.synthetic,
+        test=options.test,
+        out=options.out,
+        overwrite=options.overwrite,
+        text=options.text,
+        text_pair=options.text_pair,
+        label=options.label,
+        loss=options.loss,
+        model=options.model,
+        folds=options.folds,
+        metric=options.metric,
+        budget=options.budget,
+        drop=options.drop,
+        drop_unknown=options.drop_unknown,
+        texts=not options.no_texts,
+        seed=options.seed,
+        work=options.work or api.CACHE,
+        overrides=options.overrides,
+        steps=show_steps if sys.stderr.isatty() and not options.quiet else api.log_steps,
+    )
     print(describe(fitted))
 
 

@@ -1,30 +1,164 @@
-"""The border between Hydra and the rooms below: schemas go in, typed settings come out."""
+"""From plain values to typed settings: what the schema says is applied here, once, and nowhere else."""
 
-from typing import Any, TypeVar, cast
+import dataclasses
+import difflib
+import types
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
-from ..losses import LOSSES
-from .llm_schema import NODES, ROOTS
-from .schema import CONF, GROUPS, Run
+from ..losses import LOSSES, Strategy
+from .llm_schema import Generate, Prompt
+from .schema import CONF, Report, Run
 
 Root = TypeVar("Root")
-FEW_SHOT = "prompt_in_a_sweep"  # conf/prompt.yaml by another name, which Hydra finds wherever its main folder is
+Settings = Run | Prompt | Generate  # what a primary configuration may be of
+ROOTS: tuple[type, ...] = (Run, Prompt, Generate)
+KINDS = {bool: "true or false", int: "an integer", float: "a number"}
 
 
-def register() -> None:
-    """Puts every schema into Hydra's ConfigStore, under `schema/` so that none is a user's choice."""
-    store = ConfigStore.instance()
-    store.store(group="schema", name="run", node=Run)
-    for name, node in {**GROUPS, **NODES, **ROOTS}.items():
-        store.store(group="schema", name=name, node=node)
-    # Hydra looks for a primary configuration in one folder alone, and for a sweep's few-shot lines that is the sweep file's
-    store.store(name=FEW_SHOT, node=OmegaConf.load(CONF / "prompt.yaml"))
-    for name, strategy in LOSSES.items():
-        store.store(group="schema/loss", name=name, node=strategy)
+def bind(config: DictConfig) -> Settings:
+    """A composed configuration as typed, range-checked settings of the kind that its keys say.
+
+    Raises:
+        UserError: a value is missing, of the wrong type or out of its range, or a key is unknown; the key is named.
+    """
+    values = plain(config)
+    values.pop("report", None)  # a sweep's: how its rows are shown changes no run
+    return settings(values, root_of(values))
+
+
+def bind_run(config: DictConfig) -> Run:
+    """The same where only a training will do. Raises UserError."""
+    bound = bind(config)
+    if not isinstance(bound, Run):
+        raise UserError("this is no configuration of a training: it has no loss")
+    return bound
+
+
+def report(config: DictConfig) -> Report:
+    """The `report` node of a sweep's file: how its rows are shown. Raises UserError."""
+    node = config.get("report")
+    return settings(plain(node) if isinstance(node, DictConfig) else {}, Report, "report")
+
+
+def root_of(values: Mapping[str, Any]) -> type:
+    """The kind of settings that has most of the keys."""
+    return max(ROOTS, key=lambda root: len(values.keys() & {f.name for f in dataclasses.fields(root)}))
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Every value with its interpolations resolved. Raises UserError where one has no value."""
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from error
+    assert isinstance(values, dict)
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} has no value: give {missing[0]}=…")
+    return {str(key): value for key, value in values.items()}
+
+
+def settings(values: Mapping[str, Any], kind: type[Root], key: str = "") -> Root:
+    """A dataclass made of plain values, nested ones too.
+
+    Args:
+        values: by the name of the field.
+        kind: the dataclass; for a loss, the one that its name says.
+        key: where it belongs, for messages.
+
+    Raises:
+        UserError: an unknown key, a missing one, a value of another type, or out of its range.
+    """
+    if kind is Strategy:
+        name = values.get("name")
+        if name not in LOSSES:
+            raise UserError(f"{key}.name={name}: unknown; there are {', '.join(sorted(LOSSES))}")
+        kind = LOSSES[name]  # type: ignore[assignment]
+    hints, dot = field_types(kind), f"{key}." if key else ""  # type: ignore[arg-type]
+    for name in values:
+        if name not in hints:
+            raise UserError(f"{dot}{name}: no such setting{did_you_mean(f'{dot}{name}')}")
+    absent = [f.name for f in dataclasses.fields(kind) if f.name not in values and required(f)]  # type: ignore[arg-type]
+    if absent:
+        raise UserError(f"{dot}{absent[0]} has no value: give {dot}{absent[0]}=…")
+    return kind(**{name: typed(value, hints[name], f"{dot}{name}") for name, value in values.items()})
+
+
+@cache
+def field_types(kind: Any) -> dict[str, Any]:
+    """The type of each field."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def required(field: "dataclasses.Field[Any]") -> bool:
+    """Whether a field has no default."""
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def typed(value: Any, kind: Any, key: str) -> Any:
+    """One value, checked. Raises UserError naming its key."""
+    if get_origin(kind) is types.UnionType:  # X | None
+        if value is None:
+            return None
+        (kind,) = (part for part in get_args(kind) if part is not types.NoneType)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{key} holds settings of its own ({', '.join(field_types(kind))}), is {value!r}")  # type: ignore[arg-type]
+        return settings(value, kind, key)  # type: ignore[arg-type]
+    if get_origin(kind) is list:
+        if not isinstance(value, list):
+            raise UserError(f"{key} must be a list, is {value!r}: write {key}=[a,b]")
+        return [typed(item, get_args(kind)[0], f"{key}[{i}]") for i, item in enumerate(value)]
+    if get_origin(kind) is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{key} must be a map, is {value!r}: write {key}={{name:value}}")
+        return {str(name): typed(item, get_args(kind)[1], f"{key}.{name}") for name, item in value.items()}
+    if kind is str:
+        if not isinstance(value, str):
+            raise UserError(f"{key} must be text, is {value!r}: quote it where it is written")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        hint = f": -m sweeps several values ({key}={','.join(map(str, value))})" if isinstance(value, list) else ""
+        raise UserError(f"{key} must be {KINDS[kind]}, is {value!r}{hint}")
+    return value
+
+
+def load_choice(group: str, name: str) -> Any:
+    """A named choice of a group, as its file has it, typed. Raises UserError where there is no such name."""
+    from .schema import GROUPS
+
+    for folder in folders():
+        path = folder / group / f"{name}.yaml"
+        if path.is_file():
+            values = OmegaConf.load(path)
+            assert isinstance(values, DictConfig)
+            return settings(plain(values), GROUPS[group], group)
+    raise UserError(f"{group}={name}: unknown; there are {', '.join(choices(group))}")
+
+
+def choices(group: str) -> list[str]:
+    """The names that a group offers."""
+    return sorted({path.stem for folder in folders() for path in (folder / group).glob("*.yaml")})
+
+
+def folders() -> list[Path]:
+    """Where configuration files are looked for: Hydra's search path, or conf/ where Hydra is not at work."""
+    if not GlobalHydra.instance().is_initialized():
+        return [CONF]
+    entries = GlobalHydra.instance().config_loader().get_search_path().get_path()
+    found = [Path(entry.path.removeprefix("file://")) for entry in entries if "://" not in entry.path.removeprefix("file://")]
+    return list(dict.fromkeys([*found, CONF]))
 
 
 def one_line(error: BaseException) -> str:
@@ -37,40 +171,23 @@ def one_line(error: BaseException) -> str:
     return f"{key}: {head}" if key and key not in head else head
 
 
-def bind(config: DictConfig) -> Run:
-    """A composed configuration of a run: `typed` says what it raises."""
-    return typed(config, Run)
+def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key below a dataclass with its type; a loss's are those of all losses."""
+    strategies = list(LOSSES.values()) if kind is Strategy else [kind]
+    for name, hint in {name: hint for each in strategies for name, hint in field_types(each).items()}.items():
+        yield f"{prefix}{name}", hint
+        inner = next((part for part in get_args(hint) if dataclasses.is_dataclass(part)), hint)
+        if dataclasses.is_dataclass(inner):
+            yield from leaves(inner, f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
-def typed(config: DictConfig, root: type[Root]) -> Root:
-    """The one border: a composed configuration as typed, range-checked settings.
-
-    Raises:
-        UserError: a value is missing, of the wrong type or out of its range; the key is named.
-    """
-    try:
-        plain = OmegaConf.masked_copy(config, [str(key) for key in config if key in cast(Any, root).__dataclass_fields__])
-        OmegaConf.resolve(plain)
-        missing = sorted(OmegaConf.missing_keys(plain))
-        if missing:
-            raise UserError(f"{missing[0]} has no value: give {missing[0]}=…")
-        bound = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(root), plain))
-    except OmegaConfBaseException as error:
-        raise UserError(one_line(error)) from error
-    assert isinstance(bound, root)
-    return bound
+@cache
+def keys() -> dict[str, Any]:
+    """Every dotted key of all settings, with its type."""
+    return {key: hint for root in ROOTS for key, hint in leaves(root)}
 
 
-def named(group: str, name: str) -> Any:
-    """A named choice of a group, as its file has it. Raises UserError where there is no such name."""
-    if name not in choices(group):
-        raise UserError(f"{group}={name}: unknown; there are {', '.join(choices(group))}")
-    values = OmegaConf.load(CONF / group / f"{name}.yaml")
-    assert isinstance(values, DictConfig)
-    del values["defaults"]
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(GROUPS[group]), values))
-
-
-def choices(group: str) -> list[str]:
-    """The names that a group offers."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+def did_you_mean(key: str) -> str:
+    """A hint for a message: the known key that is spelt most like this one, or nothing."""
+    guess = next(iter(difflib.get_close_matches(key, sorted({*keys(), "ablation", "experiment"}), n=1, cutoff=0.7)), None)
+    return f"; did you mean {guess}?" if guess and guess != key else ""

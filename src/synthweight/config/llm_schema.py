@@ -195,7 +195,3 @@ class Prompt:
     def source(self) -> Source:
         """What is read: D_P' for the shots, and test."""
         return SMALL_REAL
-
-
-ROOTS: dict[str, type] = {"generate": Generate, "prompt": Prompt}
-NODES: dict[str, type] = {"generator": Generator, "template": Template}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, require
-from ..losses import LOSSES, Strategy, Weighting
+from ..losses import Strategy, Weighting
 
 ROOT = Path(__file__).resolve().parents[3]
 CONF, SWEEPS, DATA = ROOT / "conf", ROOT / "sweeps", ROOT / "data"
@@ -254,8 +254,6 @@ class Run:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", "an integer from 0 to 2**32 - 1", self.seed)
-        if LOSSES.get(self.loss.name) is not type(self.loss):
-            raise UserError(f"loss.name={self.loss.name}: the name follows the choice: use loss={self.loss.name}")
         trains_on_dprime = self.source.name in ("small_real", "mixed")
         if trains_on_dprime and self.selection.split == "dprime":
             raise UserError(
@@ -284,6 +282,20 @@ class Run:
     def epochs(self) -> int:
         """D_P' is small: it has an epoch count of its own."""
         return self.optim.epochs_small_real if self.source.name == "small_real" else self.optim.epochs
+
+
+@dataclass
+class Report:
+    """The `report` node of a sweep's file: how its rows are shown. It changes no run.
+
+    table: results, timing or noise_detection. figures: the kinds of its figures. checkers: whether its runs' quality
+    checkers are lines of the table too. join: sweeps whose rows are shown in the same table where they exist.
+    """
+
+    table: str = "results"
+    figures: list[str] = dataclasses.field(default_factory=list)
+    checkers: bool = False
+    join: list[str] = dataclasses.field(default_factory=list)
 
 
 GROUPS: dict[str, type] = {

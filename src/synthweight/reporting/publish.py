@@ -14,9 +14,8 @@ from typing import Any
 
 import yaml
 
-from ..config.compose import Composer, offline
 from ..errors import UserError
-from ..sweeps import grid, plan
+from ..sweeps.plan import SweepPlan, known_overrides, open_sweep, report_of
 from .charts import CHARTS, Chart
 from .plotting import figure_files, shows
 from .render import FORMATS, SUFFIXES, Table, to_markdown
@@ -45,44 +44,46 @@ class SweepReport:
         table: The kind of its table, a key of TABLES.
         figures: The kinds of its figures, keys of CHARTS.
         checkers: The roles whose checkers are lines of the table.
+        joined: Sweeps whose finished rows are shown in the same table.
     """
 
     file: str
-    plan: plan.Planned
+    plan: SweepPlan
     table: str
     figures: tuple[str, ...]
     checkers: tuple[str, ...]
+    joined: tuple[SweepPlan, ...] = ()
 
     def rows(self, partial: bool = False) -> RowSet:
         """The rows of the sweep's runs and of the checkers it shows. Raises UserError if one is missing."""
-        own = [job.who for job in self.plan.rows]
+        own = [job.identity for job in self.plan.rows]
         checkers = [identity.checkers[role] for role in self.checkers for identity in own if role in identity.checkers]
-        requested = {identity.id: RequestedRow(identity.id, identity.run) for identity in [*checkers, *own]}
+        joined = [job.identity for plan in self.joined for job in plan.rows if plan.store.exists(job.id)]
+        requested = {each.id: RequestedRow(each.id, each.run) for each in [*joined, *checkers, *own]}
         return gather_rows(self.plan.store, list(requested.values()), self.file, partial)
 
 
-def sweep_report(file: str, *overrides: str, to_train: bool = False) -> SweepReport:
+def sweep_report(file: str, *overrides: str) -> SweepReport:
     """Plans a sweep without a Hydra application.
 
     Args:
         file: A name in `sweeps/`, or the path of a YAML file.
-        overrides: Hydra overrides; those of `hydra` itself are ignored, since a launcher changes no plan.
-        to_train: Also fetch the encoders that the sweep's missing runs need.
+        overrides: Hydra overrides; those of `hydra` itself are ignored, since a launcher changes no plan. Each goes to
+            the sweep, and to the sweeps that it joins, where their configuration has its key.
 
     Raises:
         UserError: No such sweep, a bad setting, or an unknown kind of table or figure.
     """
-    path = grid.find(file)
-    with offline(path.parent):
-        composer = Composer(path.stem)
-        ours = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
-        shown = composer.hydra([], with_hydra=True).hydra.sweeper
-        planned = (plan.ready if to_train else plan.plan)(composer, grid.blocks_of(composer), ours)
+    shown = report_of(file)
     for name, known in [(shown.table, list(TABLES)), *((figure, list(CHARTS)) for figure in shown.figures)]:
         if name not in known:
-            raise UserError(f"{path}: hydra.sweeper has no table or figure {name}; there are {', '.join(known)}")
-    words = " ".join([file, *overrides])
-    return SweepReport(words, planned, shown.table, tuple(shown.figures), tuple(shown.checkers))
+            raise UserError(f"{file}: report has no table or figure {name}; there are {', '.join(known)}")
+    checkers = ("quality",) if shown.checkers else ()
+    joined = {name: known_overrides(name, overrides) for name in shown.join}
+    theirs = {line for lines in joined.values() for line in lines} - set(known_overrides(file, overrides))
+    plan = open_sweep(file, [line for line in overrides if line not in theirs]).plan
+    plans = tuple(open_sweep(name, lines).plan for name, lines in joined.items())
+    return SweepReport(" ".join([file, *overrides]), plan, shown.table, tuple(shown.figures), checkers, plans)
 
 
 def make_table(file: str, overrides: list[str], partial: bool = False) -> Table:
@@ -99,7 +100,7 @@ def make_charts(file: str, overrides: list[str], name: str, partial: bool = Fals
     """
     report = sweep_report(file, *overrides)
     if not report.figures:
-        raise UserError(f"{file}: its file names no figure (hydra.sweeper.figures); there are {', '.join(CHARTS)}")
+        raise UserError(f"{file}: its file names no figure (report.figures); there are {', '.join(CHARTS)}")
     first, rows = report.figures[0], report.rows(partial)
     charts = {name if kind == first else f"{name}-{kind}": CHARTS[kind](rows) for kind in report.figures}
     return report.plan.store.root, charts

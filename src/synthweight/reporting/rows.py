@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..config.compose import flat
 from ..config.llm_schema import Prompt
+from ..config.overrides import flat
 from ..errors import UserError
 from ..runs.store import Store
 

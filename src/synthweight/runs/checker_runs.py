@@ -72,7 +72,7 @@ def _with_encoder(run: "Run", wanted: "Quality | Diversity", cache: PlanCache) -
     """The run with a checker's model, recipe and epochs; null keeps the classifier's."""
 
     def choice(group: str, name: str) -> Any:
-        return cache.get(("choice", group, name), lambda: bind.named(group, name))
+        return cache.get(("choice", group, name), lambda: bind.load_choice(group, name))
 
     if wanted.model is not None:
         run = dataclasses.replace(run, model=choice("model", wanted.model))

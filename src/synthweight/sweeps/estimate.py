@@ -10,69 +10,77 @@ from ..data import sources
 from ..runs.store import Store
 from .plan import Job
 
-APART = ("seed", "trainer")  # settings by which rows of one kind may differ; of the trainer's, precision counts
+IRRELEVANT = ("threads", "checkpoint", "keep_model")  # of the trainer's settings: they change hardly a step's seconds
 
 
-class Times:
-    """Seconds of finished runs, whichever machine they ran on."""
+class RunTimes:
+    """Seconds of finished runs, on whichever machine they ran.
+
+    Args:
+        store: The folder of outputs.
+    """
 
     def __init__(self, store: Store) -> None:
         self.same: dict[str, list[float]] = {}  # seconds by settings apart from the seed
-        self.per_example: dict[tuple[Any, ...], list[float]] = {}  # seconds an example and epoch, by encoder and length
+        self.per_example: dict[str, list[float]] = {}  # seconds an example and epoch, by encoder, length and trainer
         for run_id in sorted(store.ids()):
             row = store.row(run_id)
-            if row["kind"] != "train" or row["provenance"]["stacked"]:  # whose seconds are a share of several runs'
+            if row["kind"] != "train" or "stacked" in row["provenance"]["device"]:  # seconds shared by several runs
                 continue
-            seconds = sum(row["seconds"].values())
-            self.same.setdefault(settings_key(row["config"]), []).append(seconds)
-            n = sum(split["n"] - split["dropped"] for name, split in row["data"].items() if name in trained_on(row["config"]))
-            shown = (row["config"]["source"]["n"] or n) * len(row["epochs"])
-            if shown:
-                self.per_example.setdefault(size_key(row["config"]), []).append(seconds / shown)
+            config, seconds = row["config"], sum(row["seconds"].values())
+            self.same.setdefault(settings_key(config), []).append(seconds)
+            splits = trained_splits(config)
+            n = sum(split["n"] - split["dropped"] for name, split in row["data"].items() if name in splits)
+            examples = (config["source"]["n"] or n) * len(row["epochs"])
+            if examples:
+                self.per_example.setdefault(size_key(config), []).append(seconds / examples)
 
-    def of(self, job: Job) -> float | None:
+    def estimate(self, job: Job) -> float | None:
         """Seconds that a job may take, or None where no finished row says anything about it."""
-        if not isinstance(job.who.run, Run):
+        run = job.identity.run
+        if not isinstance(run, Run):
             return None
-        run, config = job.who.run, plain(job.who.run)
+        config = as_row(run)
         if found := self.same.get(settings_key(config)):
             return median(found)
         if found := self.per_example.get(size_key(config)):
-            with_sizes = sources.load_splits(run)
-            n = sum(len(with_sizes[name].examples) for name in trained_on(config) if name in with_sizes)
+            splits = sources.load_splits(run)
+            n = sum(len(splits[name].examples) for name in trained_splits(config) if name in splits)
             return median(found) * (run.source.n or n) * run.epochs
         return None
 
 
-def plain(run: Run) -> dict[str, Any]:
+def as_row(run: Run) -> dict[str, Any]:
     """A run's settings as its row would have them."""
     config: dict[str, Any] = json.loads(json.dumps(schema.as_dict(run)))
     return {key: value for key, value in config.items() if key not in ("paths", "logger")}
 
 
 def settings_key(config: dict[str, Any]) -> str:
-    kept = {key: value for key, value in config.items() if key not in APART}
-    return json.dumps(kept | {"speed": speed(config)}, sort_keys=True)
+    """What runs have in common that differ by the seed alone."""
+    kept = {key: value for key, value in config.items() if key not in ("seed", "trainer")}
+    return json.dumps(kept | {"trainer": trainer_key(config)}, sort_keys=True)
 
 
-def size_key(config: dict[str, Any]) -> tuple[Any, ...]:
+def size_key(config: dict[str, Any]) -> str:
+    """What runs have in common whose seconds are in proportion to their examples and epochs."""
     model = config["model"]
-    return model["name"], model["path"], config["optim"]["max_length"], *speed(config)
+    return json.dumps([model["name"], model["path"], config["optim"]["max_length"], trainer_key(config)])
 
 
-def speed(config: dict[str, Any]) -> tuple[Any, ...]:
-    """What of the trainer's settings changes a run's seconds."""
-    return tuple(config["trainer"][key] for key in ("precision", "padding", "batching", "test", "compile"))
+def trainer_key(config: dict[str, Any]) -> dict[str, Any]:
+    """The trainer's settings that change a step's seconds."""
+    return {key: value for key, value in sorted(config["trainer"].items()) if key not in IRRELEVANT}
 
 
-def trained_on(config: dict[str, Any]) -> list[str]:
+def trained_splits(config: dict[str, Any]) -> list[str]:
     """The splits that a row's run trained on."""
     source = config["source"]["name"]
     sides = sources.splits_read(source)[:-1]
     return sides if source in ("mixed", "small_real") else sides[:-1]
 
 
-def told(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Seconds, minutes or hours, whichever reads best."""
     for size, unit in ((3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * size:

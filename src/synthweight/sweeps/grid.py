@@ -1,92 +1,67 @@
-"""The jobs of a sweep: found by name, expanded from blocks and the command line."""
+"""The jobs of a sweep: found by name, expanded from the blocks of its file and the command line."""
 
-import json
-import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from omegaconf import ListConfig, OmegaConf
 
-from ..config.compose import PROMPT, Composer
-from ..config.llm_schema import Prompt
-from ..config.overrides import parse
-from ..config.schema import SWEEPS, Run
+from ..config.compose import Composer
+from ..config.overrides import experiment_overrides, parse
+from ..config.schema import CONF, SWEEPS
 from ..errors import UserError
 
-COMMANDS: dict[str, type] = {"train": Run, "prompt": Prompt}  # what a block may be of
-ASIDE = "SYNTHWEIGHT_ASIDE"  # overrides that only `prompt` knows: Hydra would refuse them before our sweeper saw them
 Block = dict[str, Any]
 
 
-def find(name: str) -> Path:
-    """A sweep's file, by its name in sweeps/ or by its path. Raises UserError."""
+def find_sweep(name: str) -> Path:
+    """The file of a sweep.
+
+    Args:
+        name: A name in `sweeps/`, or the path of a YAML file.
+
+    Raises:
+        UserError: There is no such file, or it could not be composed for its name or its blocks.
+    """
     for path in (Path(name), SWEEPS / f"{name}.yaml"):
         if path.is_file():
-            listed = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.blocks", default=[])
-            if not OmegaConf.is_list(listed) and listed != []:
+            if (CONF / f"{path.stem}.yaml").is_file():
+                raise UserError(f"{path}: {path.stem} is a configuration of conf/: give the sweep's file another name")
+            blocks = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.blocks", default=[])
+            if not OmegaConf.is_list(blocks) and blocks != []:
                 raise UserError(f"{path}: hydra.sweeper.blocks must be a list of parameter maps: - {{loss: ce}}")
             return path.resolve()
-    there = ", ".join(sorted(path.stem for path in SWEEPS.glob("*.yaml")))
-    raise UserError(f"{name}: no such sweep; there are {there}, or give the path of a YAML file")
+    known = ", ".join(sorted(path.stem for path in SWEEPS.glob("*.yaml")))
+    raise UserError(f"{name}: no such sweep; there are {known}, or give the path of a YAML file")
 
 
 def expand(blocks: Sequence[Block], arguments: Sequence[str]) -> list[list[str]]:
     """The jobs of a list of blocks as override lists, equal ones united, in order.
 
-    An override on the command line replaces its key in every block that has it and is added to the others; where the
-    blocks are of several commands, it goes to those whose command knows its key. The jobs of a block with
-    `command: prompt` begin with `command=prompt`.
+    An override on the command line replaces its key in every block that has it and is added to the others.
+    `+experiment=NAME` counts as the overrides that its file holds.
+
+    Args:
+        blocks: Parameter maps, each the product of its values; none at all for a plain multirun.
+        arguments: The command line.
 
     Raises:
-        UserError: an override that Hydra's grammar does not know, a block with a value that it repeats or of a command
-            that there is not.
+        UserError: An override that Hydra's grammar does not know, or a value that is given twice.
     """
-    given = {o.key_or_group: o for o in parse(list(arguments))}
-    commands = [command_of(block) for block in blocks or [{}]]
+    given = {o.key_or_group: o for o in parse(experiment_overrides(arguments))}
     jobs: dict[tuple[str, ...], list[str]] = {}
-    for command, block in zip(commands, blocks or [{}], strict=True):
-        axes = {"command": [PROMPT]} if command == "prompt" else {}
-        axes |= {key: values(f"{key}={value_text(value)}") for key, value in block.items() if key != "command"}
-        for key, override in given.items():
-            if command in takers(key, commands):
-                axes[key] = values(str(override.input_line))
+    for block in blocks or [{}]:
+        axes = {key: values(f"{key}={value_text(value)}") for key, value in block.items()}
+        axes |= {key: values(str(override.input_line)) for key, override in given.items()}
         for combination in product(*axes.values()):
             jobs.setdefault(tuple(sorted(combination)), list(combination))
     return list(jobs.values())
 
 
-def command_of(block: Block) -> str:
-    command = str(block.get("command", "train"))
-    if command not in COMMANDS:
-        raise UserError(f"command={command}: a block's command is {' or '.join(COMMANDS)}")
-    return command
-
-
-def set_aside(arguments: Sequence[str]) -> list[str]:
-    """The overrides of a sweep that Hydra itself may see; those that only `prompt` knows wait in the environment."""
-    strange = [str(o.input_line) for o in parse(list(arguments)) if takers(o.key_or_group, list(COMMANDS)) == {"prompt"}]
-    os.environ[ASIDE] = json.dumps(strange)
-    return [line for line in arguments if line not in strange]
-
-
-def aside() -> list[str]:
-    """What `set_aside` kept back, once."""
-    return list(json.loads(os.environ.pop(ASIDE, "[]")))
-
-
-def takers(key: str, commands: Sequence[str]) -> set[str]:
-    """The commands that an override is for: those that know its key; where none does, all (they will say so)."""
-    top = key.split(".")[0].split("/")[0]
-    knowing = {command for command in commands if top in {f.name for f in fields(COMMANDS[command])}}
-    return knowing or set(commands)
-
-
 def value_text(value: Any) -> str:
-    """A block's value as Hydra's grammar has it: `a,b` and `range(0,4)` are strings already."""
+    """A block's value in Hydra's grammar: `a,b` and `range(0,4)` are strings already."""
     if isinstance(value, (list, ListConfig)):
         return ",".join(value_text(v) for v in value)
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
@@ -96,7 +71,7 @@ def values(line: str) -> list[str]:
     """One override per value of a swept one. Raises UserError for a value given twice."""
     override = parse([line])[0]
     if not override.is_sweep_override():
-        return [line]
+        return [str(override.input_line)]
     key = override.get_key_element()
     texts = list(override.sweep_string_iterator())
     twice = [text for text, n in Counter(texts).items() if n > 1]
@@ -106,9 +81,9 @@ def values(line: str) -> list[str]:
 
 
 def blocks_of(composer: Composer) -> list[Block]:
-    """The blocks of a sweep's file."""
+    """The blocks of a sweep's file. Raises UserError where it has none."""
     config = composer.hydra([], with_hydra=True)
-    found = OmegaConf.to_container(config.hydra.sweeper.blocks)
-    if not isinstance(found, list) or not found:
+    blocks = OmegaConf.to_container(config.hydra.sweeper.blocks)
+    if not isinstance(blocks, list) or not blocks:
         raise UserError(f"{composer.config_name}: hydra.sweeper.blocks is empty: a sweep is a list of parameter maps")
-    return found
+    return blocks

@@ -1,68 +1,83 @@
 """A sweep planned as a whole: every job composed, checked and named before the first one starts."""
 
-import json
-import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..config.compose import Composer
-from ..config.llm_schema import Prompt
-from ..errors import CheckerFailedError
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from ..config import bind
+from ..config.compose import Composer, offline
+from ..config.llm_schema import Generate, Prompt
+from ..config.overrides import experiment_overrides, parse
+from ..config.schema import Report, Run
+from ..errors import CheckerFailedError, UserError
 from ..llm import classify
 from ..models import pretrained
 from ..runs import locks
 from ..runs.identity import Identity, describe, identify
 from ..runs.plan_cache import PlanCache
 from ..runs.store import Store
-from .grid import Block, expand
-
-OPTIONS = "SYNTHWEIGHT_SWEEP"  # and what `synthweight sweep` was told past Hydra's command line
+from .grid import Block, blocks_of, expand, find_sweep
 
 
-@dataclass
-class Options:
-    """How a sweep treats failures. Without `listed` (a worker of several) it leaves the list to who started it."""
+@dataclass(frozen=True)
+class SweepOptions:
+    """How a sweep is carried out: the fields of `hydra.sweeper` besides its blocks.
 
-    retry_failed: bool = True  # `train -m`: what was typed is tried
+    Attributes:
+        retry_failed: Try again what failed before.
+        fail_fast: Begin nothing more after the first failure.
+        stack_seeds: Train the seeds of a configuration at once, as one stack.
+        worker: The number of this worker where a command started several, from 1.
+        parent: The process that started it; when that is gone, nothing more is begun.
+    """
+
+    retry_failed: bool = False
     fail_fast: bool = False
-    listed: bool = True
     stack_seeds: bool = False
-
-    def hand_over(self) -> None:
-        """To the sweeper, past Hydra."""
-        os.environ[OPTIONS] = json.dumps(asdict(self))
-
-    @classmethod
-    def handed(cls) -> "Options":
-        """What `hand_over` left, once."""
-        return cls(**json.loads(os.environ.pop(OPTIONS, "{}")))
+    worker: int | None = None
+    parent: int | None = None
 
 
 @dataclass
 class Job:
-    """One run of a sweep. `row` is False for a checker that the plan added: it is no row of the sweep's table."""
+    """One run of a sweep.
 
-    who: Identity
+    Attributes:
+        identity: The run and its name.
+        overrides: The command line that composes it.
+        row: Whether it is a row of the sweep's table; False for a checker that the plan added.
+        done: Whether it was finished when the sweep was planned.
+        failure: The record of an earlier attempt that failed.
+    """
+
+    identity: Identity[Any]
     overrides: list[str]
     row: bool
     done: bool
-    failure: dict[str, Any] | None = None  # of an earlier attempt: failed.json
+    failure: dict[str, Any] | None = None
 
     @property
-    def prompt(self) -> bool:
-        """Whether it is the LLM itself that classifies: nothing is trained, and Hydra's launcher has no part in it."""
-        return isinstance(self.who.run, Prompt)
+    def id(self) -> str:
+        """The run's id."""
+        return self.identity.id
+
+    @property
+    def trains(self) -> bool:
+        """False where an LLM classifies, and nothing is trained."""
+        return isinstance(self.identity.run, Run)
 
     def __str__(self) -> str:
-        """A job of either command in a few words."""
-        run = self.who.run
+        """The run in a few words."""
+        run = self.identity.run
         return classify.describe(run) if isinstance(run, Prompt) else describe(run)
 
 
 @dataclass
-class Planned:
+class SweepPlan:
     """Every run of a sweep, in the order of its blocks, added checkers first."""
 
     composer: Composer
@@ -71,111 +86,169 @@ class Planned:
 
     @property
     def rows(self) -> list[Job]:
+        """The runs of the sweep's table."""
         return [job for job in self.jobs if job.row]
 
     @property
-    def served(self) -> Counter[str]:
-        """By run id: how many of the runs take it for a checker of theirs."""
-        return Counter(run_id for job in self.jobs for run_id in {checker.id for checker in job.who.checkers.values()})
+    def dependents(self) -> Counter[str]:
+        """By run id: for how many of the runs it is a checker."""
+        return Counter(run_id for job in self.jobs for run_id in {c.id for c in job.identity.checkers.values()})
 
     @property
-    def waves(self) -> list[list[Job]]:
-        """What is to be trained: the checkers of others, then the rest."""
-        wanted = self.served
-        todo = [job for job in self.jobs if not job.done and not job.prompt]
-        return [[j for j in todo if j.who.id in wanted], [j for j in todo if j.who.id not in wanted]]
-
-    @property
-    def prompts(self) -> list[Job]:
-        """Few-shot classifications that are to do."""
-        return [job for job in self.jobs if job.prompt and not job.done]
-
-    @property
-    def ahead(self) -> list[Job]:
-        """What is to do, in the order in which it is taken: few-shot classifications, checkers, the rest."""
-        return [*self.prompts, *(job for wave in self.waves for job in wave)]
-
-    @property
-    def todo(self) -> int:
-        """How many jobs are to do, added checkers and those that failed before included."""
-        return len(self.ahead)
+    def todo(self) -> list[Job]:
+        """What was not done when the sweep was planned, the checkers of others first."""
+        dependents = self.dependents
+        todo = [job for job in self.jobs if not job.done]
+        return [job for job in todo if job.id in dependents] + [job for job in todo if job.id not in dependents]
 
     def states(self) -> dict[str, tuple[str, str]]:
-        """What is known of each run now, by id: done, failed, running, first (somebody's checker) or to do; and a word on it."""
-        first = {job.who.id for job in self.waves[0]}
+        """The state of each run now, by id.
+
+        Returns:
+            done, failed, running, first (a checker of another run, to do) or to do; and a remark on it.
+        """
+        dependents = self.dependents
         out: dict[str, tuple[str, str]] = {}
         for job in self.jobs:
-            run_id = job.who.id
-            holder = locks.lock_holder(self.store.run_folder(run_id)) if not job.done else None
-            if job.done or self.store.exists(run_id):
-                out[run_id] = "done", ""
+            holder = locks.lock_holder(self.store.run_folder(job.id)) if not job.done else None
+            if job.done or self.store.exists(job.id):
+                out[job.id] = "done", ""
             elif holder is not None and holder.alive:
-                out[run_id] = "running", f"{holder}{f', {holder.status}' if holder.status else ''}"
-            elif (failure := self.store.failure(run_id)) is not None:
-                out[run_id] = "failed", last_line(failure)
+                out[job.id] = "running", f"{holder}{f', {holder.status}' if holder.status else ''}"
+            elif (failure := self.store.failure(job.id)) is not None:
+                out[job.id] = "failed", last_line(failure)
             else:
-                out[run_id] = ("first" if run_id in first else "to do"), ""
+                out[job.id] = ("first" if job.id in dependents else "to do"), ""
         return out
 
 
-def plan(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) -> Planned:
-    """Composes, checks and names every job before the first one starts, and adds the checkers that are missing.
+@dataclass(frozen=True)
+class OpenedSweep:
+    """What a sweep's file and the command line say together."""
+
+    plan: SweepPlan
+    report: Report
+    options: SweepOptions
+
+
+def open_sweep(file: str, overrides: Sequence[str], fetch: bool = False) -> OpenedSweep:
+    """Plans a sweep without a Hydra application.
+
+    Args:
+        file: A name in `sweeps/`, or the path of a YAML file.
+        overrides: The command line. A launcher changes no plan: what it sets below `hydra` is passed over.
+        fetch: Bring the encoders that the missing runs need.
 
     Raises:
-        UserError: the first bad job's reason; a row there of a newer format, or damaged. Nothing was trained.
+        UserError: No such sweep, or a bad setting.
     """
-    found: dict[str, Job] = {}
+    path = find_sweep(file)
+    ours = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
+    with offline(path.parent):
+        composer = Composer(path.stem)
+        sweeper = composer.hydra([o for o in overrides if o.startswith("hydra.sweeper.")], with_hydra=True).hydra.sweeper
+        plan = (plan_and_fetch if fetch else plan_sweep)(composer, blocks_of(composer), ours)
+        return OpenedSweep(plan, composer.report(), sweep_options(OmegaConf.to_container(sweeper)))
+
+
+def report_of(file: str) -> Report:
+    """How the rows of a sweep's file are shown. Raises UserError."""
+    path = find_sweep(file)
+    with offline(path.parent):
+        return Composer(path.stem).report()
+
+
+def known_overrides(file: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides whose key a sweep's configuration has, `+experiment=NAME` as those that its file holds."""
+    path = find_sweep(file)
+    with offline(path.parent):
+        keys = {str(key) for key in Composer(path.stem).base(())}
+        keys |= {"ablation"} if "loss" in keys else set()
+        lines = experiment_overrides(overrides)
+    return [line for line, parsed in zip(lines, parse(lines), strict=True) if top_key(parsed) in keys]
+
+
+def top_key(override: Override) -> str:
+    """The first name of an override's key: generator of generator/prompt and of generator.model."""
+    return override.key_or_group.split(".")[0].split("/")[0]
+
+
+def sweep_options(sweeper: Any) -> SweepOptions:
+    """The options among the fields of `hydra.sweeper`. Raises UserError."""
+    kept = {key: value for key, value in sweeper.items() if key not in ("_target_", "blocks", "total")}
+    if kept["retry_failed"] is None:
+        kept["retry_failed"] = not sweeper["blocks"]  # `train -m`: what was typed is tried
+    return bind.settings(kept, SweepOptions, "hydra.sweeper")
+
+
+def plan_sweep(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) -> SweepPlan:
+    """Composes, checks and names every job before the first one starts, and adds the checkers that are missing.
+
+    Args:
+        composer: Of the sweep's file.
+        blocks: Its parameter maps.
+        arguments: The command line.
+
+    Raises:
+        UserError: The first bad job's reason, or a finished row of a newer format, or damaged. Nothing was trained.
+    """
+    own: dict[str, Job] = {}
     added: dict[str, Job] = {}
     store: Store | None = None
     done: set[str] = set()
     cache = PlanCache()
     for overrides in expand(blocks, arguments):
-        run = composer.job(overrides)
+        settings = composer.settings(overrides)
         if store is None:
-            store = Store(run.paths.outputs)
+            store = Store(settings.paths.outputs)
             done = store.ids()
-        who: Identity[Any] = classify.identify(run) if isinstance(run, Prompt) else identify(run, cache)
-        found.setdefault(who.id, Job(who, overrides, row=True, done=who.id in done))
-        if not found[who.id].done:
-            for checker in who.checkers.values():
-                if checker.id not in added:
-                    added[checker.id] = Job(checker, [], row=False, done=checker.id in done)
-    extra = [job for run_id, job in added.items() if run_id not in found and not job.done]
+        identity = identify_job(settings, cache)
+        job = own.setdefault(identity.id, Job(identity, overrides, row=True, done=identity.id in done))
+        if not job.done:
+            for checker in identity.checkers.values():
+                added.setdefault(checker.id, Job(checker, [], row=False, done=checker.id in done))
+    extra = [job for run_id, job in added.items() if run_id not in own and not job.done]
     for job in extra:
-        job.overrides = composer.overrides(job.who.run)
+        job.overrides = composer.overrides(job.identity.run)
     assert store is not None
-    planned = Planned(composer, store, extra + list(found.values()))
-    for job in planned.jobs:
+    plan = SweepPlan(composer, store, extra + list(own.values()))
+    for job in plan.jobs:
         if job.done:
-            store.check_format(job.who.id)
-    recall(planned)
-    return planned
+            store.check_format(job.id)
+    load_failures(plan)
+    return plan
 
 
-def ready(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) -> Planned:
+def identify_job(settings: bind.Settings, cache: PlanCache) -> Identity[Any]:
+    """What names a job. Raises UserError for bad input, and for `generate`, which makes no row."""
+    if isinstance(settings, Generate):
+        raise UserError("generate writes one set at a time: -m is for train and prompt")
+    return classify.identify(settings) if isinstance(settings, Prompt) else identify(settings, cache)
+
+
+def plan_and_fetch(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) -> SweepPlan:
     """The same for what is to be trained now: the encoders of all its runs are here afterwards. Raises UserError."""
-    planned = plan(composer, blocks, arguments)
-    ahead = [job.who for job in planned.ahead if not job.prompt]
-    if pretrained.fetch(who.run.model for of in ahead for who in (of, *of.checkers.values())):
-        planned = plan(composer, blocks, arguments)  # by the hashes of what came
-    if ahead:
+    plan = plan_sweep(composer, blocks, arguments)
+    trained = [job.identity for job in plan.todo if job.trains]
+    if pretrained.fetch(each.run.model for one in trained for each in (one, *one.checkers.values())):
+        plan = plan_sweep(composer, blocks, arguments)  # by the hashes of what came
+    if trained:
         from ..runs import preflight  # a sweep that is finished needs no torch
 
-        for job in planned.ahead:
-            if not job.prompt:
-                preflight.require_fit(job.who.run)
-    return planned
+        for job in plan.todo:
+            if job.trains:
+                preflight.require_fit(job.identity.run)
+    return plan
 
 
-def recall(planned: Planned) -> None:
-    """Notes which jobs failed before. One that failed for its checker alone may begin as soon as that one may."""
-    for job in planned.ahead:
-        job.failure = planned.store.failure(job.who.id)
-        if job.failure is not None and for_its_checker(job.failure):
-            job.failure = None
+def load_failures(plan: SweepPlan) -> None:
+    """Records which jobs failed before. One that failed for its checker alone may begin as soon as that one may."""
+    for job in plan.todo:
+        failure = plan.store.failure(job.id)
+        job.failure = None if failure is None or is_checker_failure(failure) else failure
 
 
-def for_its_checker(failure: dict[str, Any]) -> bool:
+def is_checker_failure(failure: dict[str, Any]) -> bool:
     """Whether a run failed only because its checker had."""
     return str(failure["exception"]).startswith(f"{CheckerFailedError.__name__}:")
 

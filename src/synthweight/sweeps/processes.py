@@ -1,5 +1,6 @@
 """Several workers on one machine: processes of one sweep, its cores divided among them."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -7,48 +8,57 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import SweepFailedError, UserError
-from .plan import Options, Planned, recall
-from .worker import WORKER, Sweep, begin
+from .plan import SweepOptions, SweepPlan, load_failures
+from .worker import SweepWorker, begin_sweep
 
 THREADS = "OMP_NUM_THREADS"
+log = logging.getLogger(__name__)
 
 
 def threads_of_each(n: int) -> int:
-    """Cores that this process may use, divided by n, at least one. Two torch processes that both take all cores of a
-    machine make a run of a minute last more than ten."""
+    """Cores that this process may use, divided by n, at least one.
+
+    Two torch processes that both take all cores of a machine make a run of a minute last more than ten.
+    """
     return max(1, len(os.sched_getaffinity(0)) // n if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) // n)
 
 
-def run(planned: Planned, n: int, options: Options, file: str, overrides: Sequence[str]) -> None:
-    """Starts n workers, waits for them, lists what failed. A thread count of your own (trainer.threads, OMP_NUM_THREADS)
-    stands.
+def run_workers(plan: SweepPlan, n: int, options: SweepOptions, file: str, arguments: Sequence[str]) -> None:
+    """Starts n workers, waits for them, lists what failed. A thread count of your own (OMP_NUM_THREADS) stays.
+
+    Args:
+        plan: The sweep.
+        n: How many workers.
+        options: How to treat failures.
+        file: The sweep's file.
+        arguments: What each worker's command line has besides.
 
     Raises:
-        SweepFailedError: a run failed. UserError: a worker ended before all was done, for a reason that it has printed.
+        SweepFailedError: A run failed.
+        UserError: A worker ended before all was done, for a reason that it has printed.
     """
-    begin(planned, options)
-    if not planned.todo:
-        print("nothing to do", flush=True)
+    begin_sweep(plan, options)
+    if not plan.todo:
         return
-    fast = ["--fail-fast"] * options.fail_fast + ["--stack-seeds"] * options.stack_seeds
-    command = [sys.executable, "-m", "synthweight", "sweep", file, *fast, *overrides]
-    each = {THREADS: str(threads_of_each(n))} | dict(os.environ)
-    print(f"{n} workers with {each[THREADS]} threads each", flush=True)
-    started = [subprocess.Popen(command, env=each | {WORKER: f"{i + 1}:{os.getpid()}"}) for i in range(n)]
+    command = [sys.executable, "-m", "synthweight", "sweep", file, *arguments, f"hydra.sweeper.parent={os.getpid()}"]
+    environment = {THREADS: str(threads_of_each(n))} | dict(os.environ)
+    log.info("%d workers with %s threads each", n, environment[THREADS])
+    workers = [subprocess.Popen([*command, f"hydra.sweeper.worker={i + 1}"], env=environment) for i in range(n)]
     try:
-        codes = [process.wait() for process in started]
-    except BaseException:  # Ctrl-C reaches them from the terminal; whoever ends this process alone ends them too
-        for process in started:
+        codes = [process.wait() for process in workers]
+    except BaseException:  # Ctrl-C reaches them from the terminal; what ends this process alone ends them too
+        for process in workers:
             process.send_signal(signal.SIGINT)
-        for process in started:
+        for process in workers:
             process.wait()
         raise
-    recall(planned)
-    total = len(planned.ahead)
-    rest = Sweep(planned, None, options)
+    load_failures(plan)
+    rest = SweepWorker(plan, None, options, in_process=False)
     rest.choose()
     if rest.failed:
-        raise SweepFailedError(rest.report(total))
-    if rest.left:
+        raise SweepFailedError(rest.failure_report())
+    if rest.remaining:
         ended = ", ".join(f"worker {i + 1}: {code}" for i, code in enumerate(codes) if code)
-        raise UserError(f"{len(rest.left)} of {total} runs are not done (exit codes: {ended}): the same command goes on")
+        raise UserError(
+            f"{len(rest.remaining)} of {rest.total} runs are not done (exit codes: {ended}): the same command goes on"
+        )

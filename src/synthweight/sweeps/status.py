@@ -12,68 +12,69 @@ from rich.table import Table
 from ..config import compose, schema
 from ..runs import locks
 from ..runs.store import Store
-from .estimate import Times, told
-from .plan import Job, Planned, last_line
+from .estimate import RunTimes, duration_text
+from .plan import Job, SweepPlan, last_line
 
 ORDER = ("running", "failed", "first", "to do", "done")
-EVERY = 2.0  # seconds between two looks
+PERIOD = 2.0  # seconds between two looks
 SHOWN = 30  # lines of a live table; the counts above it are of all
-Line = tuple[str, str, str, str]  # state, id, run, a word on it
-View = Callable[[], tuple[str, list[Line]]]
+StatusLine = tuple[str, str, str, str]  # state, id, run, a remark
+View = Callable[[], tuple[str, list[StatusLine]]]
 
 
-def plan_text(planned: Planned) -> str:
-    """Every run with its state and how many share it as a checker, then the counts and the time that the rest may take."""
-    states, served = planned.states(), planned.served
+def plan_text(plan: SweepPlan) -> str:
+    """Every run with its state and how many share it as a checker, then the counts and the time the rest may take."""
+    states, dependents = plan.states(), plan.dependents
     lines = []
-    for job in planned.jobs:
-        state, word = states[job.who.id]
-        runs = served[job.who.id]
+    for job in plan.jobs:
+        state, remark = states[job.id]
+        runs = dependents[job.id]
         shared = f"  (checker of {runs} run{'s' * (runs > 1)}{'' if job.row else '; no row of the table'})" if runs else ""
-        lines.append(f"{state:>7}  {job.who.id}  {job}{f'  {word}' if word else ''}{shared}")
-    return "\n".join([*lines, counts(planned, states), time_left(planned, states)])
+        lines.append(f"{state:>7}  {job.id}  {job}{f'  {remark}' if remark else ''}{shared}")
+    return "\n".join([*lines, counts(plan, states), time_left(plan, states)])
 
 
-def counts(planned: Planned, states: dict[str, tuple[str, str]]) -> str:
+def counts(plan: SweepPlan, states: dict[str, tuple[str, str]]) -> str:
     """One line: how many are done, running, failed and to do."""
     found = Counter(state for state, _ in states.values())
-    done = sum(states[job.who.id][0] == "done" for job in planned.rows)
+    done = sum(states[job.id][0] == "done" for job in plan.rows)
     more = "".join(f", {state} {found[state]}" for state in ("running", "failed") if found[state])
     todo = found["first"] + found["to do"]
-    return f"Jobs: {len(planned.rows)}; done {done}{more}, to do {todo} with their checkers"
+    return f"Jobs: {len(plan.rows)}; done {done}{more}, to do {todo} with their checkers"
 
 
-def time_left(planned: Planned, states: dict[str, tuple[str, str]]) -> str:
-    """One line: the time of what is to do or running, one run after another, and what says so."""
-    left = [job for job in planned.jobs if states[job.who.id][0] in ("first", "to do", "running")]
+def time_left(plan: SweepPlan, states: dict[str, tuple[str, str]]) -> str:
+    """One line: the time of what is to do or running, one run after another, and what it is estimated from."""
+    left = [job for job in plan.jobs if states[job.id][0] in ("first", "to do", "running")]
     if not left:
         return "Time: nothing to do"
-    times = Times(planned.store)
-    known = [seconds for job in left if (seconds := times.of(job)) is not None]
+    times = RunTimes(plan.store)
+    known = [seconds for job in left if (seconds := times.estimate(job)) is not None]
     if not known:
         return "Time: no finished row of the same encoder to estimate it from"
     unknown = len(left) - len(known)
     without = f"; {unknown} more have no finished row of the same encoder to estimate from" if unknown else ""
-    return f"Time: about {told(sum(known))} for {len(known)} runs, one after another, by the medians of finished rows{without}"
+    total = duration_text(sum(known))
+    return f"Time: about {total} for {len(known)} runs, one after another, by the medians of finished rows{without}"
 
 
-def of_sweep(planned: Planned) -> View:
+def view_of_sweep(plan: SweepPlan) -> View:
     """The runs of one sweep."""
-    by_id: dict[str, Job] = {job.who.id: job for job in planned.jobs}
+    by_id: dict[str, Job] = {job.id: job for job in plan.jobs}
 
-    def look() -> tuple[str, list[Line]]:
-        states = planned.states()
-        return counts(planned, states), [(state, i, str(by_id[i]), word) for i, (state, word) in states.items()]
+    def look() -> tuple[str, list[StatusLine]]:
+        states = plan.states()
+        return counts(plan, states), [(state, i, str(by_id[i]), remark) for i, (state, remark) in states.items()]
 
     return look
 
 
-def of_folder(overrides: list[str]) -> View:
-    """Whatever runs or has failed in the outputs folder, by id: which sweep it belongs to only a sweep's file knows."""
+def view_of_folder(overrides: list[str]) -> View:
+    """What runs or has failed in the folder of outputs, by id: only a sweep's file knows which runs are its own."""
     with compose.offline(schema.CONF):
-        store = Store(compose.Composer("config").config(overrides).paths.outputs)
+        store = Store(compose.Composer("config").run(overrides).paths.outputs)
 
-    def look() -> tuple[str, list[Line]]:
+    def look() -> tuple[str, list[StatusLine]]:
         done, lines = store.ids(), []
         for folder in sorted(store.runs.glob("*")):
             holder = locks.lock_holder(folder)
@@ -87,14 +88,14 @@ def of_folder(overrides: list[str]) -> View:
     return look
 
 
-def table(head: str, lines: list[Line]) -> Table:
+def status_table(head: str, lines: list[StatusLine]) -> Table:
     """What runs and what failed first."""
     out = Table(title=head, title_justify="left")
     for column in ("state", "id", "run", ""):
         out.add_column(column, overflow="fold")
     colours = {"running": "yellow", "failed": "red", "done": "green"}
-    for state, run_id, run, word in sorted(lines, key=lambda line: ORDER.index(line[0]))[:SHOWN]:
-        out.add_row(f"[{colours.get(state, 'default')}]{state}", run_id, run, word.replace("[", r"\["))
+    for state, run_id, run, remark in sorted(lines, key=lambda line: ORDER.index(line[0]))[:SHOWN]:
+        out.add_row(f"[{colours.get(state, 'default')}]{state}", run_id, run, remark.replace("[", r"\["))
     if len(lines) > SHOWN:
         out.add_row("…", "", f"{len(lines) - SHOWN} more: synthweight plan lists all", "")
     return out
@@ -104,12 +105,12 @@ def watch(view: View, once: bool) -> None:
     """The table, renewed until nothing is left to do or Ctrl-C; once where it goes to no terminal."""
     console = Console()
     if once or not sys.stdout.isatty():
-        console.print(table(*view()))
+        console.print(status_table(*view()))
         return
-    with Live(table(*view()), console=console, screen=False) as live:
+    with Live(status_table(*view()), console=console, screen=False) as live:
         while True:
-            time.sleep(EVERY)
+            time.sleep(PERIOD)
             head, lines = view()
-            live.update(table(head, lines))
+            live.update(status_table(head, lines))
             if lines and all(state == "done" for state, *_ in lines):
                 return

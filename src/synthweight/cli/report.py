@@ -1,0 +1,51 @@
+"""`synthweight tables` and `figures`: what the rows say."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from ..errors import UserError
+
+
+def run(options: argparse.Namespace) -> None:
+    """One of the two commands."""
+    {"tables": show_tables, "figures": draw_figures}[options.command](options)
+
+
+def show_tables(options: argparse.Namespace) -> None:
+    """Prints the table of a sweep, or writes or checks all that is published."""
+    from ..config.schema import ROOT
+    from ..reporting import publish, render
+
+    if options.write or options.check:
+        if options.file is not None or options.partial:
+            raise UserError("tables --write and --check take no name: they do all that outputs/published.yaml lists")
+        published = publish.Published.read(ROOT / "outputs")
+        if options.write:
+            print(*published.write_tables(), sep="\n")
+        else:
+            published.check()
+            print(f"{published}: equal to the rows")
+    elif options.file is None:
+        raise UserError("tables needs the name of a sweep: synthweight tables demo")
+    else:
+        table = publish.make_table(options.file, options.overrides, options.partial)
+        print(render.FORMATS[options.format](table, None), end="")
+
+
+def draw_figures(options: argparse.Namespace) -> None:
+    """Draws the figures of a sweep, or all that are published, and prints their files."""
+    from ..config.schema import ROOT
+    from ..reporting import plotting, publish
+
+    if options.file is None:
+        if options.overrides or options.partial:
+            raise UserError("figures without a name draws all that outputs/published.yaml lists, and takes no option")
+        for stem, command, chart in publish.Published.read(ROOT / "outputs").charts():
+            print(*plotting.write_figure(chart, ROOT / "outputs" / "figures", stem, command), sep="\n", flush=True)
+        return
+    name = Path(options.file).stem
+    folder, charts = publish.make_charts(options.file, options.overrides, name, options.partial)
+    for stem, chart in charts.items():
+        command = shlex.join(["synthweight", "figures", options.file, *options.overrides])
+        print(*plotting.write_figure(chart, folder / "figures", stem, command), sep="\n", flush=True)
