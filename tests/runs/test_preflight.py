@@ -133,6 +133,14 @@ def test_a_vocabulary_of_other_texts(check, tiny, toy, tmp_path, caplog):
         check(tiny, f"dataset.path={tmp_path / 'none'}")
 
 
+def test_code_that_is_not_run_is_logged(check, tiny, tmp_path, caplog):
+    folder = changed(tiny, tmp_path / "coded", config=lambda config: config | {"auto_map": {"AutoModel": "m.M"}})
+    check(folder)
+    assert caplog.messages == [
+        f"{folder}/config.json: code of its own is never run: transformers' class for its model_type is used"
+    ]
+
+
 def test_a_loss_that_cannot_be_computed_with_an_encoder(check, tmp_path, monkeypatch):
     """Funnel's states are fewer than its tokens: there is no mean over a text's."""
     sizes = {"vocab_size": len(VOCABULARY), "block_sizes": [1, 1], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 48,

@@ -49,7 +49,7 @@ def load(folder: Path, labels: tuple[str, ...], tokens: "TokenizedTexts | None" 
     Raises:
         UserError: the folder cannot be read, or its weights are not all there.
     """
-    weights.weight_files(folder)
+    weights.parameter_shapes(folder)  # a file that cannot be read is named here
     with _one_line(folder):
         network, info = transformers.AutoModelForSequenceClassification.from_pretrained(
             folder, config=configuration(folder, labels), dtype=torch.float32, use_safetensors=True, trust_remote_code=False,

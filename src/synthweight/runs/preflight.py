@@ -45,6 +45,7 @@ def require_fit(run: Run) -> None:
     key = repr((encoder, run.optim.max_length, small.sha256, learned))
     if key in passed:
         return
+    log_own_code(folder)
     sample, labels, length = small.examples[:SAMPLE], tuple(sorted(small.labels)), run.optim.max_length
     tokenizer = load_tokenizer(folder)
     require_vocabulary(folder, tokenizer, encode_examples(tokenizer, sample, length).ids)
@@ -75,6 +76,14 @@ def require_vocabulary(folder: Path, tokenizer: Any, ids: np.ndarray) -> None:
     if unknown > len(words) / 2:
         share = 100 * unknown / len(words)
         logger.warning("%s: %.0f %% of the tokens of D_P' are %s to it", folder, share, tokenizer.unk_token)
+
+
+def log_own_code(folder: Path) -> None:
+    """Logs that a folder's modules are not run, where transformers has classes of its own for it."""
+    for name in ("config.json", "tokenizer_config.json"):
+        path = folder / name
+        if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
+            logger.warning("%s: its auto_map is ignored: no code of the folder is run", path)
 
 
 def positions(folder: Path) -> int:
