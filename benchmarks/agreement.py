@@ -20,7 +20,7 @@ from torch import Tensor
 from synthweight.config import compose
 from synthweight.config.schema import CONF
 from synthweight.data import sources
-from synthweight.losses import Task
+from synthweight.losses import LearnerContext
 from synthweight.losses.hu import Hu
 from synthweight.losses.meta.gradients import Lookahead
 from synthweight.losses.meta.hu import HuLearner
@@ -37,15 +37,15 @@ class Both(Hu):
 
     every: int
 
-    def learner(self, task: Task) -> "BothLearner":
-        return BothLearner(self, task)
+    def learner(self, context: LearnerContext) -> "BothLearner":
+        return BothLearner(self, context)
 
 
 class BothLearner(HuLearner):
     settings: Both
 
     def response(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Tensor:
-        cheap, step = self.cheap(lookahead, batch), int(self.step)
+        cheap, step = self.approximate(lookahead, batch), int(self.step)
         if step % self.settings.every == 0:
             n, size = len(batch["index"]), self.settings.sub_batch
             for start in range(0, n, size):  # the official code ranks within sub-batches: each has a look-ahead of its own

@@ -31,8 +31,8 @@ LINES = {
     "focal": ["loss=focal"],
     "imp": ["loss=imp"],
     "dimp": ["loss=dimp"],
-    "hu": ["loss=hu", "loss.exact=false", "loss.alignment=ghost"],
-    "ren": ["loss=ren", "loss.alignment=jvp"],
+    "hu": ["loss=hu", "loss.exact=false"],
+    "ren": ["loss=ren"],
     "sungen": ["loss=sungen"],
     "hu exact": ["loss=hu", "loss.exact=true"],
 }

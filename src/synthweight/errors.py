@@ -25,7 +25,7 @@ class LockLostError(UserError):
     """Another process took this run over while this one showed no sign of life."""
 
 
-class MissingScores(ValueError):
+class MissingScoresError(ValueError):
     """A strategy needs the scores of a checker that the batch does not carry."""
 
 

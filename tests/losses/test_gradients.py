@@ -1,11 +1,11 @@
-"""The alignment three ways, the look-ahead against the optimizer itself, the hypergradient against autograd."""
+"""The alignment by central difference, the look-ahead against the optimizer itself, the hypergradient against autograd."""
 
 import pytest
 import torch
 
 from support.gradients import losses_of, named, random_direction
 from support.toy import make_encoder
-from synthweight.losses.meta import gradients as bilevel
+from synthweight.losses.meta import gradients as meta_gradients
 from synthweight.losses.meta import sungen
 from synthweight.losses.meta.gradients import Lookahead
 from synthweight.models import classifier
@@ -31,21 +31,20 @@ def batch(n=6, width=9, seed=0):
     return {"input_ids": ids, "attention_mask": mask}, torch.randint(3, (n,), generator=g)
 
 
-def test_three_ways_to_the_alignment(network):
+def test_the_central_difference_is_the_alignment(network):
     losses, params = losses_of(network, *batch()), named(network)
     v = random_direction(params)
-    explicit = bilevel.alignment_explicit(losses, params, v)
+    explicit = meta_gradients.alignment_explicit(losses, params, v)
     assert explicit.abs().min() > 1e-3
-    torch.testing.assert_close(bilevel.alignment_forward(losses, params, v), explicit, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(bilevel.alignment_difference(losses, params, v), explicit, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(meta_gradients.alignment_difference(losses, params, v), explicit, rtol=1e-5, atol=1e-5)
     scaled = {name: 1e6 * value for name, value in v.items()}  # ε comes from ‖v‖
-    torch.testing.assert_close(bilevel.alignment_difference(losses, params, scaled), 1e6 * explicit, rtol=1e-5, atol=1e1)
+    torch.testing.assert_close(meta_gradients.alignment_difference(losses, params, scaled), 1e6 * explicit, rtol=1e-5, atol=1e1)
 
 
 def test_no_direction_no_alignment(network):
     losses, params = losses_of(network, *batch()), named(network)
     zero = {name: torch.zeros_like(p) for name, p in params.items()}
-    assert (bilevel.alignment_difference(losses, params, zero) == 0).all()
+    assert (meta_gradients.alignment_difference(losses, params, zero) == 0).all()
 
 
 def stepped(network, decay=0.01, lr=0.003):
@@ -64,9 +63,9 @@ def stepped(network, decay=0.01, lr=0.003):
 
 def test_the_lookahead_is_the_optimizers_own_step(network):
     optimizer = stepped(network)
-    look = Lookahead.of(optimizer, dict(network.named_parameters()), adam=True)
-    leaves = bilevel.leaf(named(network))
-    g = bilevel.gradient(losses_of(network, *batch(seed=9))(leaves)[2], leaves)
+    look = Lookahead.from_optimizer(optimizer, dict(network.named_parameters()), adam=True)
+    leaves = meta_gradients.detached_leaves(named(network))
+    g = meta_gradients.gradient(losses_of(network, *batch(seed=9))(leaves)[2], leaves)
     ahead = look.ahead(named(network), look.delta(g))
     for name, p in network.named_parameters():
         p.grad = g[name].clone()
@@ -78,44 +77,44 @@ def test_the_lookahead_is_the_optimizers_own_step(network):
 def test_without_a_state_adam_does_not_look_ahead(network):
     named_parameters = dict(network.named_parameters())
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
-    assert Lookahead.of(optimizer, named_parameters, adam=True) is None
-    look = Lookahead.of(optimizer, named_parameters, adam=False)
+    assert Lookahead.from_optimizer(optimizer, named_parameters, adam=True) is None
+    look = Lookahead.from_optimizer(optimizer, named_parameters, adam=False)
     g = random_direction(named(network))
     for name, d in look.delta(g).items():
         torch.testing.assert_close(d, -0.1 * g[name])
 
 
 @pytest.mark.parametrize("adam", [True, False])
-def test_a_held_denominator_makes_the_step_affine(network, adam):
+def test_a_fixed_denominator_makes_the_step_affine(network, adam):
     """⟨d, δ(g)⟩ = offset + ⟨u, g⟩ for each example, and the step is Σ w_i δ(g_i)."""
     optimizer = stepped(network)
-    look = Lookahead.of(optimizer, dict(network.named_parameters()), adam=adam)
+    look = Lookahead.from_optimizer(optimizer, dict(network.named_parameters()), adam=adam)
     params, w = named(network), torch.tensor([0.5, 1.0, 0.0, 2.0], dtype=torch.float64)
-    gradients = list(bilevel.per_example(losses_of(network, *batch(4, seed=7)), params))
+    gradients = list(meta_gradients.per_example(losses_of(network, *batch(4, seed=7)), params))
     weighted = {name: sum(wi * g[name] for wi, g in zip(w, gradients, strict=True)) for name in params}
     mean = {name: value / w.sum() for name, value in weighted.items()}
-    frozen = look.frozen(params, mean, float(w.sum()))
-    deltas = [{name: look.affine(name, g[name], frozen.denominators[name]) for name in params} for g in gradients]
+    linear = look.linearize(params, mean, float(w.sum()))
+    deltas = [{name: look.affine(name, g[name], linear.denominators[name]) for name in params} for g in gradients]
     step = {name: sum(wi * d[name] for wi, d in zip(w, deltas, strict=True)) for name in params}
-    torch.testing.assert_close(frozen.ahead, look.ahead(params, step))
+    torch.testing.assert_close(linear.ahead, look.ahead(params, step))
     d = random_direction(params)
-    u, offset = frozen.pull(d)
+    u, offset = linear.pullback(d)
     for g, delta in zip(gradients, deltas, strict=True):
-        torch.testing.assert_close(bilevel.dot(u, g) + offset, bilevel.dot(d, delta), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(meta_gradients.dot(u, g) + offset, meta_gradients.dot(d, delta), rtol=1e-9, atol=1e-9)
 
 
 def test_sungens_rule_is_the_derivative_it_says(network):
     losses, params = losses_of(network, *batch(5, seed=4)), named(network)
     g, lr = random_direction(params), 0.01
     u = torch.randn(5, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
-    gradients = list(bilevel.per_example(losses, params))
+    gradients = list(meta_gradients.per_example(losses, params))
     held = torch.sigmoid(u).sum().detach()
     inner = sum(
         (g[name] * (p - lr * sum(torch.sigmoid(u[j]) * gradients[j][name] for j in range(5)) / held)).sum()
         for name, p in params.items()
     )
     (want,) = torch.autograd.grad(inner, u)
-    got = sungen.hypergradient(bilevel.alignment_forward(losses, params, g), u.detach(), lr)
+    got = sungen.hypergradient(meta_gradients.alignment_explicit(losses, params, g), u.detach(), lr)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
 
 

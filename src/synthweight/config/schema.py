@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, require
-from ..losses import Strategy, Weighting
+from ..losses import WeightedLoss, Weighting
 
 ROOT = Path(__file__).resolve().parents[3]
 CONF, SWEEPS, DATA = ROOT / "conf", ROOT / "sweeps", ROOT / "data"
@@ -241,7 +241,7 @@ class Run:
     dataset: Dataset
     source: Source
     corruption: Corruption
-    loss: Strategy
+    loss: WeightedLoss
     weighting: Weighting
     model: Model
     optim: Optim

@@ -1,15 +1,10 @@
-"""A loss is a weight: one strategy a file, a registry, and the only reduction of the project."""
+"""A loss is a weight for each example. In: the scores of a batch; out: weights for its mean.
 
-from .base import (
-    Learner,
-    Scored,
-    Strategy,
-    Task,
-    Texts,
-    loss,
-    reduce,
-    score,
-)
+`functional` has the mathematics as functions on tensors. A loss is one file with its settings, `LOSSES` lists them all,
+and `meta` learns weights. Importing this package does not import torch.
+"""
+
+from .base import BatchScores, LabelledTexts, LearnerContext, WeightedLoss, WeightLearner
 from .ce import Ce
 from .dimp import Dimp
 from .filter import Filter
@@ -22,7 +17,7 @@ from .rho import Rho
 from .sungen import Sungen
 from .weighting import PLAIN, Weighting
 
-LOSSES: dict[str, type[Strategy]] = {
+LOSSES: dict[str, type[WeightedLoss]] = {
     "ce": Ce,
     "focal": Focal,
     "imp": Imp,
@@ -36,5 +31,5 @@ LOSSES: dict[str, type[Strategy]] = {
 }
 
 __all__ = [
-    "LOSSES", "PLAIN", "Learner", "Scored", "Strategy", "Task", "Texts", "Weighting",     "loss", "reduce", "score",
+    "LOSSES", "PLAIN", "BatchScores", "LabelledTexts", "LearnerContext", "WeightLearner", "WeightedLoss", "Weighting",
 ]  # fmt: skip

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .base import Scored, Strategy
+from .base import BatchScores, WeightedLoss
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Ce(Strategy):
+class Ce(WeightedLoss):
     """Cross-entropy: `w = 1`."""
 
-    def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
-        return scored.nll.new_ones(scored.nll.shape)
+    def weights(self, scores: BatchScores) -> Float[Tensor, " batch"]:
+        return scores.nll.new_ones(scores.nll.shape)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import Scored, Strategy
+from .base import BatchScores, WeightedLoss
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Dimp(Strategy):
+class Dimp(WeightedLoss):
     """Dynamic importance: `w = p̂'(y|x) / p̂(y|x; θ_t)`, new at every step, the model's own share held constant.
 
     Kuo et al. 2025, "DIMP-Loss": among the examples, prefer the one whose update brings the model closest to P on D_P';
@@ -21,12 +21,12 @@ class Dimp(Strategy):
     Weights are ratios of probabilities: ≥ 0, unbounded above (but for the guard at e^±60).
 
     Raises:
-        MissingScores: the batch carries no `log_quality` (the quality checker was not run).
+        MissingScoresError: the batch carries no `log_quality` (the quality checker was not run).
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"quality"})
 
-    def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
+    def weights(self, scores: BatchScores) -> Float[Tensor, " batch"]:
         from . import functional
 
-        return functional.dimp_weights(scored.quality(), scored.nll)
+        return functional.dimp_weights(scores.quality(), scores.nll)

@@ -5,6 +5,8 @@ Weights are for the mean over the batch. `n` is the number of examples. Nothing 
 
 import math
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -78,6 +80,19 @@ def focal_weights(nll: Float[Tensor, " n"], gamma: float, detach: bool = True) -
     # 1 − p = −expm1(log p): no cancellation near p = 1; the floor keeps the logarithm's gradient finite at p = 1
     rest = nll.neg().expm1().neg().clamp_min(torch.finfo(nll.dtype).tiny)
     return bounded_exp(gamma * rest.log())
+
+
+def filter_weights(log_quality: Float[Tensor, " n"], threshold: float, renormalise: bool = True) -> Float[Tensor, " n"]:
+    """Filtering: `w = 1` where `p̂'(y|x) > threshold`, else 0.
+
+    Args:
+        log_quality: log p̂'(y_i|x_i), of a model trained on real data.
+        threshold: a probability; 0 keeps everything.
+        renormalise: multiply by n / kept, so that the loss is the mean over what is kept.
+    """
+    bar = math.log(threshold) if threshold > 0 else -math.inf
+    kept = (log_quality > bar).to(log_quality.dtype)
+    return kept * len(kept) / kept.sum().clamp_min(1) if renormalise else kept
 
 
 def clip_weights(weights: Float[Tensor, " n"], largest: float) -> Float[Tensor, " n"]:

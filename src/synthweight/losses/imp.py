@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import Scored, Strategy
+from .base import BatchScores, WeightedLoss
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Imp(Strategy):
+class Imp(WeightedLoss):
     """Importance: `w = p̂'(y|x) / q̂(y|x)`, fixed before training.
 
     Kuo et al. 2025, "IMP-Loss": importance sampling. Under Q(x) ≈ P(x), Q(y|x) > 0 wherever P(y|x) > 0, and exact
@@ -19,12 +19,12 @@ class Imp(Strategy):
     unbounded above (but for the guard at e^±60).
 
     Raises:
-        MissingScores: the batch carries no `log_quality` or no `log_diversity`.
+        MissingScoresError: the batch carries no `log_quality` or no `log_diversity`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"quality", "diversity"})
 
-    def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
+    def weights(self, scores: BatchScores) -> Float[Tensor, " batch"]:
         from . import functional
 
-        return functional.imp_weights(scored.quality(), scored.diversity())
+        return functional.imp_weights(scores.quality(), scores.diversity())

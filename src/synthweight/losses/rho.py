@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import require
-from .base import Scored, Strategy
+from .base import BatchScores, WeightedLoss
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -12,18 +12,21 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Rho(Strategy):
+class Rho(WeightedLoss):
     """Selection by reducible loss: of n/share candidates, train on the n of largest `log p̂'(y|x) − log p̂(y|x; θ_t)`.
 
     Mindermann et al. 2022, "Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet Learnt"
     (RHO-LOSS): the loss of the model less the irreducible loss, that of a model trained on held-out data, for which the
-    quality checker stands. It is the log of DIMP's weight: DIMP weighs by what this ranks by. `w = 1` for what is picked
-    (the mean over the picked, `renormalise`), or `share` (the mean over the candidates); in the record a candidate that
-    was not picked has weight 0 in that step. An epoch is one pass over the candidates, so it has `share` of the steps
-    of the other losses. share = 1 is cross-entropy.
+    quality checker stands. It is the log of DIMP's weight. In the row a candidate that was not picked has weight 0 in that
+    step. An epoch is one pass over the candidates, so it has `share` of the steps of the other losses.
+
+    Args:
+        share: of the candidates that is trained on; 1 is cross-entropy.
+        renormalise: `w = 1` (the mean over the picked), else `w = share` (the mean over the candidates).
 
     Raises:
-        UserError: share is not above 0 and at most 1. MissingScores: the batch carries no `log_quality`.
+        UserError: share is not above 0 and at most 1.
+        MissingScoresError: the batch carries no `log_quality`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"quality"})
@@ -36,12 +39,13 @@ class Rho(Strategy):
 
     @property
     def candidates(self) -> float:
+        """1 / share."""
         return 1 / self.share
 
-    def pick(self, scored: Scored) -> Int[Tensor, " picked"]:
-        n = len(scored.nll)  # the last candidate batch of an epoch may be a small one
-        return (scored.quality() + scored.nll).topk(max(1, round(self.share * n))).indices
+    def pick(self, scores: BatchScores) -> Int[Tensor, " picked"]:
+        n = len(scores.nll)  # the last candidate batch of an epoch may be a small one
+        return (scores.quality() + scores.nll).topk(max(1, round(self.share * n))).indices
 
-    def weights(self, scored: Scored) -> Float[Tensor, " batch"]:
-        quality = scored.quality()
+    def weights(self, scores: BatchScores) -> Float[Tensor, " batch"]:
+        quality = scores.quality()
         return quality.new_full(quality.shape, 1.0 if self.renormalise else self.share)

@@ -1,4 +1,4 @@
-"""What is done to any loss's weights before they multiply: a bound, and a sum."""
+"""What may be done to any loss's weights before they are used: clipping and self-normalisation."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class Weighting:
     Sampling"); dividing by their sum makes the mean weight 1, whatever the scale of the checkers (Owen 2013, "Monte
     Carlo theory, methods and examples", ch. 9: biased by O(1/n), consistent). A batch whose weights are all 0 keeps them.
 
+    Args:
+        clip: upper bound; None for no bound.
+        self_normalise: whether to divide by the mean weight.
+
     Raises:
         UserError: clip is not above 0, or not finite.
     """
@@ -41,4 +45,4 @@ class Weighting:
         return weights
 
 
-PLAIN = Weighting(clip=None, self_normalise=False)  # weights as their loss gives them
+PLAIN = Weighting(clip=None, self_normalise=False)  # the loss's own weights

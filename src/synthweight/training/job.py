@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from ..data.batching import training_batches
 from ..data.tokenization import TokenizedTexts
-from ..losses import Strategy, Weighting
+from ..losses import WeightedLoss, Weighting
 from ..models import classifier
 from ..models.compile import compiled
 from ..models.packed import forward
@@ -35,7 +35,7 @@ class Training:
     """
 
     folder: Path
-    strategy: Strategy
+    strategy: WeightedLoss
     weighting: Weighting
     optim: "Optim"
     trainer: "Trainer"

@@ -34,7 +34,7 @@ class Classifier(pl.LightningModule):
         self,
         network: nn.Module,
         t: Training,
-        texts: "tuple[losses.Texts, losses.Texts | None]",
+        texts: "tuple[losses.LabelledTexts, losses.LabelledTexts | None]",
         report: Callable[[int, Epoch], None],
         say: Callable[[str], None],
         peers: Peers,
@@ -43,13 +43,13 @@ class Classifier(pl.LightningModule):
         self.network, self.strategy, self.optim, self.seed = network, t.strategy, t.optim, t.seed
         self.ledger = Ledger(t, report, keep_best=peers.rank == 0)
         self.texts, self.say, self.peers = texts, say, peers
-        self.learner: losses.Learner | None = None
+        self.learner: losses.WeightLearner | None = None
         self.resumed: dict[str, Any] | None = None
         self.random: dict[str, Any] | None = None
 
     # training -------------------------------------------------------------------------------------------------------
 
-    def score(self, batch: dict[str, Tensor], learned: Tensor | None = None) -> losses.Scored:
+    def score(self, batch: dict[str, Tensor], learned: Tensor | None = None) -> losses.BatchScores:
         """The batch through the network."""
         return self.ledger.score(batch["index"], self.peers.logits(self.network, classifier.inputs(batch)), learned)
 
@@ -139,11 +139,11 @@ class Classifier(pl.LightningModule):
                 self.learner.before_training()
             seconds.lap("weights")
 
-    def task(self) -> losses.Task:
+    def task(self) -> losses.LearnerContext:
         """This training, as a learner of weights may see it."""
         optimizer, precision = lambda: self.trainer.optimizers[0], self.trainer.precision_plugin.forward_context
         labels = self.ledger.labels
-        return losses.Task(self.network, optimizer, *self.texts, labels, self.seed, self.device, precision, self.say)
+        return losses.LearnerContext(self.network, optimizer, *self.texts, labels, self.seed, self.device, precision, self.say)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["random"] = self.peers.each(random_state())
@@ -185,5 +185,5 @@ class Classifier(pl.LightningModule):
         """Says what learned weights have to say at an epoch's end."""
         if self.learner is None:
             return
-        for line in self.learner.notes() + sunken(weights, self.ledger.targets.cpu().numpy(), self.ledger.labels):
+        for line in self.learner.epoch_warnings() + sunken(weights, self.ledger.targets.cpu().numpy(), self.ledger.labels):
             warnings.warn(f"epoch {self.current_epoch + 1}: {line}", stacklevel=2)

@@ -57,10 +57,10 @@ class Ledger(nn.Module):
         self.weight_count.zero_()
         self.losses.clear()
 
-    def score(self, index: Tensor, logits: Tensor, learned: Tensor | None = None) -> losses.Scored:
+    def score(self, index: Tensor, logits: Tensor, learned: Tensor | None = None) -> losses.BatchScores:
         """A batch's logits, joined by position with labels, checkers' scores and learned weights."""
         quality, diversity = (getattr(self, f"log_{name}") for name in ("quality", "diversity"))
-        return losses.score(
+        return losses.BatchScores.from_logits(
             index,
             logits,
             self.targets[index],
@@ -69,13 +69,13 @@ class Ledger(nn.Module):
             learned,
         )
 
-    def loss(self, scored: losses.Scored) -> Tensor:
+    def loss(self, scored: losses.BatchScores) -> Tensor:
         """The weighted loss of a batch; keeps its weights."""
         raw = self.strategy.weights(scored)
         self.hits += functional.guard_hits(raw)
         weights = self.weighting(raw)
         self.keep(scored.index, weights.detach())
-        value = losses.reduce(weights, scored)
+        value = functional.weighted_nll(weights, scored.nll)
         self.losses.append(value.detach())
         return value
 

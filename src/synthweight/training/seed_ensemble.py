@@ -102,7 +102,7 @@ class Together(pl.LightningModule):
                 logger.save()
 
 
-def refused(strategy: losses.Strategy, trainer: "Trainer") -> str | None:
+def refused(strategy: losses.WeightedLoss, trainer: "Trainer") -> str | None:
     """Why a training is none of a stack, in a few words; None: it is."""
     if strategy.candidates != 1 or isinstance(strategy, Learned):
         return f"loss={strategy.name} learns or picks beside the network"

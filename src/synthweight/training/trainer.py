@@ -21,7 +21,7 @@ from torch import nn
 from ..data.batching import evaluation_batches
 from ..data.tokenization import TokenizedTexts
 from ..errors import first_line, memory_full
-from ..losses import Texts
+from ..losses import LabelledTexts
 from ..models import classifier as model
 from ..models.compile import failed
 from ..models.packed import forward
@@ -135,7 +135,7 @@ def one(
         known = texts(t.train), None if t.dev is None else texts(t.dev)
         classifier = Classifier(network, t, known, report, say, peers)
         train(t, classifier, loggers, root, checkpoints, resume)
-        fallbacks = {} if classifier.learner is None else classifier.learner.taken()
+        fallbacks = {} if classifier.learner is None else classifier.learner.fallbacks()
         fallbacks |= {"padding": True} if not (t.trainer.padding or forward.is_packed(network)) else {}
         fallbacks |= {"compile": False} if failed(network) else {}
         if peers.rank == 0:
@@ -216,10 +216,10 @@ def plugins(peers: Peers, checkpoints: Checkpoints | None) -> list[Any]:
     return found if peers.count == 1 else [*found, LightningEnvironment()]
 
 
-def texts(split: Split) -> Texts:
-    """TokenizedTexts and label positions as a learner of weights takes them."""
+def texts(split: Split) -> LabelledTexts:
+    """Tokens and label positions as a learner of weights takes them."""
     tokens, targets = split
-    return Texts(tokens.batch, tokens.lengths, targets)
+    return LabelledTexts(tokens.batch, tokens.lengths, targets)
 
 
 def log_probs(network: nn.Module, tokens: TokenizedTexts, classes: int, trainer: "Trainer") -> np.ndarray:

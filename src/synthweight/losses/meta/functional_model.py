@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ...errors import UserError
-from ..base import Task, Texts
+from ..base import LabelledTexts, LearnerContext
 from ..functional import nll
 from . import gradients
 from .gradients import Params
@@ -21,42 +21,50 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 CHUNK = 64  # texts of the dev set a pass: bounds the memory where the whole of D_P' is asked for
 
 
-class Network:
-    """Per-example losses of the classifier at any parameters, without dropout: every pass that is compared is the same.
+class FunctionalClassifier:
+    """Per-example losses of the classifier at any parameters, without dropout: passes that are compared do not differ by it.
 
-    Within `narrowed` the word embedding is the rows of a few texts' tokens alone, and their ids are those rows' places:
-    half of a small encoder's parameters are words that no text of a batch has.
+    Within `pruned` the word embedding has only the rows of a few texts' tokens, whose ids are replaced by the rows' numbers:
+    half of a small encoder's parameters belong to tokens that no text of a batch has.
+
+    Args:
+        context: of the training.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.network, self.device = task.network, task.device
-        self.named = {name: p for name, p in task.network.named_parameters() if p.requires_grad}
-        words = task.network.get_input_embeddings()  # type: ignore[operator]
-        packed = hasattr(task.network.forward, "texts")  # other networks may look for an id, of a last token say
-        self.words = next((name for name, p in self.named.items() if p is words.weight and packed), None)
-        self.first = (words.padding_idx if words.padding_idx is not None else -1) + 1  # rows that keep their places
+    def __init__(self, context: LearnerContext) -> None:
+        self.network, self.device = context.network, context.device
+        self.named = {name: p for name, p in context.network.named_parameters() if p.requires_grad}
+        embedding = context.network.get_input_embeddings()  # type: ignore[operator]
+        packed = hasattr(context.network.forward, "texts")  # other networks may look for an id, of a last token say
+        self.embedding = next((name for name, p in self.named.items() if p is embedding.weight and packed), None)
+        padding = -1 if embedding.padding_idx is None else embedding.padding_idx
+        self.first = padding + 1  # rows that keep their numbers
         self.rows: Tensor | None = None
 
-    def now(self) -> Params:
-        """θ, detached."""
+    def params(self) -> Params:
+        """The current θ, detached."""
         params = {name: p.detach() for name, p in self.named.items()}
-        if self.rows is not None and self.words is not None:
-            params[self.words] = params[self.words][self.rows]
+        if self.rows is not None and self.embedding is not None:
+            params[self.embedding] = params[self.embedding][self.rows]
         return params
 
     @contextlib.contextmanager
-    def narrowed(self, *batches: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """To the words of these batches; gives the rows by the embedding's name. Other words would change nothing."""
-        if self.words is None:
+    def pruned(self, *batches: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """Restricts the word embedding to the tokens of these batches. Other tokens would change nothing.
+
+        Yields:
+            The rows that are kept, by the embedding's name; empty where the embedding is not trained.
+        """
+        if self.embedding is None:
             yield {}
             return
         kept = torch.arange(self.first, device=self.device)
         found = torch.cat([kept, *(batch["input_ids"].to(self.device).flatten() for batch in batches)])
-        self.rows = found.unique()  # sorted: the first rows, the padding's among them, keep their places
-        self.places = torch.zeros(len(self.named[self.words]), dtype=torch.long, device=self.device)
-        self.places[self.rows] = torch.arange(len(self.rows), device=self.device)
+        self.rows = found.unique()  # sorted: the first rows, the padding's among them, keep their numbers
+        self.id_map = torch.zeros(len(self.named[self.embedding]), dtype=torch.long, device=self.device)
+        self.id_map[self.rows] = torch.arange(len(self.rows), device=self.device)
         try:
-            yield {self.words: self.rows}
+            yield {self.embedding: self.rows}
         finally:
             self.rows = None
 
@@ -64,20 +72,24 @@ class Network:
         """ℓ_i = −log p̂(y_i|x_i; θ) in nats, at least fp32, [n]."""
         inputs = {key: batch[key].to(self.device) for key in INPUTS if key in batch}
         if self.rows is not None:
-            inputs["input_ids"] = self.places[inputs["input_ids"]]
+            inputs["input_ids"] = self.id_map[inputs["input_ids"]]
         logits = functional_call(self.network, params, (), inputs).logits
         return nll(logits, targets.to(self.device))
 
-    def texts(self, batch: dict[str, Tensor]) -> dict[int, Tensor]:
-        """The text of each row of a pass, by how many rows there are. Raises NotImplementedError for a padded network."""
+    def text_of_rows(self, batch: dict[str, Tensor]) -> dict[int, Tensor]:
+        """The position in the batch of the text that each row of a packed pass belongs to, by how many rows the pass has.
+
+        Raises:
+            NotImplementedError: the network is not packed.
+        """
         texts: Callable[[Tensor], dict[int, Tensor]] | None = getattr(self.network.forward, "texts", None)
         if texts is None:
             raise NotImplementedError("it needs trainer.padding=false and an encoder that can be packed")
         return texts(batch["attention_mask"].to(self.device))
 
     @contextlib.contextmanager
-    def quiet(self) -> Iterator[None]:
-        """Evaluation mode, and no narrow copies of weights left for the training's own pass (autocast keeps them)."""
+    def evaluation(self) -> Iterator[None]:
+        """Evaluation mode; afterwards no bf16 copies of weights are left for the training's own pass (autocast keeps them)."""
         training = self.network.training
         self.network.eval()
         try:
@@ -93,10 +105,22 @@ def log_small_dev_set(size: int, n: int) -> None:
 
 
 class DevSet:
-    """Batches of D_P', drawn by seed and step alone."""
+    """Batches of D_P', drawn by seed and step alone.
+
+    Args:
+        texts: D_P'.
+        labels: of the task.
+        per_class: examples of each class in a batch, or None.
+        drawn: "step" or "fixed".
+        size: examples in a batch; None takes all.
+        seed: of the run.
+
+    Raises:
+        UserError: D_P' has fewer examples than a batch is to have.
+    """
 
     def __init__(
-        self, texts: Texts, labels: tuple[str, ...], per_class: int | None, drawn: str, size: int | None, seed: int
+        self, texts: LabelledTexts, labels: tuple[str, ...], per_class: int | None, drawn: str, size: int | None, seed: int
     ) -> None:
         self.texts, self.per_class, self.drawn, self.size, self.seed = texts, per_class, drawn, size, seed
         targets, n = texts.targets, per_class
@@ -111,7 +135,7 @@ class DevSet:
             self.size = None
 
     def draw(self, step: int) -> np.ndarray:
-        """The positions of a step's dev batch."""
+        """The positions of a step's dev batch in D_P'."""
         rng = np.random.default_rng([self.seed, 5, 0 if self.drawn == "fixed" else step])
         if self.per_class is not None:
             return np.concatenate([rng.choice(members, self.per_class, replace=False) for members in self.by_class])
@@ -119,20 +143,20 @@ class DevSet:
             return rng.choice(len(self.texts.targets), self.size, replace=False)
         return np.arange(len(self.texts.targets))
 
-    def words(self, step: int) -> dict[str, Tensor]:
-        """The texts of a step's dev batch."""
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """The encoder's inputs of a step's dev batch."""
         return self.texts.batch(self.draw(step).tolist())
 
-    def gradient(self, network: Network, params: Params, step: int) -> Params:
+    def gradient(self, network: FunctionalClassifier, params: Params, step: int) -> Params:
         """∇L_dev(θ), L_dev the mean cross-entropy of the step's dev batch."""
         chosen = self.draw(step)
         chosen = chosen[np.argsort(-self.texts.lengths[chosen], kind="stable")]
-        leaves = gradients.leaf(params)
+        leaves = gradients.detached_leaves(params)
         total: Params = {}
         for start in range(0, len(chosen), CHUNK):
             part = chosen[start : start + CHUNK].tolist()
             targets = torch.from_numpy(self.texts.targets[part])
             value = network.losses(leaves, self.texts.batch(part), targets).sum() / len(chosen)
             found = gradients.gradient(value, leaves)
-            total = gradients.added(total, found)
+            total = gradients.add(total, found)
         return total

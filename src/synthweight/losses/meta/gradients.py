@@ -1,10 +1,10 @@
 """The meta-gradient that Hu et al., Ren et al. and SunGen share: how a step on one example moves another loss.
 
-All three ask for the alignment a_i = ⟨v, ∇ℓ_i(θ)⟩ of every example's gradient with one direction v in parameter space.
-It is the directional derivative of the vector (ℓ_1 … ℓ_n) along v, so it needs no loop over the examples.
+All three need the alignment a_i = ⟨v, ∇ℓ_i(θ)⟩ of every example's gradient with one direction v in parameter space. It is
+the directional derivative of the vector (ℓ_1 … ℓ_n) along v, so it needs no loop over the examples.
 
-Parameters are dicts by name, as `torch.func.functional_call` takes them. `losses` maps parameters to [n] losses; whoever
-gives it sees to it that dropout is off, or its mask the same in every call.
+Parameters are dicts by name, as `torch.func.functional_call` takes them. A function of type `Losses` maps them to [n]
+losses without dropout, or with the same mask in every call.
 """
 
 import math
@@ -13,30 +13,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import jvp
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Params = dict[str, Tensor]
 Losses = Callable[[Params], Tensor]
 
 
-def alignment_forward(losses: Losses, params: Params, direction: Params) -> Tensor:
-    """a_i = ⟨v, ∇ℓ_i(θ)⟩ by forward-mode differentiation: exact, one pass, [n].
-
-    Fused attention has no forward mode: the math kernel is chosen for it. In nats per unit of ‖v‖.
-
-    Raises:
-        NotImplementedError: an operator of the network has no forward mode.
-    """
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        return jvp(losses, (params,), (direction,))[1]
-
-
 def alignment_difference(losses: Losses, params: Params, direction: Params) -> Tensor:
-    """a_i = (ℓ_i(θ + εv) − ℓ_i(θ − εv)) / 2ε, [n]: two passes without gradients, with any network.
+    """a_i = (ℓ_i(θ + εv) − ℓ_i(θ − εv)) / 2ε: two passes without gradients, with any network.
 
     ε = ∛η / ‖v‖ with η the machine epsilon of the parameters: error O(η^⅔) where the third derivative is of the order of
-    the first. Meant for fp32 and fp64; narrower arithmetic inside `losses` drowns the difference. Zero where v is.
+    the first. Meant for fp32 and fp64: rounding of narrower types exceeds the difference.
+
+    Args:
+        losses: ℓ of n examples at given parameters, in nats.
+        params: θ.
+        direction: v; where it is zero, so are the alignments.
+
+    Returns:
+        [n], in nats per unit of ‖v‖.
     """
     length = norm(direction)
     if length == 0 or not math.isfinite(length):
@@ -45,40 +39,46 @@ def alignment_difference(losses: Losses, params: Params, direction: Params) -> T
     eta = torch.finfo(next(iter(params.values())).dtype).eps
     step = eta ** (1 / 3) / length
     with torch.no_grad():
-        up, down = (losses(moved(params, direction, sign * step)) for sign in (1, -1))
+        up, down = (losses(axpy(params, direction, sign * step)) for sign in (1, -1))
     return (up - down) / (2 * step)
 
 
 def alignment_explicit(losses: Losses, params: Params, direction: Params) -> Tensor:
-    """a_i by one backward pass for each example, [n]: what the two others are tested against."""
+    """a_i by one backward pass for each example, [n]: the reference that the other ways are tested against."""
     return torch.stack([dot(direction, gradients) for gradients in per_example(losses, params)])
 
 
 def per_example(losses: Losses, params: Params) -> Iterable[Params]:
     """∇ℓ_i(θ) for each i of one forward pass, one backward pass each."""
-    leaves = leaf(params)
+    leaves = detached_leaves(params)
     values = losses(leaves)
     for value in values:
         yield gradient(value, leaves, keep=True)
 
 
 def gradient(value: Tensor, leaves: Params, keep: bool = False) -> Params:
-    """∇ of a scalar in the leaves, zero where it does not depend on one."""
+    """The gradient of a scalar in the leaves, zero for a leaf that it does not depend on.
+
+    Args:
+        value: the scalar.
+        leaves: parameters that require gradients.
+        keep: whether another backward pass follows.
+    """
     found = torch.autograd.grad(value, list(leaves.values()), retain_graph=keep, allow_unused=True)
     return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(leaves.items(), found, strict=True)}
 
 
-def leaf(params: Params) -> Params:
-    """The same storage as fresh leaves: no gradient reaches the network's own parameters."""
+def detached_leaves(params: Params) -> Params:
+    """The same storage as new leaves that require gradients, none of which reaches the network's own parameters."""
     return {name: p.detach().requires_grad_() for name, p in params.items()}
 
 
-def moved(params: Params, direction: Params, step: float) -> Params:
+def axpy(params: Params, direction: Params, step: float) -> Params:
     """θ + step·v."""
     return {name: torch.add(p.detach(), direction[name], alpha=step) for name, p in params.items()}
 
 
-def added(total: Params, more: Params) -> Params:
+def add(total: Params, more: Params) -> Params:
     """total + more, where an empty total is zero."""
     return {name: v + more[name] for name, v in total.items()} if total else more
 
@@ -95,8 +95,18 @@ def norm(direction: Params) -> float:
 
 
 @dataclass(frozen=True)
-class Slot:
-    """What an optimizer's next step does to one parameter. `mean` and `square` are None under SGD."""
+class ParamState:
+    """An optimizer's settings and state for one parameter.
+
+    Args:
+        lr: learning rate of the next step.
+        decay: decoupled weight decay.
+        mean: Adam's first moment m; None under SGD.
+        square: Adam's second moment v; None under SGD.
+        betas: Adam's β₁ and β₂.
+        eps: Adam's ε.
+        step: the number t of the next step, from 1.
+    """
 
     lr: float
     decay: float
@@ -104,32 +114,45 @@ class Slot:
     square: Tensor | None
     betas: tuple[float, float]
     eps: float
-    step: int  # the number of the step that is looked ahead to, from 1
+    step: int
 
 
 class Lookahead:
     """The step δ(g) that an optimizer would make from its current state if the gradient were g.
 
-    AdamW: δ = −(lr / (1 − β₁ᵗ)) · (β₁m + (1 − β₁)g) / (√((β₂v + (1 − β₂)g²) / (1 − β₂ᵗ)) + ε): what `torch.optim.AdamW`
-    does, its decoupled decay apart, which no example causes. SGD: δ = −lr·g. Clipping of gradients is left out.
+    AdamW: δ = −(lr / (1 − β₁ᵗ)) · (β₁m + (1 − β₁)g) / (√((β₂v + (1 − β₂)g²) / (1 − β₂ᵗ)) + ε), the step of
+    `torch.optim.AdamW` without its decoupled decay, which no example causes. SGD: δ = −lr·g. Gradients are not clipped.
     Source: Hu et al. 2019, section 4 and their code; Ren et al. 2018 for SGD.
+
+    Args:
+        states: by parameter name.
     """
 
-    def __init__(self, slots: dict[str, Slot]) -> None:
-        self.slots = slots
+    def __init__(self, states: dict[str, ParamState]) -> None:
+        self.states = states
 
     @classmethod
-    def of(
+    def from_optimizer(
         cls, optimizer: torch.optim.Optimizer, named: Mapping[str, Tensor], adam: bool, rows: Mapping[str, Tensor] | None = None
     ) -> "Lookahead | None":
-        """From an optimizer's groups and state, of some parameters some rows alone; None while Adam has no state yet."""
+        """The look-ahead from an optimizer's settings and state.
+
+        Args:
+            optimizer: the run's own.
+            named: its parameters.
+            adam: whether to step as Adam does, else as SGD.
+            rows: the rows of a parameter that are computed with, for those of which not all are.
+
+        Returns:
+            None while Adam has no state yet.
+        """
         names = {id(p): name for name, p in named.items()}
         owned = [(group, p, optimizer.state.get(p, {})) for group in optimizer.param_groups for p in group["params"]]
         if adam and any("exp_avg" not in state for _, _, state in owned):
             return None
-        # all in one reading: a fused Adam counts on its device, and each reading waits for that
+        # all in one transfer: a fused Adam counts on its device, and each transfer waits for it
         counts = torch.stack([state["step"] for _, _, state in owned]).tolist() if adam else [0] * len(owned)
-        slots: dict[str, Slot] = {}
+        states: dict[str, ParamState] = {}
         for (group, p, state), count in zip(owned, counts, strict=True):
             mean: Tensor | None = state["exp_avg"] if adam else None
             square: Tensor | None = state["exp_avg_sq"] if adam else None
@@ -137,8 +160,8 @@ class Lookahead:
             name = names[id(p)]
             if mean is not None and square is not None and rows and name in rows:
                 mean, square = mean[rows[name]], square[rows[name]]
-            slots[name] = Slot(group["lr"], group["weight_decay"], mean, square, betas, eps, int(count) + 1)
-        return cls(slots)
+            states[name] = ParamState(group["lr"], group["weight_decay"], mean, square, betas, eps, int(count) + 1)
+        return cls(states)
 
     def delta(self, gradients: Params) -> Params:
         """δ(g) of one example's gradient."""
@@ -146,7 +169,7 @@ class Lookahead:
 
     def denominator(self, name: str, g: Tensor) -> Tensor | float:
         """√((β₂v + (1 − β₂)g²) / (1 − β₂ᵗ)) + ε; 1 under SGD."""
-        s = self.slots[name]
+        s = self.states[name]
         if s.square is None:
             return 1.0
         beta, grown = s.betas[1], 1 - s.betas[1] ** s.step
@@ -154,7 +177,7 @@ class Lookahead:
 
     def affine(self, name: str, g: Tensor, denominator: Tensor | float, share: float = 1.0) -> Tensor:
         """−rate·share·(β₁m + (1 − β₁)g) / denominator; with Σ w_i g_i / Σ w_i and share Σ w_i it is Σ w_i δ_i."""
-        s = self.slots[name]
+        s = self.states[name]
         if s.mean is None:
             return g * (-s.lr * share)
         beta, scale = s.betas[0], -self.rate(name) * share
@@ -162,7 +185,7 @@ class Lookahead:
 
     def rate(self, name: str) -> float:
         """lr, bias-corrected under Adam."""
-        s = self.slots[name]
+        s = self.states[name]
         return s.lr if s.mean is None else s.lr / (1 - s.betas[0] ** s.step)
 
     def ahead(self, params: Params, step: Params) -> Params:
@@ -171,40 +194,51 @@ class Lookahead:
 
     def ahead_of(self, name: str, p: Tensor, step: Tensor) -> Tensor:
         """The same for one parameter."""
-        s = self.slots[name]
+        s = self.states[name]
         return torch.add(step, p.detach(), alpha=1 - s.lr * s.decay).requires_grad_()
 
-    def frozen(self, params: Params, mean_gradient: Params, total: float) -> "Frozen":
-        """With the denominator held at ḡ = Σ w_i g_i / Σ w_i of a batch, so that δ(g) is affine in g; total is Σ w_i.
+    def linearize(self, params: Params, mean_gradient: Params, total: float) -> "LinearizedStep":
+        """The step with its denominator fixed at the batch's mean gradient, so that δ(g) is affine in g.
 
-        Where it is ε alone, so that v and ḡ are zero, every g_i is zero too (an embedding that no text of the batch has):
-        it is held at infinity, and no gradient moves anything there.
+        Where the denominator is ε alone (v and ḡ are zero), every g_i is zero too, as for a token that no text of the batch
+        has: it is set to infinity, and no gradient moves anything there.
+
+        Args:
+            params: θ.
+            mean_gradient: ḡ = Σ w_i g_i / Σ w_i.
+            total: Σ w_i.
         """
         denominators: dict[str, Tensor | float] = {}
         ahead: Params = {}
-        for name, g in mean_gradient.items():  # a parameter at a time: what one pass has read the next finds in the cache
-            held = self.denominator(name, g)
-            if isinstance(held, Tensor):
-                held.masked_fill_(held <= self.slots[name].eps, math.inf)
-            denominators[name] = held
-            ahead[name] = self.ahead_of(name, params[name], self.affine(name, g, held, total))
-        return Frozen(self, denominators, ahead)
+        for name, g in mean_gradient.items():  # one parameter at a time: it stays in the processor's cache
+            fixed = self.denominator(name, g)
+            if isinstance(fixed, Tensor):
+                fixed.masked_fill_(fixed <= self.states[name].eps, math.inf)
+            denominators[name] = fixed
+            ahead[name] = self.ahead_of(name, params[name], self.affine(name, g, fixed, total))
+        return LinearizedStep(self, denominators, ahead)
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """A look-ahead with its denominator held: ⟨d, δ(g)⟩ = offset + ⟨u, g⟩. `ahead` is θ' after the step Σ_i w_i δ(g_i)."""
+class LinearizedStep:
+    """A look-ahead with fixed denominators: ⟨d, δ(g)⟩ = offset + ⟨u, g⟩.
 
-    of: Lookahead
+    Args:
+        lookahead: what was linearized.
+        denominators: by parameter name.
+        ahead: θ' after the step Σ_i w_i δ(g_i).
+    """
+
+    lookahead: Lookahead
     denominators: "dict[str, Tensor | float]"
     ahead: Params
 
-    def pull(self, d: Params) -> tuple[Params, Tensor]:
+    def pullback(self, d: Params) -> tuple[Params, Tensor]:
         """(u, offset) for a gradient d: u = −rate·(1 − β₁)·d / denominator, offset = −rate·β₁·⟨m, d / denominator⟩."""
         u: Params = {}
         offset = torch.zeros((), dtype=torch.float64, device=next(iter(d.values())).device)
         for name, value in d.items():
-            s, rate = self.of.slots[name], self.of.rate(name)
+            s, rate = self.lookahead.states[name], self.lookahead.rate(name)
             if s.mean is None:
                 u[name] = value * -rate
                 continue

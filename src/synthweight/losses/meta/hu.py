@@ -4,21 +4,24 @@ import torch
 from torch import Tensor
 
 from ..hu import Hu
-from .online import Online
+from .online import MetaLearner
 
 
-class HuLearner(Online):
-    """Raw weights of Hu et al., one an example, 1 at first."""
+class HuLearner(MetaLearner):
+    """Raw weights of Hu et al., one an example, 1 at first: `w_i ← max(w_i / decay − r_i, floor)`."""
 
     settings: Hu
 
-    def start(self, old: Tensor) -> Tensor:
-        return old * (self.settings.reach / self.settings.sub_batch)
+    def step_weights(self, old: Tensor) -> Tensor:
+        """The raw weights, scaled so that the look-ahead is `lookahead_steps` of the optimizer long while all are 1."""
+        return old * (self.settings.lookahead_steps / self.settings.sub_batch)
 
-    def renew(self, old: Tensor, response: Tensor) -> Tensor:
+    def update(self, old: Tensor, response: Tensor) -> Tensor:
+        """max(w / decay − r, floor)."""
         return (old / self.settings.decay - response).clamp_min(self.settings.floor)
 
     def normalise(self, raw: Tensor) -> tuple[Tensor, bool]:
+        """n·w / Σw, or n·softmax(w)."""
         floored = bool((raw <= self.settings.floor).all())
         shares = torch.softmax(raw, 0) if self.settings.normalise == "softmax" else raw / raw.sum()
         return len(raw) * shares, floored

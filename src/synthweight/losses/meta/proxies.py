@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..base import Task, Texts
-from .functional_model import INPUTS, Network
+from ..base import LabelledTexts, LearnerContext
+from .functional_model import INPUTS, FunctionalClassifier
 from .gradients import Params
 
 CHUNK = 64  # texts of a pass through the encoder
@@ -31,12 +31,12 @@ class Proxy(Protocol):
     def logits(self, params: Params, index: np.ndarray, dev: bool = False) -> Tensor: ...
 
 
-def build(kind: str, task: Task, hidden: int) -> Proxy:
+def build(kind: str, context: LearnerContext, hidden: int) -> Proxy:
     """The proxy of a kind. Its parameters are drawn by the run's seed, without a draw from the training's own stream."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.seed)
-        kinds: dict[str, Callable[[Task, int], Proxy]] = {"head": Head, "lstm": Lstm, "encoder": Encoder}
-        return kinds[kind](task, hidden)
+        torch.manual_seed(context.seed)
+        kinds: dict[str, Callable[[LearnerContext, int], Proxy]] = {"head": Head, "lstm": Lstm, "encoder": Encoder}
+        return kinds[kind](context, hidden)
 
 
 class Module:
@@ -53,30 +53,30 @@ class Module:
 class Head(Module):
     """Two layers on frozen features: the encoder's mean-pooled last layer, each dimension of mean 0 and variance 1."""
 
-    def __init__(self, task: Task, hidden: int) -> None:
-        self.train, mean, sd = self.features(task, task.train, None)
-        self.dev = self.features(task, task.dev, (mean, sd))[0] if task.dev is not None else None
+    def __init__(self, context: LearnerContext, hidden: int) -> None:
+        self.train, mean, sd = self.features(context, context.train, None)
+        self.dev = self.features(context, context.dev, (mean, sd))[0] if context.dev is not None else None
         width = self.train.shape[1]
-        network = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, len(task.labels)))
-        super().__init__(network, task.device)
+        network = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, len(context.labels)))
+        super().__init__(network, context.device)
 
     @staticmethod
-    def features(task: Task, texts: Texts, scale: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def features(context: LearnerContext, texts: LabelledTexts, scale: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """[n, width], fp32, with the means and standard deviations that scaled them."""
-        network = Network(task)
-        encoder: Any = task.network.base_model
+        network = FunctionalClassifier(context)
+        encoder: Any = context.network.base_model
         if encoder.config.is_encoder_decoder:  # the decoder's states are of the text to come
             encoder = encoder.get_encoder()
         order = np.argsort(-texts.lengths, kind="stable")
         parts = []
-        with network.quiet(), torch.no_grad(), task.precision():
+        with network.evaluation(), torch.no_grad(), context.precision():
             for start in range(0, len(order), CHUNK):
-                batch = {k: v.to(task.device) for k, v in texts.batch(order[start : start + CHUNK].tolist()).items()}
+                batch = {k: v.to(context.device) for k, v in texts.batch(order[start : start + CHUNK].tolist()).items()}
                 states = encoder(**{k: batch[k] for k in INPUTS if k in batch}).last_hidden_state
                 mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
                 parts.append(((states * mask).sum(1) / mask.sum(1)).float())
         pooled = torch.empty_like(stacked := torch.cat(parts))
-        pooled[torch.from_numpy(order).to(task.device)] = stacked
+        pooled[torch.from_numpy(order).to(context.device)] = stacked
         mean, sd = scale or (pooled.mean(0), pooled.std(0).clamp_min(1e-6))
         return (pooled - mean) / sd, mean, sd
 
@@ -101,43 +101,43 @@ class Recurrent(nn.Module):
 
 
 class Lstm(Module):
-    """The official "tiny task model", over the encoder's token ids, its embedding learned from scratch."""
+    """The official "tiny context model", over the encoder's token ids, its embedding learned from scratch."""
 
-    def __init__(self, task: Task, hidden: int) -> None:
-        self.task = task
-        known = np.unique(np.concatenate([self.ids(task.train, [i]).flatten() for i in range(len(task.train.targets))]))
+    def __init__(self, context: LearnerContext, hidden: int) -> None:
+        self.context = context
+        known = np.unique(np.concatenate([self.ids(context.train, [i]).flatten() for i in range(len(context.train.targets))]))
         self.places = torch.zeros(int(known.max()) + 1, dtype=torch.long)
         self.places[torch.from_numpy(known)] = torch.arange(1, len(known) + 1)  # 0 is a token that training never shows
-        super().__init__(Recurrent(len(known) + 1, hidden, len(task.labels)), task.device)
+        super().__init__(Recurrent(len(known) + 1, hidden, len(context.labels)), context.device)
 
     @staticmethod
-    def ids(texts: Texts, index: list[int]) -> np.ndarray:
+    def ids(texts: LabelledTexts, index: list[int]) -> np.ndarray:
         return texts.batch(index)["input_ids"].numpy()
 
     def logits(self, params: Params, index: np.ndarray, dev: bool = False) -> Tensor:
-        texts = self.task.dev if dev else self.task.train
+        texts = self.context.dev if dev else self.context.train
         assert texts is not None
         batch = texts.batch(index.tolist())
         first = batch["attention_mask"].argsort(dim=1, descending=True, stable=True)  # texts that are padded on the left
         ids = batch["input_ids"].gather(1, first)
         ids = self.places[ids.clamp_max(len(self.places) - 1)] * (ids < len(self.places))
         last = batch["attention_mask"].sum(1) - 1
-        return functional_call(self.network, params, (ids.to(self.task.device), last.to(self.task.device)))
+        return functional_call(self.network, params, (ids.to(self.context.device), last.to(self.context.device)))
 
 
 class Encoder:
     """The classifier itself, from where its training will begin, without dropout."""
 
-    def __init__(self, task: Task, hidden: int) -> None:
-        self.task, self.network = task, Network(task)
-        self.initial = {name: p.clone() for name, p in self.network.now().items()}
+    def __init__(self, context: LearnerContext, hidden: int) -> None:
+        self.context, self.network = context, FunctionalClassifier(context)
+        self.initial = {name: p.clone() for name, p in self.network.params().items()}
 
     def precision(self) -> AbstractContextManager[Any]:
-        return self.task.precision()
+        return self.context.precision()
 
     def logits(self, params: Params, index: np.ndarray, dev: bool = False) -> Tensor:
-        texts = self.task.dev if dev else self.task.train
+        texts = self.context.dev if dev else self.context.train
         assert texts is not None
-        batch = {k: v.to(self.task.device) for k, v in texts.batch(index.tolist()).items() if k in INPUTS}
-        with self.network.quiet():
-            return functional_call(self.task.network, params, (), batch).logits
+        batch = {k: v.to(self.context.device) for k, v in texts.batch(index.tolist()).items() if k in INPUTS}
+        with self.network.evaluation():
+            return functional_call(self.context.network, params, (), batch).logits

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..base import Task
+from ..base import LearnerContext
 from ..functional import at_least_fp32, nll
 from ..sungen import Sungen
 from . import gradients, proxies
@@ -30,30 +30,30 @@ def hypergradient(aligned: Tensor, u: Tensor, inner_lr: float) -> Tensor:
 class SungenLearner:
     """u, its Adam state and the number of outer steps made are all there is to keep."""
 
-    def __init__(self, settings: Sungen, task: Task) -> None:
-        self.settings, self.task = settings, task
-        n = len(task.train.targets)
-        self.targets = torch.from_numpy(task.train.targets).to(task.device)
-        dtype = next(task.network.parameters()).dtype
-        self.u = torch.zeros(n, dtype=dtype, device=task.device, requires_grad=True)
+    def __init__(self, settings: Sungen, context: LearnerContext) -> None:
+        self.settings, self.context = settings, context
+        n = len(context.train.targets)
+        self.targets = torch.from_numpy(context.train.targets).to(context.device)
+        dtype = next(context.network.parameters()).dtype
+        self.u = torch.zeros(n, dtype=dtype, device=context.device, requires_grad=True)
         self.adam = torch.optim.Adam([self.u], lr=settings.outer_lr, eps=settings.outer_eps)
         self.made = 0
-        self.order = np.argsort(-task.train.lengths, kind="stable")  # of like length together: less padding
+        self.order = np.argsort(-context.train.lengths, kind="stable")  # of like length together: less padding
 
     def before_training(self) -> None:
         if self.made >= self.settings.outer_steps:
             return
-        self.proxy = proxies.build(self.settings.proxy, self.task, self.settings.hidden)
+        self.proxy = proxies.build(self.settings.proxy, self.context, self.settings.hidden)
         every = max(1, self.settings.outer_steps // 10)
         while self.made < self.settings.outer_steps:
             self.outer_step()
             if self.made % every == 0 or self.made == self.settings.outer_steps:
                 means = " ".join(f"{name} {value:.2f}" for name, value in self.class_means().items())
-                self.task.say(f"learning weights {self.made}/{self.settings.outer_steps} · mean weight {means}")
+                self.context.log(f"learning weights {self.made}/{self.settings.outer_steps} · mean weight {means}")
 
     def outer_step(self) -> None:
         """Trains the proxy from its start, and moves u once."""
-        rng = np.random.default_rng([self.task.seed, 7, self.made])
+        rng = np.random.default_rng([self.context.seed, 7, self.made])
         trained = self.inner(rng)
         g = self.outer_gradient(trained, rng)
         self.u.grad = hypergradient(self.alignments(trained, g), self.u.detach(), self.settings.inner_lr)
@@ -82,11 +82,11 @@ class SungenLearner:
 
     def outer_gradient(self, params: Params, rng: np.random.Generator) -> Params:
         """g: the outer loss's gradient, a mean within each batch, summed over the batches."""
-        leaves = gradients.leaf(params)
+        leaves = gradients.detached_leaves(params)
         on_dev = self.settings.outer == "dev"
         if on_dev:
-            assert self.task.dev is not None
-            targets = torch.from_numpy(self.task.dev.targets).to(self.task.device)
+            assert self.context.dev is not None
+            targets = torch.from_numpy(self.context.dev.targets).to(self.context.device)
             index = np.arange(len(targets))
         else:
             targets, index = self.targets, self.trusted(rng)
@@ -98,26 +98,26 @@ class SungenLearner:
             of = targets[torch.from_numpy(part)]
             values = nll(logits, of) if on_dev else reverse_cross_entropy(at_least_fp32(logits), of, self.settings.label_logit)
             found = gradients.gradient(values.mean(), leaves)
-            total = gradients.added(total, found)
+            total = gradients.add(total, found)
         return total
 
     def trusted(self, rng: np.random.Generator) -> np.ndarray:
         """A random subset of the examples whose weight is among the highest `keep` of all, or of their class."""
         w = torch.sigmoid(self.u.detach()).cpu().numpy()
-        targets = self.task.train.targets
-        groups = [targets == c for c in range(len(self.task.labels))] if self.settings.keep_per_class else [targets >= 0]
+        targets = self.context.train.targets
+        groups = [targets == c for c in range(len(self.context.labels))] if self.settings.keep_per_class else [targets >= 0]
         inside = np.zeros(len(w), dtype=bool)
         for group in groups:
             if group.any():
                 at = np.sort(w[group])[::-1][math.ceil(self.settings.keep * group.sum()) - 1]
                 inside |= group & (w >= at)
         chosen = rng.permutation(np.flatnonzero(inside))[: self.settings.subset]
-        return chosen[np.argsort(-self.task.train.lengths[chosen], kind="stable")]
+        return chosen[np.argsort(-self.context.train.lengths[chosen], kind="stable")]
 
     def alignments(self, params: Params, g: Params) -> Tensor:
         """⟨g, ∇ℓ_i(θ*)⟩ of every example, [n], in at least fp32 by central difference."""
-        out = torch.empty(len(self.order), dtype=self.u.dtype, device=self.task.device)
-        device = self.task.device.type
+        out = torch.empty(len(self.order), dtype=self.u.dtype, device=self.context.device)
+        device = self.context.device.type
         for start in range(0, len(self.order), self.settings.batch):
             index = self.order[start : start + self.settings.batch]
             with torch.autocast(device, enabled=False):
@@ -127,17 +127,19 @@ class SungenLearner:
 
     def class_means(self) -> dict[str, float]:
         """The mean weight of each class that has an example."""
-        w, targets = torch.sigmoid(self.u.detach()).cpu().numpy(), self.task.train.targets
-        return {name: float(w[targets == c].mean()) for c, name in enumerate(self.task.labels) if (targets == c).any()}
+        w, targets = torch.sigmoid(self.u.detach()).cpu().numpy(), self.context.train.targets
+        return {name: float(w[targets == c].mean()) for c, name in enumerate(self.context.labels) if (targets == c).any()}
 
     def weights(self, batch: dict[str, Tensor]) -> Tensor:
         """σ(u_i)."""
         return torch.sigmoid(self.u.detach())[batch["index"]]
 
-    def notes(self) -> list[str]:
+    def epoch_warnings(self) -> list[str]:
+        """Nothing: the weights do not change during the training."""
         return []
 
-    def taken(self) -> dict[str, Any]:
+    def fallbacks(self) -> dict[str, Any]:
+        """Nothing: every setting is used."""
         return {}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -151,7 +153,7 @@ class SungenLearner:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        device = self.task.device
+        device = self.context.device
         self.made = int(state["made"])
         with torch.no_grad():
             self.u.copy_(state["u"])
