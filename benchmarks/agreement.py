@@ -9,7 +9,7 @@ sign. Prints a table. Test is never read.
 """
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from statistics import fmean, stdev
 
@@ -25,7 +25,8 @@ from synthweight.losses.hu import Hu
 from synthweight.losses.meta.gradients import Lookahead
 from synthweight.losses.meta.hu import HuLearner
 from synthweight.models import pretrained
-from synthweight.training import trainer
+from synthweight.training.job import TrainingJob
+from synthweight.training.trainer import fit
 
 SPAN = 50
 found: list[dict[str, float]] = []
@@ -67,7 +68,8 @@ def train(every: int, overrides: list[str]) -> None:
     assert isinstance(job.loss, Hu)
     both = Both(**asdict(job.loss), every=every)
     train, dev = (trials.split(job, material, part) for part in (material.train, material.dev))
-    trainer.fit(trainer.Training.of(job, folder, material.labels, train, {"dev": dev}, strategy=both, dev=dev))
+    training = TrainingJob.from_run(job, folder, material.labels, train, {"dev": dev})
+    fit(replace(training, strategy=both, dev=dev))
 
 
 def table(rows: list[dict[str, float]]) -> str:

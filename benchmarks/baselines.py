@@ -10,6 +10,7 @@ what was chosen.
 """
 
 import argparse
+from dataclasses import replace
 from itertools import product
 from statistics import fmean, stdev
 from typing import Any
@@ -20,7 +21,8 @@ from synthweight.config import compose
 from synthweight.config.schema import CONF, ROOT
 from synthweight.data import sources, splits
 from synthweight.models import pretrained
-from synthweight.training import trainer
+from synthweight.training.job import TrainingJob
+from synthweight.training.trainer import fit
 
 JOURNAL = ROOT / "benchmarks" / "results" / "baselines.jsonl"
 FOLDS = 5
@@ -60,7 +62,8 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
     material = sources.build_run_data(run)
     parts = splits.split_fold(material.dev, splits.assign_folds(material.dev, FOLDS, seed=0), fold)
     train, dev, held = (trials.split(run, material, part) for part in (material.train, *parts))
-    fitted = trainer.fit(trainer.Training.of(run, pretrained.locate(run.model), material.labels, train, {"fold": held}, dev=dev))
+    job = TrainingJob.from_run(run, pretrained.locate(run.model), material.labels, train, {"fold": held})
+    fitted = fit(replace(job, dev=dev))
     found = fitted.epochs[-1].metrics["fold"]
     return {key: round(found[key], 4) for key in ("accuracy", "macro_f1", "nll")}
 

@@ -143,6 +143,7 @@ def trained(folder: Path, epochs: int, *more: str, encoder: str = "base") -> Fou
     steady: examples per second in the epochs after the first, evaluation included. first: seconds of the first, which
     captures or compiles. seconds: of the whole, from texts to the weights chosen. whole: the same for five epochs.
     """
+    import overhead
     import throughput
     import torch
     import trials
@@ -151,18 +152,19 @@ def trained(folder: Path, epochs: int, *more: str, encoder: str = "base") -> Fou
     from synthweight.config.schema import CONF
     from synthweight.data import sources
     from synthweight.models import pretrained
-    from synthweight.training import trainer
+    from synthweight.training.trainer import fit
 
     peak = throughput.matmul_peak(torch)
     with compose.offline(CONF), tempfile.TemporaryDirectory() as cache:
         run = compose.Composer("config").run([*trials.CE, *overrides(folder, epochs, encoder), *more])
         data, home = sources.build_run_data(run), pretrained.locate(run.model)
-        ends = []
+        reporter = overhead.TimingReporter()
         started = time.perf_counter()
         job = trials.training(run, home, data, Path(cache), ("selection", "test"))
         ready = time.perf_counter()
-        fitted = trainer.fit(job, lambda *_: ends.append(time.perf_counter()))
+        fitted = fit(job, reporter)
         seconds = time.perf_counter() - started
+    ends = reporter.ends
     epoch = (ends[-1] - ends[0]) / (epochs - 1)
     flop = 6 * throughput.inner(fitted.network) * int(job.train[0].lengths.sum())
     out = {
@@ -248,8 +250,8 @@ def stack(folder: Path, encoder: str, epochs: int = 1) -> Found:
         data, home = sources.build_run_data(runs[0]), pretrained.locate(runs[0].model)
         started = time.perf_counter()
         series = ("selection", "test")
-        seats = [seed_ensemble.Seat(trials.training(run, home, data, Path(cache), series)) for run in runs]
-        fitted = seed_ensemble.fit_together(seats, Path(cache))
+        jobs = [trials.training(run, home, data, Path(cache), series) for run in runs]
+        fitted = seed_ensemble.fit_seed_ensemble([seed_ensemble.EnsembleMember(job) for job in jobs])
         whole = time.perf_counter() - started
     seconds = sum(one.seconds.train for one in fitted)
     out: Found = {"steady": round(4 * epochs * len(data.train) / seconds, 1), "epochs": epochs, "seconds": round(whole, 2)}
@@ -266,7 +268,9 @@ def ratios(folder: Path, size: Size) -> Iterator[Found]:
     from synthweight.config.schema import CONF
     from synthweight.data import sources
     from synthweight.models import classifier, pretrained
-    from synthweight.training import trainer
+    from synthweight.training.job import TrainingJob
+    from synthweight.training.predict import predict
+    from synthweight.training.trainer import fit
 
     losses = ("ce", "dimp", "imp", "sungen", "hu")
     with compose.offline(CONF):
@@ -282,19 +286,18 @@ def ratios(folder: Path, size: Size) -> Iterator[Found]:
 
     def epoch(run: Any, split: Any) -> dict[str, float]:
         """Seconds of the second epoch, since the first one captures graphs: learning before the steps and beside them, steps."""
-        ends: list[float] = []
-        clock = overhead.Phase()
-        job = trainer.Training.of(run, home, data.labels, split, {"test": one}, epochs=2, scores=scores, dev=real)
-        fitted = trainer.fit(job, lambda *_: ends.append(time.perf_counter()), clock.told)
-        learned, seconds = fitted.seconds.weights, ends[1] - ends[0]
-        beside = 0.0 if clock.seen else seconds * learned / (learned + fitted.seconds.train)
-        return {"train": seconds - beside, "beside": beside, "before": learned if clock.seen else 0.0}
+        reporter = overhead.TimingReporter()
+        job = TrainingJob.from_run(run, home, data.labels, split, {"test": one})
+        fitted = fit(dataclasses.replace(job, epochs=2, scores=scores, dev=real), reporter)
+        learned, seconds = fitted.seconds.weights, reporter.ends[1] - reporter.ends[0]
+        beside = 0.0 if reporter.phase else seconds * learned / (learned + fitted.seconds.train)
+        return {"train": seconds - beside, "beside": beside, "before": learned if reporter.phase else 0.0}
 
     found = {"ce": epoch(runs["ce"], train), "QC epoch": epoch(runs["ce"], real)}
     network = classifier.build(home, data.labels)
-    trainer.log_probs(network, real[0], len(data.labels), runs["ce"].trainer)
+    predict(network, real[0], len(data.labels), runs["ce"].trainer)
     started = time.perf_counter()
-    trainer.log_probs(network, train[0], len(data.labels), runs["ce"].trainer)
+    predict(network, train[0], len(data.labels), runs["ce"].trainer)
     found["scoring"] = {"train": time.perf_counter() - started}
     for name in losses[1:]:
         found[name] = epoch(runs[name], train)
@@ -395,7 +398,7 @@ def trainings(folder: Path, texts: int, graphs: Any) -> Found:
     from synthweight.config.schema import CONF
     from synthweight.data import sources
     from synthweight.models import classifier, pretrained
-    from synthweight.training import trainer
+    from synthweight.training.trainer import fit
 
     with compose.offline(CONF):
         few = [f"source.n={min(texts, 960)}", *overrides(folder, 1, "plain")]
@@ -405,7 +408,7 @@ def trainings(folder: Path, texts: int, graphs: Any) -> Found:
     ends = []
     for most in (0, 0, 64):
         graphs.MOST = most
-        ends.append(torch.cat([p.detach().cpu().flatten() for p in trainer.fit(job).network.parameters()]))
+        ends.append(torch.cat([p.detach().cpu().flatten() for p in fit(job).network.parameters()]))
     torch.manual_seed(run.seed)
     start = torch.cat([p.detach().flatten() for p in classifier.build(home, data.labels).parameters()])
     moved = float((ends[0] - start).norm())

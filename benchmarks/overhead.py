@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -24,7 +25,12 @@ from synthweight.config import compose
 from synthweight.config.schema import CONF, Run
 from synthweight.data import sources
 from synthweight.models import classifier, pretrained
-from synthweight.training import devices, trainer
+from synthweight.training import devices
+from synthweight.training.history import Epoch
+from synthweight.training.job import TrainingJob
+from synthweight.training.predict import predict
+from synthweight.training.reporter import RunReporter
+from synthweight.training.trainer import fit
 
 LINES = {
     "ce": ["loss=ce"],
@@ -61,21 +67,18 @@ class Bench:
 
     def epoch(self, run: Run, train) -> dict[str, float]:  # type: ignore[no-untyped-def]
         """Seconds of one epoch: steps, learning beside them, and learning before them."""
-        phase = Phase()
-        training = trainer.Training.of(
-            run, self.folder, self.material.labels, train, {"test": self.one},
-            epochs=1, seed=0, scores=self.scores, dev=self.dev,
-        )  # fmt: skip
-        fitted = trainer.fit(training, say=phase.told)
+        reporter = TimingReporter()
+        job = TrainingJob.from_run(run, self.folder, self.material.labels, train, {"test": self.one})
+        fitted = fit(replace(job, epochs=1, seed=0, scores=self.scores, dev=self.dev), reporter)
         learned = fitted.seconds.weights
-        before = learned if phase.seen else 0.0
+        before = learned if reporter.phase else 0.0
         return {"train": fitted.seconds.train, "beside": learned - before, "before": before}
 
     def scoring(self) -> float:
         """Seconds of one pass of a checker over the training set."""
         network = classifier.build(self.folder, self.material.labels)
         started = time.perf_counter()
-        trainer.log_probs(network, self.train[0], len(self.material.labels), self.run.trainer)
+        predict(network, self.train[0], len(self.material.labels), self.run.trainer)
         return time.perf_counter() - started
 
     def measure(self) -> dict[str, dict[str, float]]:
@@ -93,14 +96,19 @@ class Bench:
         return {name: {key: median(r[key] for r in rows) for key in rows[0]} for name, rows in found.items()}
 
 
-class Phase:
-    """Whether a learner spoke of a phase before the training."""
+class TimingReporter(RunReporter):
+    """Records when epochs end, and whether a learner had a phase before the training."""
 
     def __init__(self) -> None:
-        self.seen = False
+        super().__init__()
+        self.ends: list[float] = []
+        self.phase = False
 
-    def told(self, _: str) -> None:
-        self.seen = True
+    def log(self, message: str, level: int = 20) -> None:
+        self.phase = True
+
+    def epoch_finished(self, number: int, epochs: int, epoch: Epoch) -> None:
+        self.ends.append(time.perf_counter())
 
 
 def totals(found: dict[str, dict[str, float]], runs: dict[str, Run], epochs: int) -> dict[str, dict[str, float]]:
@@ -139,7 +147,7 @@ def main(read: Callable[[], argparse.Namespace]) -> None:
     found = bench.measure()
     stages = totals(found, bench.runs, bench.run.optim.epochs)
     print(f"\n{len(bench.train[0])} texts, {len(bench.dev[0])} of D_P', {bench.run.optim.epochs} epochs, "
-          f"precision {bench.run.trainer.precision}, {devices.machine(bench.run.trainer)}\n")  # fmt: skip
+          f"precision {bench.run.trainer.precision}, {devices.machine(bench.run.trainer, {})}\n")  # fmt: skip
     print(table(stages, found))
     if options.out:
         Path(options.out).write_text(json.dumps({"median": found, "stages": stages}, indent=1) + "\n")

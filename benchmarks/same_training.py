@@ -43,7 +43,7 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
     from synthweight.config.schema import CONF
     from synthweight.data import sources
     from synthweight.models import classifier, pretrained
-    from synthweight.training import trainer as fit
+    from synthweight.training.trainer import fit
 
     with compose.offline(CONF):
         named = compose.Composer("config").run([*trials.CE, *overrides])
@@ -56,11 +56,11 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
     job = jobs["padded"]
     material = sources.build_run_data(job)
     training = trials.training(job, home, material, folder, ["selection"])
-    order = training.batches().batch_sampler
+    order = training.training_batches().batch_sampler
     begun, wanted = by_trainer(job, material, home, folder, order)
     steps, failed = job.epochs * len(order), False
     for kind, own in jobs.items():
-        found = fit.fit(replace(training, trainer=own.trainer)).network.state_dict()
+        found = fit(replace(training, trainer=own.trainer)).network.state_dict()
         if found.keys() != wanted.keys():
             raise SystemExit(f"{kind}: other parameters: {sorted(found.keys() ^ wanted.keys())}")
         apart = {name: float((found[name] - value).abs().max()) for name, value in wanted.items()}

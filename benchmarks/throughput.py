@@ -81,11 +81,11 @@ def ours() -> Callable[[Any, Any, Path, Path], Done]:
     """A training by this project."""
     from transformers import AutoTokenizer  # noqa: F401, our tokeniser's, which imports it when it is first asked
 
-    from synthweight.training import trainer
+    from synthweight.training.trainer import fit
 
     def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
         training = trials.training(job, home, material, folder, ("selection", "test"))
-        fitted = trainer.fit(training)
+        fitted = fit(training)
         texts, tokens = job.epochs * len(material.train), job.epochs * int(training.train[0].lengths.sum())
         return Done(fitted.seconds.train, texts, tokens, fitted.network, fitted.epochs[-1].metrics["test"])
 

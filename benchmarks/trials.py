@@ -42,7 +42,7 @@ def write_page(page: Path, names: Iterable[str], table: Callable[[str], str]) ->
 
 
 def split(run: Any, material: Any, examples: Any, cache: Path | None = None) -> tuple[Any, Any]:
-    """The examples' tokens and label positions, as `fit.Training` takes them."""
+    """The examples' tokens and label positions, as `TrainingJob` takes them."""
     from synthweight.data.tokenization import tokenize
     from synthweight.models import pretrained  # here: what reads a journal alone need not wait for torch
 
@@ -52,8 +52,8 @@ def split(run: Any, material: Any, examples: Any, cache: Path | None = None) -> 
 
 
 def training(run: Any, home: Path, material: Any, cache: Path, series: Iterable[str]) -> Any:
-    """CE's `fit.Training` of a run, evaluated on the splits named."""
-    from synthweight.training import trainer
+    """CE's `TrainingJob` of a run, evaluated on the splits named."""
+    from synthweight.training.job import TrainingJob
 
     tokens = {name: split(run, material, getattr(material, name), cache) for name in ("train", *series)}
-    return trainer.Training.of(run, home, material.labels, tokens["train"], {name: tokens[name] for name in series})
+    return TrainingJob.from_run(run, home, material.labels, tokens["train"], {name: tokens[name] for name in series})

@@ -16,10 +16,10 @@ from support.encoders import make_family
 from synthweight.data import tokenization as tokens_module
 from synthweight.data.batching import (
     WINDOW,
-    LengthGrouped,
-    Shuffled,
-    dealt,
+    LengthGroupedBatchSampler,
+    RandomBatchSampler,
     evaluation_batches,
+    stratified_order,
     training_batches,
 )
 from synthweight.data.examples import Example
@@ -92,9 +92,9 @@ def test_a_full_disk_keeps_no_half_of_the_cache(tiny, tmp_path, monkeypatch):
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
-@pytest.mark.parametrize("kind", [LengthGrouped, Shuffled])
+@pytest.mark.parametrize("kind", [LengthGroupedBatchSampler, RandomBatchSampler])
 def test_every_example_once_an_epoch_in_an_order_of_seed_and_epoch(kind):
-    given = (np.arange(301) % 17 + 1, np.arange(301) % 3 % 2) if kind is LengthGrouped else (301,)
+    given = (np.arange(301) % 17 + 1, np.arange(301) % 3 % 2) if kind is LengthGroupedBatchSampler else (301,)
     sampler = kind(*given, 8, 0)
     epochs = []
     for epoch in (0, 1):
@@ -117,7 +117,9 @@ def test_batches_are_of_like_length():
     def padded(batches):
         return sum(int(lengths[b].max()) * len(b) for b in batches) / lengths.sum()
 
-    assert padded(LengthGrouped(lengths, labels, 32, 0)) < 1.25 < 1.5 < padded(Shuffled(len(lengths), 32, 0))
+    assert (
+        padded(LengthGroupedBatchSampler(lengths, labels, 32, 0)) < 1.25 < 1.5 < padded(RandomBatchSampler(len(lengths), 32, 0))
+    )
 
 
 def test_batches_of_like_length_have_every_label_by_its_share():
@@ -128,15 +130,15 @@ def test_batches_of_like_length_have_every_label_by_its_share():
     def counts(batches):
         return np.array([np.bincount(labels[b], minlength=3) for b in batches])
 
-    assert np.ptp(counts(Shuffled(960, 32, 0))[:, 1]) > 4
-    assert np.abs(counts(LengthGrouped(lengths, labels, 32, 0)) - [12, 4, 16]).max() <= 2
+    assert np.ptp(counts(RandomBatchSampler(960, 32, 0))[:, 1]) > 4
+    assert np.abs(counts(LengthGroupedBatchSampler(lengths, labels, 32, 0)) - [12, 4, 16]).max() <= 2
 
 
 def test_rare_labels_do_not_meet():
     """Sixteen labels of one text each are spread over an epoch's batches, and lie elsewhere in the next epoch."""
     labels = np.zeros(960, dtype=int)
     labels[:16] = np.arange(1, 17)
-    sampler, seen = LengthGrouped(np.ones(960), labels, 32, 0), []
+    sampler, seen = LengthGroupedBatchSampler(np.ones(960), labels, 32, 0), []
     for epoch in (0, 1):
         sampler.sampler.set_epoch(epoch)
         seen.append([int(np.sum(labels[b] > 0)) for b in sampler])
@@ -145,14 +147,14 @@ def test_rare_labels_do_not_meet():
     assert seen[0] != seen[1]
 
 
-def test_dealt_keeps_each_labels_order():
+def test_stratified_order_is_stable_within_a_label():
     labels, draws = np.array([0, 0, 0, 0, 1, 1]), np.random.default_rng(0)
     for given in ([3, 5, 0, 2, 4, 1], [5, 4, 3, 2, 1, 0]):
-        found = dealt(np.array(given), labels, draws).tolist()
+        found = stratified_order(np.array(given), labels, draws).tolist()
         for label in (0, 1):
             assert [i for i in found if labels[i] == label] == [i for i in given if labels[i] == label]
         assert {labels[i] for i in found[:3]} == {0, 1}
-    assert dealt(np.array([], dtype=int), labels, draws).tolist() == []
+    assert stratified_order(np.array([], dtype=int), labels, draws).tolist() == []
 
 
 def test_loaders_cover_everything(tiny, tmp_path):

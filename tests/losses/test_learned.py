@@ -26,7 +26,9 @@ from synthweight.models import classifier, pretrained
 from synthweight.models.packed import forward
 from synthweight.runs import run
 from synthweight.runs.store import Store
-from synthweight.training import history, trainer
+from synthweight.training import history, module
+from synthweight.training.job import TrainingJob
+from synthweight.training.trainer import fit
 
 LEARNED = ["hu", "ren", "sungen"]
 
@@ -58,8 +60,8 @@ def task(job, dtype=torch.float64, steps=3):
         torch.nn.functional.cross_entropy(network(**classifier.inputs(inputs)).logits, targets).backward()
         optimizer.step()
     made = LearnerContext(
-        network, lambda: optimizer, trainer.texts(train), trainer.texts(dev), material.labels, 0, torch.device("cpu"),
-        contextlib.nullcontext, print,
+        network, lambda: optimizer, module.labelled_texts(train), module.labelled_texts(dev), material.labels, 0,
+        torch.device("cpu"), contextlib.nullcontext, print,
     )  # fmt: skip
     return made, train[0].batch(list(range(40, 52)))
 
@@ -221,9 +223,8 @@ def trained(job, strategy=None):
     train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
     strategy = strategy or job.loss
     folder = pretrained.locate(job.model)
-    return trainer.fit(
-        trainer.Training.of(job, folder, material.labels, train, {"selection": test}, strategy=strategy, select=True, dev=dev)
-    )
+    made = TrainingJob.from_run(job, folder, material.labels, train, {"selection": test})
+    return fit(dataclasses.replace(made, strategy=strategy, select=True, dev=dev))
 
 
 def test_sungen_goes_on_within_its_phase(bound, plain):
@@ -288,7 +289,6 @@ def test_only_the_highest_weights_enter_the_outer_loss(bound, plain):
 
 
 @pytest.mark.parametrize("loss", LEARNED)
-@pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning")
 def test_learned_weights_lie_in_the_row_by_id(bound, loss):
     job = bound(f"loss={loss}", *(["loss.outer_steps=3"] if loss == "sungen" else []))
     outcome = run.train(job)
@@ -422,9 +422,9 @@ def test_weights_that_all_fall_to_the_floor_are_said_and_uniform(bound, plain):
 
 def test_a_class_that_sinks_is_named():
     weights, targets = np.array([1.0, 1.2, 0.01, 0.02, 0.9]), np.array([0, 0, 1, 1, 2])
-    (note,) = history.sunken(weights, targets, ("good", "bad", "meh"))
-    assert "class 'bad' has sunk" in note
-    assert history.sunken(np.ones(5), targets, ("good", "bad", "meh")) == []
+    (note,) = history.collapsed_classes(weights, targets, ("good", "bad", "meh"))
+    assert "class 'bad' is down-weighted" in note
+    assert history.collapsed_classes(np.ones(5), targets, ("good", "bad", "meh")) == []
 
 
 @pytest.mark.parametrize("loss", LEARNED)
@@ -457,7 +457,7 @@ def real_weights(tmp_path, seed, *overrides):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.filterwarnings("ignore:.*(has sunk|computed in fp32|fell to the floor):UserWarning")
+@pytest.mark.filterwarnings("ignore:.*computed in fp32:UserWarning")
 def test_swapped_labels_end_below_clean_ones(tmp_path, method):
     """Over three seeds, on real texts with the real encoder."""
     clean, bad = [], []
@@ -472,7 +472,7 @@ def test_swapped_labels_end_below_clean_ones(tmp_path, method):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("method", [*METHODS, "ren loss.alignment=ghost"])
-@pytest.mark.filterwarnings("ignore:.*(has sunk|computed in fp32|fell to the floor):UserWarning")
+@pytest.mark.filterwarnings("ignore:.*computed in fp32:UserWarning")
 def test_with_nothing_swapped_the_weights_tell_nothing(tmp_path, method):
     """Against a random 30 %, over a hundred draws of it."""
     weights, swapped = real_weights(tmp_path, 0, *f"loss={method}".split())

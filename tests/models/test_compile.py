@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from support.training import equal, material_of
+from support.training import equal, training_job
 from synthweight.models import classifier, compile
 from synthweight.runs.identity import identify
 from synthweight.sweeps import estimate
-from synthweight.training import devices, trainer
+from synthweight.training import devices, job, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:dynamo_pgo force disabled")
 
@@ -21,7 +21,7 @@ def training(bound, plain):
     """40 texts in batches of 15: batches of two sizes and many widths."""
 
     def make(*overrides):
-        return material_of(
+        return training_job(
             bound(
                 f"model.path={plain}",
                 "optim.epochs=2",
@@ -38,9 +38,9 @@ def training(bound, plain):
 @pytest.mark.parametrize("padding", ["true", "false"])
 def test_a_step_is_compiled_whole(bound, tiny, padding):
     """With dropout, as people train: one frame, and no break in it."""
-    made = material_of(bound(f"model.path={tiny}", "optim.epochs=1", "source.n=40", f"trainer.padding={padding}"))
+    made = training_job(bound(f"model.path={tiny}", "optim.epochs=1", "source.n=40", f"trainer.padding={padding}"))
     torch._dynamo.reset()
-    with trainer.begun(compiled_of(made)) as (network, t):
+    with job.built_network(compiled_of(made)) as (network, t):
         batch = t.train[0].batch([0, 1, 2])
         counters.clear()
         place, name = compile.place(network)
@@ -83,9 +83,9 @@ def test_where_compiling_fails_it_runs_eager_and_says_so_once(training, padding)
 
 
 def test_past_the_limit_of_recompilations_it_begins_anew_once_then_runs_eager_and_says_so(bound, plain):
-    made = material_of(bound(f"model.path={plain}"))
+    made = training_job(bound(f"model.path={plain}"))
     torch._dynamo.reset()
-    with trainer.begun(compiled_of(made)) as (network, t), torch._dynamo.config.patch(recompile_limit=1):
+    with job.built_network(compiled_of(made)) as (network, t), torch._dynamo.config.patch(recompile_limit=1):
         pass_ = network.forward.logits
         pass_.fast = torch.compile(pass_.plain, dynamic=True, backend="eager")
         inputs = classifier.inputs(t.train[0].batch([0, 1, 2]))

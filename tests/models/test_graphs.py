@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from support.networks import by_sequence
-from support.training import equal, material_of, stopped_at
+from support.training import equal, fit_until, training_job
 from synthweight.models.packed import forward, graphs
 from synthweight.models.packed.forward import Packed
 from synthweight.training import trainer
@@ -39,7 +39,7 @@ def training(bound, plain):
     """91 texts in batches of 15: seven steps an epoch, three epochs, in fp64."""
 
     def make(*overrides):
-        return material_of(
+        return training_job(
             bound(f"model.path={plain}", "optim.epochs=3", "optim.batch_size=15", "source.n=91", "trainer.precision=64-true",
                   "optim.lr=0.002", "optim.weight_decay=0.1", "optim.clip_norm=1e6", *overrides)
         )  # fmt: skip
@@ -122,7 +122,7 @@ def test_a_full_memory_is_no_reason_to_go_on(training, recorded, monkeypatch):
 def test_a_recorded_training_goes_on_after_a_stop(training, tmp_path):
     made, checkpoints = training("loss=ce"), Checkpoints(tmp_path, {"id": "x"})
     whole = trainer.fit(made)
-    stopped_at(made, checkpoints, 2)
+    fit_until(made, checkpoints, 2)
     equal(trainer.fit(made, checkpoints=checkpoints), whole, RATE)
 
 

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from support.networks import batch, by_sequence, classifier
-from support.training import equal, material_of
+from support.training import equal, training_job
 from synthweight.data.tokenization import TokenizedTexts
 from synthweight.losses import LOSSES
 from synthweight.models import classifier as model
@@ -22,7 +22,7 @@ from synthweight.runs import run
 from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 from synthweight.sweeps import estimate
-from synthweight.training import devices, memory, trainer
+from synthweight.training import devices, job, predict, trainer
 
 LINES = [
     "ce", "focal", "imp", "dimp weighting.self_normalise=true", "quality_only", "filter", "rho", "hu", "hu loss.exact=false",
@@ -122,20 +122,15 @@ def test_only_evaluation_is_by_torchs_attention(training, monkeypatch):
         calls.append((len(query), torch.is_inference_mode_enabled()))
         return kernel(query, *rest, **named)
 
-    monkeypatch.setattr(trainer, "evaluation_tokens", lambda _: 100)
+    monkeypatch.setattr(job, "evaluation_tokens", lambda *_: 100)
+    monkeypatch.setattr(predict, "evaluation_tokens", lambda *_: 100)
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
-    monkeypatch.setattr(memory, "hold_memory", lambda: held.append(1))
+    monkeypatch.setattr(trainer, "hold_memory", lambda: held.append(1))
     made = training("loss=ce")
     trainer.fit(made)
     assert 0 < max(texts for texts, _ in calls) < min(len(tokens) for tokens, _ in made.series.values())
     assert all(inference for _, inference in calls)  # none in training, whose attention has dropout
     assert held == [1]
-
-
-def test_evaluation_in_fp32_has_batches_half_as_large(bound, monkeypatch):
-    monkeypatch.setattr(devices, "bf16_products", lambda: True)
-    sizes = [trainer.evaluation_tokens(bound(f"trainer.precision={p}").trainer) for p in ("bf16-mixed", "32", "64-true")]
-    assert sizes[0] == 2 * sizes[1] == 2 * sizes[2]
 
 
 @pytest.mark.parametrize("policy", [TRAINING, EVALUATION])
@@ -287,7 +282,7 @@ def training(bound, plain):
     def make(*overrides, of=plain):
         job = bound(f"model.path={of}", "optim.epochs=3", "optim.batch_size=15", "source.n=91", "trainer.precision=64-true",
                     "optim.lr=0.002", "optim.weight_decay=0.1", *overrides)  # fmt: skip
-        return material_of(job)
+        return training_job(job)
 
     return make
 
@@ -306,7 +301,7 @@ def padded_of(made):
 
 
 @pytest.mark.parametrize("loss", LINES)
-@pytest.mark.filterwarnings("ignore:.*(has sunk|fell to the floor|alignment=ghost. it needs trainer.padding):UserWarning")
+@pytest.mark.filterwarnings("ignore:.*alignment=ghost. it needs trainer.padding:UserWarning")
 def test_a_packed_training_is_the_padded_one(training, passes, loss):
     """Parameters after 21 steps, those of unmet words too; weights by id; curves.
 
@@ -338,7 +333,7 @@ def test_a_failed_training_leaves_the_network_whole(training):
 def test_checkers_score_packed(training, passes):
     made = training("loss=ce")
     network = model.build(made.folder, made.labels)
-    padded, packed = (trainer.log_probs(network, made.train[0], 3, t.trainer) for t in (padded_of(made), made))
+    padded, packed = (predict.predict(network, made.train[0], 3, t.trainer) for t in (padded_of(made), made))
     np.testing.assert_allclose(packed, padded, atol=1e-5)
     assert padded.std() > 1e-3
     assert passes == [len(network.get_input_embeddings().weight)]  # the whole table; all texts in one batch
@@ -356,7 +351,7 @@ def test_what_changes_a_training_is_part_of_the_identity_and_of_its_speed(bound,
 
 def test_without_bf16_units_fp32_is_used_which_is_logged_once(bound, tiny, monkeypatch, log):
     """The training that precision=32 gives, to the digit; the row says so."""
-    narrow, wide = (material_of(bound(f"trainer.precision={p}", "optim.epochs=1")) for p in ("bf16-mixed", "32"))
+    narrow, wide = (training_job(bound(f"trainer.precision={p}", "optim.epochs=1")) for p in ("bf16-mixed", "32"))
     assert devices.machine(wide.trainer, {})["fallbacks"] == {}
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     fell = trainer.fit(narrow)

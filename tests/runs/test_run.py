@@ -17,7 +17,7 @@ from synthweight.losses import LOSSES
 from synthweight.runs import identity, run
 from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
-from synthweight.training.history import Selector
+from synthweight.training.history import EpochSelector
 
 
 def train(bound_run) -> tuple[Store, str]:
@@ -26,7 +26,6 @@ def train(bound_run) -> tuple[Store, str]:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning")  # a toy of two epochs
 def test_a_row_of_every_loss(bound, loss):
     job = bound(f"loss={loss}")
     store, run_id = train(job)
@@ -214,7 +213,7 @@ def test_a_swapped_label_gets_its_own_score(bound):
 
 def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
     """All test metrics set to NaN: the same epoch, the same model."""
-    from synthweight.training import objective
+    from synthweight.training import history
 
     job = bound("optim.epochs=4")
     store, run_id = train(job)
@@ -226,7 +225,7 @@ def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
             found |= {"accuracy": float("nan"), "macro_f1": float("nan"), "nll": float("nan"), "ece": float("nan")}
         return found
 
-    monkeypatch.setattr(objective.metrics, "evaluate", blind)
+    monkeypatch.setattr(history.metrics, "evaluate", blind)
     seen = {}
 
     def keep(self, row, table):
@@ -242,9 +241,9 @@ def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
 
 
 def test_ties_go_to_the_earliest_epoch_and_nan_is_never_best():
-    selector = Selector()
+    selector = EpochSelector()
     for epoch, accuracy in enumerate([float("nan"), 0.5, 0.7, 0.7, None, 0.6]):
-        selector.better(epoch, accuracy)
+        selector.improves(epoch, accuracy)
     assert (selector.epoch, selector.best) == (2, 0.7)
 
 
@@ -260,17 +259,17 @@ def test_training_is_in_training_mode(bound):
     from synthweight.training import module
 
     modes = []
-    step = module.Classifier.training_step
+    step = module.ClassifierModule.training_step
 
     def watched(self, batch, i):
         modes.append(all(m.training for m in self.network.modules()))
         return step(self, batch, i)
 
-    module.Classifier.training_step = watched
+    module.ClassifierModule.training_step = watched
     try:
         train(bound())
     finally:
-        module.Classifier.training_step = step
+        module.ClassifierModule.training_step = step
     assert modes
     assert all(modes)
 

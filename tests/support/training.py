@@ -1,32 +1,34 @@
 """One training as a run would make it, and how two trainings compare."""
 
+import dataclasses
+import logging
 from pathlib import Path
 
 import pytest
 
+from synthweight.training.reporter import RunReporter
 
-def material_of(job):
-    """All that one training is made of, as `run` would make it; the checkers' scores are drawn."""
+
+def training_job(run):
+    """A run's training as `runs` would make it, selected by D_P'; the checkers' scores are drawn."""
     import numpy as np
 
     from synthweight.data import sources
     from synthweight.data.tokenization import tokenize
     from synthweight.models import pretrained
-    from synthweight.training import trainer
+    from synthweight.training.job import TrainingJob
 
-    material, folder = sources.build_run_data(job), pretrained.locate(job.model)
+    material, folder = sources.build_run_data(run), pretrained.locate(run.model)
 
     def split(examples):
-        tokens = tokenize(folder, pretrained.fingerprint(job.model), examples, job.optim.max_length, Path(job.paths.cache))
+        tokens = tokenize(folder, pretrained.fingerprint(run.model), examples, run.optim.max_length, Path(run.paths.cache))
         return tokens, material.targets(examples)
 
     rng = np.random.default_rng(0)
-    scores = {role: np.log(rng.uniform(0.1, 1, len(material.train))).astype(np.float32) for role in sorted(job.loss.needs)}
+    scores = {role: np.log(rng.uniform(0.1, 1, len(material.train))).astype(np.float32) for role in sorted(run.loss.needs)}
     series = {"selection": split(material.selection), "test": split(material.test)}
-    return trainer.Training.of(
-        job, folder, material.labels, split(material.train), series,
-        scores=scores, select=True, keep_state=True, dev=split(material.dev),
-    )  # fmt: skip
+    job = TrainingJob.from_run(run, folder, material.labels, split(material.train), series)
+    return dataclasses.replace(job, scores=scores, select=True, keep_state=True, dev=split(material.dev))
 
 
 def equal(one, two, tolerance=1e-9):
@@ -48,17 +50,32 @@ def equal(one, two, tolerance=1e-9):
         assert next(fitted.network.parameters()).dtype == torch.float64
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
-def stopped_at(training, checkpoints, epoch, said=None):
-    """The training until it has finished this epoch, counted from 1, and no further."""
-    from synthweight.training import trainer
+@dataclasses.dataclass
+class RecordingReporter(RunReporter):
+    """Keeps the messages and the epochs' numbers; raises after an epoch where it is asked to."""
 
-    def stop(number, _):
-        if number + 1 == epoch:
-            raise Stopped
+    stop_after: int | None = None
+    messages: list[str] = dataclasses.field(default_factory=list)
+    numbers: list[int] = dataclasses.field(default_factory=list)
 
-    with pytest.raises(Stopped):
-        trainer.fit(training, stop, (said if said is not None else []).append, checkpoints=checkpoints)
+    def log(self, message, level=logging.INFO):
+        self.messages.append(message)
+
+    def epoch_finished(self, number, epochs, epoch):
+        self.numbers.append(number)
+        if number == self.stop_after:
+            raise StoppedError
+
+
+def fit_until(job, checkpoints, epoch):
+    """Trains until this epoch, counted from 1, is finished, and no further; gives the messages."""
+    from synthweight.training.trainer import fit
+
+    reporter = RecordingReporter(stop_after=epoch)
+    with pytest.raises(StoppedError):
+        fit(job, reporter, checkpoints)
+    return reporter.messages

@@ -44,7 +44,6 @@ def small(path, toy, tiny, outputs) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-@pytest.mark.filterwarnings("ignore:.*(has sunk|fell to the floor):UserWarning")  # toys of one epoch
 def test_every_sweep_runs_and_is_shown(path, toy, tiny, outputs, monkeypatch):
     given = small(path, toy, tiny, outputs)
     monkeypatch.setenv("TEST_KEY", KEY)

@@ -15,7 +15,7 @@ from synthweight.cli import main
 from synthweight.runs import run
 from synthweight.runs.store import Store
 from synthweight.tracking import wandb as tracking_wandb
-from synthweight.training import module, objective
+from synthweight.training import history, module
 
 pytestmark = NOISE
 
@@ -59,7 +59,7 @@ def test_an_offline_run_says_what_its_row_says(bound):
 
 def test_the_summary_is_of_the_epoch_that_stands(bound, monkeypatch):
     """Not of the last one, whose curves are the last that W&B hears of."""
-    monkeypatch.setattr(objective.Ledger, "selected", property(lambda self: 0))
+    monkeypatch.setattr(history.TrainingHistory, "selected", property(lambda self: 0))
     job = bound("logger=wandb", "optim.epochs=3", "trainer.test=epoch")
     run_id = run.train(job).id
     (file,) = files(store_of(job).run_folder(run_id))
@@ -75,7 +75,7 @@ def test_a_failed_run_is_shown_as_failed_and_the_next_one_is_its_own(bound, monk
 
     job = bound("logger=wandb")
     with monkeypatch.context() as patch:
-        patch.setattr(module.Classifier, "training_step", broken)
+        patch.setattr(module.ClassifierModule, "training_step", broken)
         with pytest.raises(RuntimeError, match="no luck"):
             run.train(job)
     assert wandb.run is None

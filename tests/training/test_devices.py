@@ -4,9 +4,10 @@ import pytest
 import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
-from support.training import material_of
+from support.training import training_job
 from synthweight.errors import UserError
 from synthweight.training import devices, trainer
+from synthweight.training.reporter import RunReporter
 
 
 @pytest.fixture
@@ -18,11 +19,11 @@ def apples(monkeypatch):
     monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
 
 
-def test_lightning_trains_where_the_row_says(apples, bound, tmp_path):
-    trainer.quiet()
+def test_lightning_trains_where_the_row_says(apples, bound):
+    trainer.silence_lightning()
     made = bound("trainer.accelerator=auto")
     assert devices.machine(made.trainer, {})["device"] == {"kind": "cpu", "name": "cpu"}
-    assert trainer.lightning(material_of(made), tmp_path).strategy.root_device.type == "cpu"
+    assert trainer.lightning_trainer(training_job(made), RunReporter()).strategy.root_device.type == "cpu"
 
 
 def test_a_gpu_by_any_name_is_cudas(apples):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.training import equal, material_of, stopped_at
+from support.training import RecordingReporter, equal, fit_until, training_job
 from synthweight.config import compose
 from synthweight.errors import UserError
 from synthweight.losses import LOSSES
@@ -36,7 +36,7 @@ def training(bound, plain):
     def make(*overrides):
         job = bound(f"model.path={plain}", "optim.epochs=3", "optim.batch_size=15", "source.n=91", "trainer.precision=64-true",
                     "optim.lr=0.002", *overrides)  # fmt: skip
-        return material_of(job)
+        return training_job(job)
 
     return make
 
@@ -46,7 +46,6 @@ def on(training, devices):
 
 
 @pytest.mark.parametrize("loss", [*QUICK, *(pytest.param(loss, marks=pytest.mark.slow) for loss in MORE)])
-@pytest.mark.filterwarnings("ignore:.*has sunk:UserWarning", "ignore:.*fell to the floor:UserWarning")
 def test_two_processes_equal_one(training, loss):
     """Parameters after 21 steps, weights by id, curves; with texts that no even split has."""
     made = training(*f"loss={loss}".split())
@@ -62,10 +61,10 @@ def test_every_loss_is_tried():
 def test_two_processes_resume(training, tmp_path):
     made = on(training("loss=dimp"), 2)
     checkpoints = Checkpoints(tmp_path / "run", {"id": "a"})
-    stopped_at(made, checkpoints, 2)
-    said: list[str] = []
-    resumed = trainer.fit(made, say=said.append, checkpoints=checkpoints)
-    assert said == ["goes on after epoch 1/3"]
+    fit_until(made, checkpoints, 2)
+    reporter = RecordingReporter()
+    resumed = trainer.fit(made, reporter, checkpoints)
+    assert reporter.messages == ["continues after epoch 1/3"]
     equal(trainer.fit(made), resumed)
 
 
@@ -89,8 +88,8 @@ def test_on_a_real_encoder_two_processes_are_like_another_seed(tmp_path):
     assert (abs(found[0, 2] - alone.mean(axis=0)) <= 3 * alone.std(axis=0, ddof=1)).all(), found
 
 
-def fails_elsewhere(rank, kind):
-    raise (UserError if kind == "user" else ValueError)(f"no luck here\n{rank}")
+def fails_elsewhere(context, kind):
+    raise (UserError if kind == "user" else ValueError)(f"no luck here\n{context.rank}")
 
 
 def test_what_another_process_says_is_told():
@@ -103,15 +102,15 @@ def test_what_another_process_says_is_told():
 
     with (
         pytest.raises(UserError, match="process 1 of 2: UserError: no luck here"),
-        distributed.started(2, fails_elsewhere, "user"),
+        distributed.process_group(2, fails_elsewhere, "user"),
     ):
         meet()
     assert not dist.is_initialized()
 
 
 def test_alone_nothing_is_changed():
-    alone, logits = distributed.Peers(), torch.randn(3, 2)
+    alone, logits = distributed.DistributedContext(), torch.randn(3, 2)
     network = lambda **_: type("Out", (), {"logits": logits})  # noqa: E731
-    assert alone.logits(network, {}) is logits
-    assert alone.first(logits) is logits
-    assert alone.each(1) == [1]
+    assert alone.gather_logits(network, {}) is logits
+    assert alone.broadcast(logits) is logits
+    assert alone.all_gather_object(1) == [1]

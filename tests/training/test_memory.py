@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.training import material_of
+from support.training import training_job
 from synthweight.data.tokenization import TokenizedTexts
 from synthweight.errors import memory_full
 from synthweight.training import memory
@@ -19,14 +19,14 @@ from synthweight.training import memory
 SCRIPT = """
 import pickle, resource, sys
 from pathlib import Path
-from synthweight.training import trainer as fit
+from synthweight.training.trainer import fit
 from synthweight.errors import UserError
 small, training = pickle.loads(Path(sys.argv[1]).read_bytes())
-fit.fit(small)  # everything that a first training brings along
+fit(small)  # everything that a first training brings along
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 600 * 2**20,) * 2)
 try:
-    fit.fit(training)
+    fit(training)
 except UserError as error:
     print(error)
 else:
@@ -45,7 +45,7 @@ def in_little_memory(file, small, training) -> str:
 @pytest.mark.slow  # with little address space something small fails now and then before the batch does
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
 def test_a_batch_that_does_not_fit_is_said_in_one_line(bound, tmp_path):
-    small = material_of(bound("loss=ce", "optim.epochs=1", "trainer.threads=1"))
+    small = training_job(bound("loss=ce", "optim.epochs=1", "trainer.threads=1"))
     (tokens, targets), times = small.train, 400
     offsets = np.concatenate([[0], np.cumsum(np.tile(tokens.lengths, times))])
     many = TokenizedTexts(np.tile(tokens.ids, times), np.tile(tokens.types, times), offsets, tokens.pad)
@@ -65,9 +65,9 @@ def test_what_is_taken_for_it():
 
 FAULTS = """
 import resource, sys, torch
-from synthweight.training import memory as model
+from synthweight.training import memory
 if sys.argv[1] == "held":
-    model.hold_memory()
+    memory.hold_memory()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def resident(): return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // 2**20
 def use(): return [torch.ones(4 * 2**20 // 4) for _ in range(40)]
@@ -77,7 +77,7 @@ before = faults()
 for _ in range(5):
     use()
 print(faults() - before, resident())
-model.release_memory()
+memory.release_memory()
 print(resident())
 """
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from support.training import material_of
-from synthweight.data.batching import LengthGrouped, Shuffled
-from synthweight.models import classifier
+from support.training import training_job
+from synthweight.data.batching import LengthGroupedBatchSampler, RandomBatchSampler
+from synthweight.models import optim
 from synthweight.runs import run
 from synthweight.runs.store import Store
 from synthweight.training import trainer
-from synthweight.training.module import Classifier
-from synthweight.training.seed_ensemble import Seat, Together, fit_together
+from synthweight.training.module import ClassifierModule
+from synthweight.training.seed_ensemble import EnsembleMember, SeedEnsembleModule, fit_seed_ensemble
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def steps(monkeypatch):
             seen.append((self.trainer.optimizers[0].param_groups[0]["lr"], without))
         clip(self, *arguments, **named)
 
-    clip = Classifier.configure_gradient_clipping
-    monkeypatch.setattr(Classifier, "configure_gradient_clipping", watched)
+    clip = ClassifierModule.configure_gradient_clipping
+    monkeypatch.setattr(ClassifierModule, "configure_gradient_clipping", watched)
     return seen
 
 
@@ -115,7 +115,7 @@ def test_gradients_scaled_within_the_step_are_clipped_gradients(most):
             for p in list(given)[:-1]:  # the last one has no gradient
                 p.grad = torch.randn_like(p) * 0.8
             if own:
-                classifier.clip(given, adam, most)
+                optim.clip(given, adam, most)
             else:
                 torch.nn.utils.clip_grad_norm_(given, most)
             adam.step()
@@ -132,7 +132,7 @@ def test_gradients_scaled_within_the_step_are_clipped_gradients(most):
 @pytest.mark.parametrize("stacked", [False, True])
 def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bound, monkeypatch, batching, stacked):
     """Of like length or at random, alone or in a stack; what the last step left is gone before the next and before evaluation."""
-    kind = Together if stacked else Classifier
+    kind = SeedEnsembleModule if stacked else ClassifierModule
     seen, held, step, evaluated = [], [], kind.training_step, kind.on_validation_start
 
     def stepped(self, batch, number):
@@ -144,13 +144,13 @@ def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bo
     monkeypatch.setattr(
         kind, "on_validation_start", lambda self: held.extend(p.grad for p in self.parameters()) or evaluated(self)
     )
-    made = material_of(bound("loss=ce", "optim.epochs=2", f"trainer.batching={batching}"))
+    made = training_job(bound("loss=ce", "optim.epochs=2", f"trainer.batching={batching}"))
     own = dataclasses.replace(made, seed=made.seed + 1)
-    fit_together([Seat(made), Seat(own)]) if stacked else trainer.fit(own)
+    fit_seed_ensemble([EnsembleMember(made), EnsembleMember(own)]) if stacked else trainer.fit(own)
     lengths, size = made.train[0].lengths, made.optim.batch_size
     sampler = {
-        "bucketed": LengthGrouped(lengths, own.train[1], size, own.seed),
-        "random": Shuffled(len(lengths), size, own.seed),
+        "bucketed": LengthGroupedBatchSampler(lengths, own.train[1], size, own.seed),
+        "random": RandomBatchSampler(len(lengths), size, own.seed),
     }[batching]
     wanted = []
     for epoch in range(2):
@@ -167,7 +167,7 @@ def test_the_test_set_is_evaluated_once_by_the_selected_network(bound, keep_stat
     """With dropout, and an epoch selected that is not the last: as after every epoch, to the digit."""
     fitted = {}
     for test in ("selected", "epoch"):
-        made = material_of(bound("loss=ce", "optim.epochs=6", "optim.lr=0.03", f"trainer.test={test}"))
+        made = training_job(bound("loss=ce", "optim.epochs=6", "optim.lr=0.03", f"trainer.test={test}"))
         fitted[test] = trainer.fit(dataclasses.replace(made, keep_state=keep_state))
     once, always = fitted.values()
     assert once.selected == always.selected < 5

@@ -8,7 +8,7 @@ import torch
 
 from support.cli import run_cli
 from support.networks import batch, classifier
-from support.training import equal, material_of
+from support.training import equal, training_job
 from synthweight.errors import UserError
 from synthweight.models.packed import forward
 from synthweight.models.packed.ensemble import Stack, clip
@@ -17,7 +17,8 @@ from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 from synthweight.sweeps import plan, worker
 from synthweight.training import seed_ensemble, trainer
-from synthweight.training.seed_ensemble import Seat, fit_together
+from synthweight.training.reporter import RunReporter
+from synthweight.training.seed_ensemble import EnsembleMember, fit_seed_ensemble
 
 LINES = ["ce", "focal", "imp", "dimp weighting.self_normalise=true", "quality_only weighting.clip=0.7", "filter"]
 
@@ -69,20 +70,25 @@ def test_seeds_together_are_seeds_apart(bound, plain, line):
     """21 steps in fp64 without dropout: curves, weights by example, the chosen epoch and the network, to 1e-9."""
     more = [f"loss={line.split()[0]}", *line.split()[1:], f"model.path={plain}", "trainer.precision=64-true"]
     more += ["optim.epochs=3", "optim.weight_decay=0.1", "optim.batch_size=14"]
-    trainings = [material_of(bound(*more, f"seed={seed}")) for seed in (0, 1, 5)]
-    told = []
-    seats = [Seat(t, lambda number, _, seed=t.seed: told.append((seed, number))) for t in trainings]
-    for training, got in zip(trainings, fit_together(seats), strict=True):
-        equal(trainer.fit(training, say=lambda _: None), got)
+    trainings = [training_job(bound(*more, f"seed={seed}")) for seed in (0, 1, 5)]
+    reported = []
+
+    class Reporter(RunReporter):
+        def epoch_finished(self, number, epochs, epoch):
+            reported.append((self.name, number, epochs))
+
+    members = [EnsembleMember(job, Reporter(str(job.seed))) for job in trainings]
+    for training, got in zip(trainings, fit_seed_ensemble(members), strict=True):
+        equal(trainer.fit(training), got)
         assert not got.network.training
-    assert told == [(seed, number) for number in range(3) for seed in (0, 1, 5)]
+    assert reported == [(seed, number, 3) for number in (1, 2, 3) for seed in "015"]
 
 
 def test_the_stacks_dropout_is_dropout(bound):
     """In every epoch, and each network's its own: nothing is learned here, so that without it all losses would be the same."""
-    one = material_of(bound("loss=ce", "optim.epochs=3", "optim.lr=1e-12"))
-    same = fit_together([Seat(one), Seat(one)])  # the same head and the same batches twice
-    alone = trainer.fit(one, say=lambda _: None)
+    one = training_job(bound("loss=ce", "optim.epochs=3", "optim.lr=1e-12"))
+    same = fit_seed_ensemble([EnsembleMember(one), EnsembleMember(one)])  # the same head and the same batches twice
+    alone = trainer.fit(one)
     losses = [epoch.train_loss for fitted in (*same, alone) for epoch in fitted.epochs]
     assert len(set(losses)) == 9
     assert losses == pytest.approx([losses[0]] * 9, rel=0.05)
@@ -94,7 +100,7 @@ def test_a_stack_in_bf16_is_near_that_in_fp32(bound, plain):
     losses = {}
     for precision in ("32", "bf16-mixed"):
         more = [f"trainer.precision={precision}", f"model.path={plain}"]
-        fitted = fit_together([Seat(material_of(bound(*more, f"seed={seed}"))) for seed in range(2)])
+        fitted = fit_seed_ensemble([EnsembleMember(training_job(bound(*more, f"seed={seed}"))) for seed in range(2)])
         losses[precision] = [epoch.train_loss for one in fitted for epoch in one.epochs]
     assert losses["bf16-mixed"] == pytest.approx(losses["32"], rel=1e-2)
 
@@ -106,32 +112,32 @@ def test_what_is_not_stacked_says_why(bound):
         "loss=ce trainer.padding=true": "trainer.padding=true",
         "loss=ce trainer.devices=2": "trainer.devices=2",
     }.items():
-        training = material_of(bound(*line.split()))
+        training = training_job(bound(*line.split()))
         with pytest.raises(UserError, match=f"seeds are not stacked: {why}"):
-            fit_together([Seat(training)])
+            fit_seed_ensemble([EnsembleMember(training)])
 
 
 def test_trainings_that_differ_are_no_stack(bound):
-    one = material_of(bound())
+    one = training_job(bound())
     tokens, targets = one.series["selection"]
     for other in (
-        material_of(bound("optim.epochs=1")),
-        material_of(bound("source.n=50")),
+        training_job(bound("optim.epochs=1")),
+        training_job(bound("source.n=50")),
         dataclasses.replace(one, series=one.final),
         dataclasses.replace(one, series=one.series | {"selection": (tokens, np.roll(targets, 1))}),
     ):
         with pytest.raises(ValueError, match="trainings of a stack"):
-            fit_together([Seat(one), Seat(other)])
+            fit_seed_ensemble([EnsembleMember(one), EnsembleMember(other)])
 
 
 def test_a_stack_that_does_not_fit(bound, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(seed_ensemble, "stacked", full)
-    one = material_of(bound())
+    monkeypatch.setattr(seed_ensemble, "_fit_stack", full)
+    one = training_job(bound())
     with pytest.raises(UserError, match="out of memory on this cpu .no room.: train these 2 seeds without --stack-seeds"):
-        fit_together([Seat(one), Seat(one)])
+        fit_seed_ensemble([EnsembleMember(one), EnsembleMember(one)])
 
 
 def rows_of(store):
@@ -195,7 +201,7 @@ def test_a_stack_that_fails_is_trained_one_by_one(small, monkeypatch, capfd):
         raise ValueError("no such luck")
 
     path, values = small
-    monkeypatch.setattr(run.seed_ensemble, "fit_together", broken)
+    monkeypatch.setattr(run.seed_ensemble, "fit_seed_ensemble", broken)
     assert run_cli("sweep", str(path), *values, "--stack-seeds") == 0
     assert capfd.readouterr().err.count("2 seeds at once failed, one after the other now: ValueError: no such luck") == 5
     assert len(plan.open_sweep(str(path), values).plan.store.ids()) == 10
@@ -206,7 +212,7 @@ def test_a_full_disk_stops_a_sweep_of_stacks(small, monkeypatch, capfd):
         raise OSError(28, "No space left on device")
 
     path, values = small
-    monkeypatch.setattr(run.seed_ensemble, "fit_together", full)
+    monkeypatch.setattr(run.seed_ensemble, "fit_seed_ensemble", full)
     assert run_cli("sweep", str(path), *values, "--stack-seeds") == 1
     assert "make room" in capfd.readouterr().err
 

@@ -12,7 +12,7 @@ from ..config import compose, schema
 from ..runs.store import Store
 from ..sweeps.plan import Job, open_sweep
 from ..tracking import wandb
-from ..training.history import curves
+from ..training.history import epoch_scalars
 
 
 def sync(file: str, overrides: Sequence[str]) -> None:
@@ -57,7 +57,7 @@ def epochs(row: dict[str, Any], table: pa.Table) -> list[wandb.EpochLog]:
         kept = train.filter(pc.equal(train["epoch"], epoch["epoch"]))
         weights = kept["weight"].to_numpy().astype(np.float32)
         series = {name: epoch[name] for name in drawn}
-        out.append((curves(epoch["train_loss"], series, weights), weights))
+        out.append((epoch_scalars(epoch["train_loss"], series, weights), weights))
     return out
 
 

@@ -1,6 +1,7 @@
 """Batches of texts, at random or of like length, in an order that seed and epoch alone decide."""
 
 from collections.abc import Iterator
+from enum import IntEnum
 
 import numpy as np
 import torch
@@ -8,31 +9,51 @@ from torch.utils.data import DataLoader, Sampler
 
 from .tokenization import TokenizedTexts
 
-WINDOW = 8  # batches: lengths are sorted within so many only, so that a batch's company is drawn anew every epoch
+WINDOW = 8  # batches: lengths are sorted within this many, so that a batch's examples are drawn anew every epoch
+
+
+class Stream(IntEnum):
+    """What an epoch's random numbers are for: each purpose has a generator of its own."""
+
+    PERMUTATION = 2
+    BATCH_ORDER = 3
+    LABEL_OFFSETS = 4
 
 
 class EpochOrder:
-    """A permutation of n examples for each epoch (Lightning calls `set_epoch`)."""
+    """The random numbers of each epoch, by seed and epoch.
+
+    Args:
+        n: the number of examples.
+        seed: of the training.
+    """
 
     def __init__(self, n: int, seed: int) -> None:
         self.n, self.seed, self.epoch = n, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Lightning calls it."""
         self.epoch = epoch
 
-    def draws(self, purpose: int) -> np.random.Generator:
-        """What this epoch draws for one purpose: 2 the permutation, 3 the order of grouped batches, 4 where labels begin."""
-        return np.random.default_rng([self.seed, purpose, self.epoch])
+    def rng(self, stream: Stream) -> np.random.Generator:
+        """This epoch's generator for one purpose."""
+        return np.random.default_rng([self.seed, int(stream), self.epoch])
 
     def permutation(self) -> np.ndarray:
-        return self.draws(2).permutation(self.n)
+        """This epoch's order of the examples, [n]."""
+        return self.rng(Stream.PERMUTATION).permutation(self.n)
 
 
-class Shuffled(Sampler[list[int]]):
-    """Shuffles and cuts.
+class RandomBatchSampler(Sampler[list[int]]):
+    """Shuffles the examples and cuts them into batches.
 
-    Looks at the epoch when the first batch is asked for: after a resume Lightning makes the iterator before it says which
+    Looks at the epoch when the first batch is requested: after a resume Lightning makes the iterator before it says which
     epoch it is.
+
+    Args:
+        n: the number of examples.
+        batch_size: examples per batch.
+        seed: of the training.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int) -> None:
@@ -40,16 +61,22 @@ class Shuffled(Sampler[list[int]]):
         self.sampler = EpochOrder(n, seed)
 
     def __iter__(self) -> Iterator[list[int]]:
-        yield from (batch.tolist() for batch in cut(self.sampler.permutation(), self.batch_size))
+        yield from (batch.tolist() for batch in chunk(self.sampler.permutation(), self.batch_size))
 
     def __len__(self) -> int:
         return -(-self.sampler.n // self.batch_size)
 
 
-class LengthGrouped(Shuffled):
-    """Shuffles, sorts by length within windows of `WINDOW` batches, cuts, and shuffles the batches.
+class LengthGroupedBatchSampler(RandomBatchSampler):
+    """Shuffles the examples, sorts them by length within windows of `WINDOW` batches, cuts them, and shuffles the batches.
 
-    Labels are dealt out to the windows, and in each of them to its batches.
+    Labels are spread evenly over the windows, and in each of them over its batches.
+
+    Args:
+        lengths: of the examples, [n].
+        labels: label positions, [n].
+        batch_size: examples per batch.
+        seed: of the training.
     """
 
     def __init__(self, lengths: np.ndarray, labels: np.ndarray, batch_size: int, seed: int) -> None:
@@ -57,31 +84,36 @@ class LengthGrouped(Shuffled):
         self.lengths, self.labels = lengths, labels
 
     def __iter__(self) -> Iterator[list[int]]:
-        draws = self.sampler.draws(4)
+        rng = self.sampler.rng(Stream.LABEL_OFFSETS)
         batches: list[np.ndarray] = []
-        for part in cut(dealt(self.sampler.permutation(), self.labels, draws), WINDOW * self.batch_size):
-            part = part[np.argsort(self.lengths[part], kind="stable")]
-            batches += cut(dealt(part, self.labels, draws), self.batch_size)
-        shuffle = self.sampler.draws(3).permutation(len(batches))
-        yield from (batches[i].tolist() for i in shuffle)
+        for window in chunk(stratified_order(self.sampler.permutation(), self.labels, rng), WINDOW * self.batch_size):
+            window = window[np.argsort(self.lengths[window], kind="stable")]
+            batches += chunk(stratified_order(window, self.labels, rng), self.batch_size)
+        order = self.sampler.rng(Stream.BATCH_ORDER).permutation(len(batches))
+        yield from (batches[i].tolist() for i in order)
 
 
-def dealt(order: np.ndarray, labels: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+def stratified_order(order: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The same examples, each label's in their order, so that any run of them has every label by its share, or nearly.
 
     The i-th of a label's n comes at (i + u) / n of the way, u in [0, 1) drawn for each label, so that rare ones do not meet.
     Examples drawn at random within strata, as many of each as its size asks, make a batch's gradient vary less than those drawn
     from all (Zhao & Zhang 2014, Accelerating Minibatch Stochastic Gradient Descent using Stratified Sampling).
+
+    Args:
+        order: positions of examples.
+        labels: label positions of all examples, [n].
+        rng: of the offsets u.
     """
     given, way = labels[order], np.empty(len(order))
     for label in np.unique(given):
-        where = np.flatnonzero(given == label)
-        way[where] = (np.arange(len(where)) + draws.random()) / len(where)
+        members = np.flatnonzero(given == label)
+        way[members] = (np.arange(len(members)) + rng.random()) / len(members)
     return order[np.argsort(way, kind="stable")]
 
 
-def cut(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """In parts of so many, the last one of what is left."""
+def chunk(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """Parts of this size, the last one of what remains."""
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
@@ -97,7 +129,11 @@ def training_batches(tokens: TokenizedTexts, labels: np.ndarray, batch_size: int
     """
     n = len(tokens)
     bucketed = batching == "bucketed"
-    sampler = LengthGrouped(tokens.lengths, labels, batch_size, seed) if bucketed else Shuffled(n, batch_size, seed)
+    sampler = (
+        LengthGroupedBatchSampler(tokens.lengths, labels, batch_size, seed)
+        if bucketed
+        else RandomBatchSampler(n, batch_size, seed)
+    )
     return DataLoader(range(n), batch_sampler=sampler, collate_fn=tokens.batch)  # type: ignore[arg-type]
 
 

@@ -5,8 +5,6 @@ Weights are for the mean over the batch. `n` is the number of examples. Nothing 
 
 import math
 
-import math
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor

@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 
 from ..errors import require
-from .base import WeightLearner, LearnerContext
+from .base import LearnerContext, WeightLearner
 from .meta.settings import MetaLearned
 
 

@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 
-from .base import WeightLearner, LearnerContext
+from .base import LearnerContext, WeightLearner
 from .meta.settings import MetaLearned
 
 

@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 
 from ..errors import require
-from .base import LearnedLoss, WeightLearner, LearnerContext
+from .base import LearnedLoss, LearnerContext, WeightLearner
 
 
 @dataclass

@@ -17,7 +17,7 @@ from ..data.sources import RunData, build_run_data
 from ..data.tokenization import tokenize
 from ..errors import UserError
 from ..models import classifier, pretrained
-from ..training import trainer
+from ..training.predict import predict
 from . import calibration
 from .store import PredictionTable, Store
 
@@ -107,6 +107,6 @@ def _compute(
         rebuild()
     base = pretrained.locate(checker.model)
     tokens = tokenize(base, pretrained.fingerprint(checker.model), examples, checker.optim.max_length, Path(checker.paths.cache))
-    log_probs = trainer.log_probs(classifier.load(folder, labels, tokens), tokens, len(labels), checker.trainer)
+    log_probs = predict(classifier.load(folder, labels, tokens), tokens, len(labels), checker.trainer)
     with atomic_path(file) as part:
         pq.write_table(PredictionTable("scored", examples, labels).at_epoch(0, log_probs, None), part, compression="zstd")

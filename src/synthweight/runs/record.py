@@ -1,8 +1,8 @@
 """What a run begins with and ends with: its data, tokens and scores; its model and its row."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from shutil import copymode, rmtree
@@ -19,15 +19,19 @@ from ..data.examples import Examples
 from ..data.tokenization import TokenizedTexts, load_tokenizer, tokenize
 from ..models import pretrained
 from ..tracking import loggers
-from ..training import devices, trainer
+from ..training import devices
 from ..training.history import Epoch
+from ..training.job import TrainingJob
+from ..training.predict import predict
+from ..training.reporter import RunReporter
+from ..training.trainer import FitResult
 from . import checker_scores, identity, provenance
 from .identity import Identity
 from .store import FORMAT, GROUP, PredictionTable, Store
 
 
 class Stopwatch:
-    """Seconds since the last lap, and in all."""
+    """Seconds since the last lap."""
 
     def __init__(self) -> None:
         self.start = self.last = time.perf_counter()
@@ -36,9 +40,6 @@ class Stopwatch:
         now = time.perf_counter()
         elapsed, self.last = now - self.last, now
         return elapsed
-
-    def so_far(self) -> float:
-        return time.perf_counter() - self.start
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Prepared:
     started: str
     clock: Stopwatch
     material: sources.RunData
-    training: trainer.Training
+    job: TrainingJob
     temperatures: dict[str, float | None]
     seconds: dict[str, float]
 
@@ -73,39 +74,57 @@ def prepare(who: Identity, name: str, ask: checker_scores.Ask) -> Prepared:
     dev = (tokens(material.dev), material.targets(material.dev)) if run.loss.dev else None
     scored = {role: checker_scores.scores(who, role, material, ask) for role in sorted(run.loss.needs)}
     seconds["scores"] = clock.lap()
-    training = trainer.Training.of(
-        run, folder, material.labels, train, tokenized, dev=dev, scores={role: values for role, (values, _) in scored.items()},
-        select=run.selection.split != "last", keep_state=run.loss.name == "ce" or run.trainer.keep_model,
-    )  # fmt: skip
+    job = replace(
+        TrainingJob.from_run(run, folder, material.labels, train, tokenized),
+        dev=dev,
+        scores={role: values for role, (values, _) in scored.items()},
+        select=run.selection.split != "last",
+        keep_state=run.loss.name == "ce" or run.trainer.keep_model,
+    )
     temperatures = {role: scored[role][1] if role in scored else None for role in ("quality", "diversity")}
-    return Prepared(who, name, started, clock, material, training, temperatures, seconds)
+    return Prepared(who, name, started, clock, material, job, temperatures, seconds)
 
 
-def reporter(store: Store, ready: Prepared, watch: loggers.RunLogger) -> Callable[[int, Epoch], None]:
-    """Says each epoch: to the user, to others who look at the run, and to its logger."""
+@dataclass(kw_only=True)
+class StoredRunReporter(RunReporter):
+    """Also shows the epochs to those who look at the run, and sends them to its loggers.
 
-    def report(number: int, epoch: Epoch) -> None:
-        chosen = "".join(f" · {key} {m['accuracy'] or 0:.1%}" for key, m in epoch.metrics.items() if key == "selection")
-        done = f"epoch {number + 1}/{ready.training.epochs} · loss {epoch.train_loss:.4f}{chosen}"
-        print(f"{ready.name}: {done} · {ready.clock.so_far():.0f} s", flush=True)
-        store.set_status(ready.who.id, f"epoch {number + 1}/{ready.training.epochs}")
-        watch.log_epoch(number + 1, epoch)
+    Args:
+        store: where the run's status is.
+        run_id: of the run.
+        run_logger: its loggers.
+    """
 
-    return report
+    store: Store
+    run_id: str
+    run_logger: loggers.RunLogger
+
+    def epoch_finished(self, number: int, epochs: int, epoch: Epoch) -> None:
+        super().epoch_finished(number, epochs, epoch)
+        self.store.set_status(self.run_id, f"epoch {number}/{epochs}")
+        self.run_logger.log_epoch(number, epoch)
+
+
+def run_reporter(store: Store, ready: Prepared, run_logger: loggers.RunLogger) -> StoredRunReporter:
+    """The reporter of a run's training."""
+    return StoredRunReporter(
+        name=ready.name, started=ready.clock.start, loggers=run_logger.lightning, store=store, run_id=ready.who.id,
+        run_logger=run_logger,
+    )  # fmt: skip
 
 
 def finish(
-    store: Store, ready: Prepared, fitted: trainer.Fitted, row: bool, watch: loggers.RunLogger, stacked: Sequence[int] = ()
+    store: Store, ready: Prepared, fitted: FitResult, row: bool, watch: loggers.RunLogger, stacked: Sequence[int] = ()
 ) -> None:
     """Keeps the model where one is kept, and places the row. stacked: the seeds that were trained at once."""
-    who, run, material, training = ready.who, ready.who.run, ready.material, ready.training
+    who, run, material, job = ready.who, ready.who.run, ready.material, ready.job
     spent = fitted.seconds
     seconds = ready.seconds | {"weights": spent.weights, "train": spent.train, "evaluate": spent.evaluate}
     ready.clock.lap()
     own = None
-    if training.keep_state:
-        own = trainer.log_probs(fitted.network, training.train[0], len(material.labels), run.trainer)
-        save_model(fitted.network, training.folder, store.run_folder(who.id) / "model")
+    if job.keep_state:
+        own = predict(fitted.network, job.train[0], len(material.labels), run.trainer)
+        save_model(fitted.network, job.folder, store.run_folder(who.id) / "model")
         seconds["evaluate"] += ready.clock.lap()
     if not row:
         return
@@ -146,7 +165,7 @@ def public(run: Run) -> dict[str, Any]:
     return {key: value for key, value in schema.as_dict(run).items() if key not in ("paths", "logger")}
 
 
-def tables(material: sources.RunData, fitted: trainer.Fitted, own: np.ndarray | None) -> Iterator[pa.Table]:
+def tables(material: sources.RunData, fitted: FitResult, own: np.ndarray | None) -> Iterator[pa.Table]:
     """The row's Parquet: test at the selected epoch, then the training set at every epoch, in parts of `GROUP` examples."""
     chosen = fitted.epochs[fitted.selected]
     yield PredictionTable("test", material.test, material.labels).at_epoch(fitted.selected + 1, chosen.log_probs["test"], None)

@@ -15,11 +15,11 @@ from ..errors import CheckerFailedError, LockLostError, RunLockedError, disk_ful
 from ..models import pretrained
 from ..tracking import loggers
 from ..training import devices, seed_ensemble
-from ..training import trainer as fit
 from ..training.checkpoint import Checkpoints
+from ..training.trainer import fit
 from . import checker_scores, preflight, provenance
 from .identity import Identity, describe, identify
-from .record import finish, prepare, public, reporter
+from .record import finish, prepare, public, run_reporter
 from .store import FORMAT, Store
 
 
@@ -104,10 +104,7 @@ def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.
     ready = prepare(who, name, partial(ask, store))
     saved = checkpoints_of(store, who)
 
-    def say(line: str) -> None:
-        print(f"{name}: {line} · {ready.clock.so_far():.0f} s", flush=True)
-
-    fitted = fit.fit(ready.training, reporter(store, ready, watch), say, watch.lightning, saved.folder, saved)
+    fitted = fit(ready.job, run_reporter(store, ready, watch), saved)
     finish(store, ready, fitted, row, watch)
     saved.clear()
 
@@ -172,12 +169,12 @@ def train_stack(store: Store, whos: Sequence[Identity], progress: str) -> None:
         train_checkers(store, who, progress)
     ready = [prepare(who, progress + describe(who.run), partial(ask, store)) for who in whos]
     with ExitStack() as looking:
-        seats, watches = [], []
+        members, watches = [], []
         for one in ready:
             logger, folder = one.who.run.logger, store.run_folder(one.who.id)
             watches.append(looking.enter_context(loggers.open_logger(logger, one.who.id, folder, public(one.who.run))))
-            seats.append(seed_ensemble.Seat(one.training, reporter(store, one, watches[-1]), watches[-1].lightning))
-        for one, fitted, watch in zip(ready, seed_ensemble.fit_together(seats), watches, strict=True):
+            members.append(seed_ensemble.EnsembleMember(one.job, run_reporter(store, one, watches[-1])))
+        for one, fitted, watch in zip(ready, seed_ensemble.fit_seed_ensemble(members), watches, strict=True):
             finish(store, one, fitted, True, watch, stacked=[other.who.run.seed for other in ready])
             checkpoints_of(store, one.who).clear()  # of an earlier attempt, alone
 
@@ -189,4 +186,4 @@ def stacked_with(run: Run) -> tuple[str, str | None]:
         return alike, "a fold of corrupted data has another size for each seed"
     if run.logger.name == "wandb":
         return alike, "logger=wandb looks at one run a process"
-    return alike, seed_ensemble.refused(run.loss, run.trainer)
+    return alike, seed_ensemble.why_not_stacked(run.loss, run.trainer)

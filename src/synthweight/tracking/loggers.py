@@ -1,4 +1,4 @@
-"""Where a run's curves go besides its row: a CSV file, TensorBoard or W&B."""
+"""Where a run's epoch_scalars go besides its row: a CSV file, TensorBoard or W&B."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ import numpy as np
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from ..errors import UserError
-from ..training.history import Epoch, curves
+from ..training.history import Epoch, epoch_scalars
 
 if TYPE_CHECKING:
     from ..config import schema
@@ -45,7 +45,7 @@ class RunLogger:
             if len(weights):
                 self.board.experiment.add_histogram("weights/histogram", weights, number)
         if self.live is not None:
-            self.live.log_epoch(number, curves(epoch.train_loss, epoch.metrics, epoch.weights), epoch.weights)
+            self.live.log_epoch(number, epoch_scalars(epoch.train_loss, epoch.metrics, epoch.weights), epoch.weights)
 
     def log_row(self, row: Callable[[], dict[str, Any]]) -> None:
         """Logs the finished row.

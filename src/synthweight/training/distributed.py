@@ -1,4 +1,4 @@
-"""One training on several devices: each process has a part of every batch, all see the whole batch's logits."""
+"""One training on several devices: each process computes a part of every batch, all see the whole batch's logits."""
 
 import contextlib
 import multiprocessing
@@ -12,88 +12,95 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import UserError, first_line
-from ..losses.functional import at_least_fp32
+from ..losses import functional
 
 ENVIRONMENT = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
-class Peers:
-    """The processes of one training, seen from one of them. Alone, everything is the identity."""
+class DistributedContext:
+    """The processes of one training, seen from one of them. With one process, everything is the identity."""
 
-    def __init__(self, rank: int = 0, count: int = 1) -> None:
-        self.rank, self.count = rank, count
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
+        self.rank, self.world_size = rank, world_size
 
-    def logits(self, network: Callable[..., Any], inputs: dict[str, Tensor]) -> Tensor:
-        """The network's logits of a batch, [n, classes], each process computing its rows.
+    def gather_logits(self, network: Callable[..., Any], inputs: dict[str, Tensor]) -> Tensor:
+        """The network's logits of a batch, [n, classes], of which each process computes its rows.
 
         The rows of this process carry gradients, the others' are numbers. A loss of all rows then has, on each process, the
         gradient that flows through its own, and the sum over processes is that of the whole batch.
         """
-        if self.count == 1:
+        if self.world_size == 1:
             return network(**inputs).logits
         n = len(inputs["input_ids"])
-        rows = list(range(self.rank, n, self.count))
-        own = at_least_fp32(network(**{key: value[rows or [0]] for key, value in inputs.items()}).logits)
-        most = -(-n // self.count)
+        rows = list(range(self.rank, n, self.world_size))
+        own = functional.at_least_fp32(network(**{key: value[rows or [0]] for key, value in inputs.items()}).logits)
+        most = -(-n // self.world_size)
         sent = own.detach().new_zeros((most, own.shape[1]))
         sent[: len(rows)] = own.detach()[: len(rows)]
-        received = [torch.empty_like(sent) for _ in range(self.count)]
+        received = [torch.empty_like(sent) for _ in range(self.world_size)]
         dist.all_gather(received, sent)
-        whole = torch.stack(received, dim=1).flatten(0, 1)[:n]  # row i of process r is row i·count + r of the batch
+        whole = torch.stack(received, dim=1).flatten(0, 1)[:n]  # row i of process r is row i·world_size + r of the batch
         if not rows:  # more processes than rows: every parameter still needs a gradient, of zero
             return whole + 0.0 * own.sum()
         return whole.index_copy(0, torch.tensor(rows, device=whole.device), own)
 
-    def first(self, value: Tensor) -> Tensor:
-        """The first process's value, everywhere."""
-        if self.count > 1:
+    def broadcast(self, value: Tensor) -> Tensor:
+        """The first process's value, on all of them."""
+        if self.world_size > 1:
             value = value.contiguous()
             dist.broadcast(value, src=0)
         return value
 
-    def each(self, value: Any) -> list[Any]:
-        """What every process gives, by rank."""
-        if self.count == 1:
+    def all_gather_object(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank."""
+        if self.world_size == 1:
             return [value]
-        found: list[Any] = [None] * self.count
-        dist.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
 
 
 @contextlib.contextmanager
-def started(count: int, work: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """Starts `work(*arguments)` in count − 1 processes; within, this process is the first of the group.
+def process_group(world_size: int, work: Callable[..., None], *arguments: Any) -> Iterator[DistributedContext]:
+    """Starts `work(context, *arguments)` in world_size − 1 processes; within it, this process is the first of the group.
 
     Args:
-        work: importable, its arguments picklable: the processes are spawned.
+        world_size: with 1, nothing is started.
+        work: importable, since the processes are spawned.
+        arguments: picklable.
 
     Raises:
-        UserError: what a process said before it ended, where it ended early.
+        UserError: the one that ended another process.
+        RuntimeError: any other error that ended one.
     """
+    if world_size == 1:
+        yield DistributedContext()
+        return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     before = {key: os.environ.get(key) for key in ENVIRONMENT}
-    context = multiprocessing.get_context("spawn")
-    said = context.SimpleQueue()
+    spawn = multiprocessing.get_context("spawn")
+    errors = spawn.SimpleQueue()
     processes = [
-        context.Process(target=begin, args=(rank, count, port, said, work, arguments), daemon=True) for rank in range(1, count)
+        spawn.Process(target=_worker_main, args=(rank, world_size, port, errors, work, arguments), daemon=True)
+        for rank in range(1, world_size)
     ]
     running = []
     try:
         for process in processes:
             process.start()
             running.append(process)
-        join(0, count, port)
-        yield
+        _set_environment(0, world_size, port)
+        yield DistributedContext(0, world_size)
         for process in running:
             process.join()
     except Exception as error:
         for process in running:
-            process.join(5)  # one that failed has something to say; the others lose the connection
-        if not said.empty() and not isinstance(error, UserError):
-            rank, line, expected = said.get()
-            raise (UserError if expected else RuntimeError)(f"process {rank} of {count}: {line}") from error
+            process.join(5)  # the one that failed reports why; the others lose the connection
+        if not errors.empty() and not isinstance(error, UserError):
+            rank, line, expected = errors.get()
+            raise (UserError if expected else RuntimeError)(f"process {rank} of {world_size}: {line}") from error
         raise
     finally:
         for process in running:
@@ -109,18 +116,20 @@ def started(count: int, work: Callable[..., None], *arguments: Any) -> Iterator[
                 os.environ[key] = value
 
 
-def join(rank: int, count: int, port: int) -> None:
+def _set_environment(rank: int, world_size: int, port: int) -> None:
     """Says by the environment which process of the group this is."""
-    values = ("127.0.0.1", str(port), "0", str(rank), str(count))
+    values = ("127.0.0.1", str(port), "0", str(rank), str(world_size))
     os.environ.update(dict(zip(ENVIRONMENT, values, strict=True)))
 
 
-def begin(rank: int, count: int, port: int, said: Any, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _worker_main(
+    rank: int, world_size: int, port: int, errors: Any, work: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
     """What a spawned process does."""
-    join(rank, count, port)
+    _set_environment(rank, world_size, port)
     try:
-        work(rank, *arguments)
+        work(DistributedContext(rank, world_size), *arguments)
     except BaseException as error:
-        if "Connection closed by peer" not in str(error):  # that is the echo of another's failure
-            said.put((rank, f"{type(error).__name__}: {first_line(error)}", isinstance(error, UserError)))
+        if "Connection closed by peer" not in str(error):  # the echo of another process's failure
+            errors.put((rank, f"{type(error).__name__}: {first_line(error)}", isinstance(error, UserError)))
         raise SystemExit(1) from None

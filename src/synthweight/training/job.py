@@ -1,37 +1,50 @@
-"""What a training is made of, what it begins with, and what comes of it."""
+"""What a training is made of, and the network that it begins with."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..data.batching import training_batches
+from ..data.batching import evaluation_batches, training_batches
 from ..data.tokenization import TokenizedTexts
 from ..losses import WeightedLoss, Weighting
 from ..models import classifier
 from ..models.compile import compiled
 from ..models.packed import forward
-from .history import Epoch, Seconds
+from .devices import device, precision
+from .predict import evaluation_tokens
 
 if TYPE_CHECKING:
     from ..config.schema import Optim, Run, Trainer
 
-Split = tuple[TokenizedTexts, np.ndarray]
+TokenizedSplit = tuple[TokenizedTexts, np.ndarray]  # n texts and their label positions, [n]
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingJob:
     """All that one training is made of; other processes can be sent it.
 
-    folder: of the encoder. labels: sorted. train, series: tokens with label positions. scores: by checker, log p of the
-    given label, [n]. select: choose the epoch by series["selection"]. keep_state: the network returned has the selected
-    epoch's weights. series: scored after every epoch. final: scored once, by the selected epoch's network. dev: D_P' for a
-    strategy that learns by it.
+    Args:
+        folder: the encoder's.
+        strategy: the loss, with its settings.
+        weighting: what is done to the weights.
+        optim: the recipe.
+        trainer: how it is computed.
+        epochs: at least 1.
+        seed: of the head, of the order of batches and of dropout.
+        labels: the classes, sorted.
+        train: the training set.
+        series: evaluated after every epoch.
+        final: evaluated once, by the selected epoch's network.
+        scores: by checker, "quality" and "diversity", log p of the given label, [n].
+        dev: D_P', for a strategy that learns by it.
+        select: the epoch is selected by series["selection"]; otherwise the last one is.
+        keep_state: the network that is returned has the selected epoch's weights.
     """
 
     folder: Path
@@ -42,76 +55,83 @@ class Training:
     epochs: int
     seed: int
     labels: tuple[str, ...]
-    train: Split
-    scores: dict[str, np.ndarray]
-    series: dict[str, Split]
-    final: dict[str, Split]
-    select: bool
+    train: TokenizedSplit
+    series: dict[str, TokenizedSplit]
+    final: dict[str, TokenizedSplit] = field(default_factory=dict)
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
+    dev: TokenizedSplit | None = None
+    select: bool = False
     keep_state: bool = False
-    dev: Split | None = None
 
     @classmethod
-    def of(
-        cls, run: "Run", folder: Path, labels: tuple[str, ...], train: Split, series: dict[str, Split], **more: Any
-    ) -> "Training":
-        """A run's, by its loss, weighting, recipe, epochs and seed. more: other fields, or others than the run's.
-
-        `series["test"]` is scored once, unless `trainer.test=epoch`.
-        """
+    def from_run(
+        cls, run: "Run", folder: Path, labels: tuple[str, ...], train: TokenizedSplit, series: dict[str, TokenizedSplit]
+    ) -> "TrainingJob":
+        """A run's loss, weighting, recipe, epochs and seed. A series "test" is evaluated as `trainer.test` says."""
         final = {name: split for name, split in series.items() if name == "test" and run.trainer.test == "selected"}
-        series = {name: split for name, split in series.items() if name not in final}
-        given: dict[str, Any] = {"strategy": run.loss, "weighting": run.weighting, "optim": run.optim, "trainer": run.trainer}
-        given |= {"epochs": run.epochs, "seed": run.seed, "scores": {}, "select": False, "final": final}
-        return cls(folder=folder, labels=labels, train=train, series=series, **(given | more))
+        return cls(
+            folder=folder,
+            strategy=run.loss,
+            weighting=run.weighting,
+            optim=run.optim,
+            trainer=run.trainer,
+            epochs=run.epochs,
+            seed=run.seed,
+            labels=labels,
+            train=train,
+            series={name: split for name, split in series.items() if name not in final},
+            final=final,
+        )
 
     @property
     def splits(self) -> list[TokenizedTexts]:
-        """The tokens of all its texts."""
-        known = [self.train, *self.series.values(), *self.final.values(), *([] if self.dev is None else [self.dev])]
-        return [tokens for tokens, _ in known]
+        """The tokens of all texts that the network will see."""
+        dev = [] if self.dev is None else [self.dev]
+        return [tokens for tokens, _ in [self.train, *self.series.values(), *self.final.values(), *dev]]
 
-    def batches(self) -> DataLoader:
-        """What an epoch's steps draw: its training texts, or the candidates of a strategy that picks."""
+    def training_batches(self) -> DataLoader:
+        """What an epoch's steps draw: training examples, or the candidates of a strategy that picks."""
         drawn = round(self.optim.batch_size * self.strategy.candidates)
         return training_batches(*self.train, drawn, self.seed, self.trainer.batching)
 
-    def by(self, change: Callable[[TokenizedTexts], TokenizedTexts]) -> "Training":
-        """The same with other tokens."""
-        train, dev = self.train, self.dev
+    def evaluation_batches(self) -> list[DataLoader]:
+        """The batches of each series."""
+        most = evaluation_tokens(precision(self.trainer), device(self.trainer.accelerator))
+        return [evaluation_batches(tokens, most) for tokens, _ in self.series.values()]
+
+    def map_tokens(self, change: Callable[[TokenizedTexts], TokenizedTexts]) -> "TrainingJob":
+        """The same job with other tokens for the same texts."""
+
+        def changed(split: TokenizedSplit) -> TokenizedSplit:
+            return change(split[0]), split[1]
+
         return replace(
             self,
-            train=(change(train[0]), train[1]),
-            series={name: (change(tokens), targets) for name, (tokens, targets) in self.series.items()},
-            final={name: (change(tokens), targets) for name, (tokens, targets) in self.final.items()},
-            dev=None if dev is None else (change(dev[0]), dev[1]),
+            train=changed(self.train),
+            series={name: changed(split) for name, split in self.series.items()},
+            final={name: changed(split) for name, split in self.final.items()},
+            dev=None if self.dev is None else changed(self.dev),
         )
 
 
-@dataclass
-class Fitted:
-    """A finished training. `network` has the weights of the selected epoch where `keep_state` asked for it."""
-
-    network: nn.Module
-    epochs: list[Epoch]
-    selected: int
-    guard_hits: int
-    seconds: Seconds
-    fallbacks: dict[str, Any] = field(default_factory=dict)  # what was used instead of a setting, by its name
-
-
 @contextmanager
-def begun(t: Training, splits: list[TokenizedTexts] | None = None) -> Iterator[tuple[nn.Module, Training]]:
-    """The network that a training begins with, in training mode, and the training by the words that the network knows.
+def built_network(job: TrainingJob, splits: list[TokenizedTexts] | None = None) -> Iterator[tuple[nn.Module, TrainingJob]]:
+    """The network that a training begins with, in training mode, and the job by the token ids that the network knows.
 
-    Packed, unless `trainer.padding`, and compiled, with `trainer.compile`, until the end. splits: whose words these
-    are, if not the training's own alone.
+    Within it the network is packed, unless `trainer.padding`, and compiled, with `trainer.compile`.
+
+    Args:
+        job: the training.
+        splits: whose token ids the network's embedding keeps, where they are more than the job's own.
     """
-    network = classifier.build(t.folder, t.labels, t.train[0]).train()  # transformers gives it in eval mode: without dropout
-    if t.trainer.precision == "64-true":
+    network = classifier.build(
+        job.folder, job.labels, job.train[0]
+    ).train()  # given in eval mode
+    if job.trainer.precision == "64-true":
         network.double()  # before Lightning does: it loads a checkpoint first, and would round it
-    with ExitStack() as within:
-        if not t.trainer.padding:
-            t = t.by(within.enter_context(forward.compact(network, splits or t.splits)))
-        if t.trainer.compile:
-            within.enter_context(compiled(network))
-        yield network, t
+    with ExitStack() as stack:
+        if not job.trainer.padding:
+            job = job.map_tokens(stack.enter_context(forward.compact(network, splits or job.splits)))
+        if job.trainer.compile:
+            stack.enter_context(compiled(network))
+        yield network, job

@@ -1,84 +1,79 @@
-"""The LightningModule: one training_step for every loss, one pass a series and epoch for its metrics."""
+"""The LightningModule: one training step for every loss, one evaluation pass per series and epoch."""
 
 import contextlib
-import time
-import warnings
+import logging
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from .. import losses
-from ..models import classifier
+from ..losses import BatchScores, LabelledTexts, LearnerContext, WeightLearner
+from ..models import classifier, optim
 from ..models.packed import forward
-from . import memory
 from .checkpoint import random_state, set_random_state
-from .distributed import Peers
-from .history import Epoch, sunken
-from .job import Training
-from .objective import Ledger
+from .distributed import DistributedContext
+from .history import TrainingHistory, collapsed_classes, epoch_scalars
+from .job import TokenizedSplit, TrainingJob
+from .memory import release_memory
+from .objective import WeightedObjective
+from .reporter import RunReporter
 
 
-class Classifier(pl.LightningModule):
-    """Wraps an encoder with a loss strategy.
+class ClassifierModule(pl.LightningModule):
+    """Trains a classifier on a weighted objective.
 
     Args:
-        network: gives `.logits` of [batch, classes]. t: all else that the training is made of. texts: the training set, and
-            D_P' where the strategy asks for it, for those that learn weights. report: takes each epoch. say: a line.
+        network: gives `.logits` of [batch, classes].
+        job: all else that the training is made of, by the token ids that the network knows.
+        context: the processes that train it.
+        reporter: is told each epoch.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        t: Training,
-        texts: "tuple[losses.LabelledTexts, losses.LabelledTexts | None]",
-        report: Callable[[int, Epoch], None],
-        say: Callable[[str], None],
-        peers: Peers,
-    ) -> None:
+    def __init__(self, network: nn.Module, job: TrainingJob, context: DistributedContext, reporter: RunReporter) -> None:
         super().__init__()
-        self.network, self.strategy, self.optim, self.seed = network, t.strategy, t.optim, t.seed
-        self.ledger = Ledger(t, report, keep_best=peers.rank == 0)
-        self.texts, self.say, self.peers = texts, say, peers
-        self.learner: losses.WeightLearner | None = None
-        self.resumed: dict[str, Any] | None = None
-        self.random: dict[str, Any] | None = None
+        self.network, self.job, self.context, self.reporter = network, job, context, reporter
+        self.strategy = job.strategy
+        self.objective = WeightedObjective(job)
+        self.history = TrainingHistory(job, keep_best=context.rank == 0)
+        self.learner: WeightLearner | None = None
+        self.resumed_learner: dict[str, Any] | None = None
+        self.resumed_random: dict[str, Any] | None = None
 
     # training -------------------------------------------------------------------------------------------------------
 
-    def score(self, batch: dict[str, Tensor], learned: Tensor | None = None) -> losses.BatchScores:
+    def score(self, batch: dict[str, Tensor], learned: Tensor | None = None) -> BatchScores:
         """The batch through the network."""
-        return self.ledger.score(batch["index"], self.peers.logits(self.network, classifier.inputs(batch)), learned)
+        logits = self.context.gather_logits(self.network, classifier.inputs(batch))
+        return self.objective.score(batch["index"], logits, learned)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        batch = self.picked(batch)
-        value = self.ledger.loss(self.score(batch, self.learn(batch)))
-        return value * self.peers.count  # ddp takes the mean of the gradients, where their sum is the batch's
+        batch = self.select_candidates(batch)
+        loss = self.objective(self.score(batch, self.learned_weights(batch)))
+        return loss * self.context.world_size  # DDP takes the mean of the gradients, where their sum is the batch's
 
-    def learn(self, batch: dict[str, Tensor]) -> Tensor | None:
-        """The weights that the strategy's learner has for this batch, if it has one."""
+    def learned_weights(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """The weights that the strategy's learner gives this batch, [batch], if it has one."""
         if self.learner is None:
             return None
-        seconds, like = self.ledger.seconds, self.ledger.weight_sum
+        seconds, like = self.history.seconds, self.objective.weight_sum
         seconds.lap("train")
-        n = len(batch["index"])  # one process learns: what all see is the same, and nothing is learned twice
-        weights = self.learner.weights(batch) if self.peers.rank == 0 else torch.empty(n, device=self.device)
-        weights = self.peers.first(weights.to(like.dtype))
+        n = len(batch["index"])  # one process learns: all see the same, and nothing is learned twice
+        weights = self.learner.weights(batch) if self.context.rank == 0 else torch.empty(n, device=self.device)
+        weights = self.context.broadcast(weights.to(like.dtype))
         seconds.lap("weights")
         return weights
 
-    def picked(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def select_candidates(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the strategy trains on: the batch, or its pick of a candidate batch; the others weigh 0 in this step."""
         if self.strategy.candidates == 1:
             return batch
         with torch.no_grad():
-            scored = self.score(batch)
-        torch.clear_autocast_cache()  # torch of 2025 keeps weights cast without gradient, and learns nothing (pytorch 158232)
-        chosen = self.strategy.pick(scored)
-        self.ledger.passed_over(scored.index, chosen)
+            scores = self.score(batch)
+        torch.clear_autocast_cache()  # of weights cast without gradient, by which nothing is learned (pytorch 158232)
+        chosen = self.strategy.pick(scores)
+        self.objective.count_unselected(scores.index, chosen)
         return {key: values[chosen.to(values.device)] for key, values in batch.items()}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -88,14 +83,13 @@ class Classifier(pl.LightningModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = classifier.optimizer(
-            self.network, self.optim, int(self.trainer.estimated_stepping_batches), self.device
-        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        optimizer, schedule = optim.optimizer(self.network, self.job.optim, steps, self.device)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """By hand: Lightning refuses to clip for a fused optimizer, though without a gradient scaler nothing is in the way."""
-        classifier.clip(self.network, optimizer, self.optim.clip_norm)
+        optim.clip(self.network, optimizer, self.job.optim.clip_norm)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         graphs = forward.graphs_of(self.network)
@@ -115,8 +109,8 @@ class Classifier(pl.LightningModule):
             return
         assert optimizer_closure is not None
         optimizer_closure()
-        if not graphs.step(adam, self.optim.clip_norm):
-            classifier.clip(self.network, adam, self.optim.clip_norm)
+        if not graphs.step(adam, self.job.optim.clip_norm):
+            optim.clip(self.network, adam, self.job.optim.clip_norm)
             adam.step()
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
@@ -129,61 +123,74 @@ class Classifier(pl.LightningModule):
         self.trainer.optimizers[0].state.clear()
 
     def on_train_start(self) -> None:
-        seconds = self.ledger.seconds
-        seconds.started = time.perf_counter()
-        self.learner = self.strategy.learner(self.task())
+        self.history.seconds.restart()
+        self.learner = self.strategy.learner(self.learner_context())
         if self.learner is not None:
-            if self.resumed is not None:
-                self.learner.load_state_dict(self.resumed)
-            if self.peers.rank == 0:
+            if self.resumed_learner is not None:
+                self.learner.load_state_dict(self.resumed_learner)
+            if self.context.rank == 0:
                 self.learner.before_training()
-            seconds.lap("weights")
+            self.history.seconds.lap("weights")
 
-    def task(self) -> losses.LearnerContext:
+    def learner_context(self) -> LearnerContext:
         """This training, as a learner of weights may see it."""
-        optimizer, precision = lambda: self.trainer.optimizers[0], self.trainer.precision_plugin.forward_context
-        labels = self.ledger.labels
-        return losses.LearnerContext(self.network, optimizer, *self.texts, labels, self.seed, self.device, precision, self.say)
+        return LearnerContext(
+            self.network,
+            lambda: self.trainer.optimizers[0],
+            labelled_texts(self.job.train),
+            None if self.job.dev is None else labelled_texts(self.job.dev),
+            self.job.labels,
+            self.job.seed,
+            self.device,
+            self.trainer.precision_plugin.forward_context,
+            self.reporter.log,
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["random"] = self.peers.each(random_state())
-        checkpoint["training"] = self.ledger.kept()
+        checkpoint["random"] = self.context.all_gather_object(random_state())
+        checkpoint["history"] = self.history.state_dict()
         if self.learner is not None:
             checkpoint["learner"] = self.learner.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.ledger.restore(checkpoint["training"])
-        self.resumed = checkpoint.get("learner")
-        self.random = checkpoint["random"][self.peers.rank]
+        self.history.load_state_dict(checkpoint["history"])
+        self.resumed_learner = checkpoint.get("learner")
+        self.resumed_random = checkpoint["random"][self.context.rank]
 
     def on_train_epoch_start(self) -> None:
-        self.ledger.begin_epoch()
-        if self.random is not None:
-            set_random_state(self.random)
-            iter(self.trainer.train_dataloader or ())  # draws a seed, as an uninterrupted training does here for its next epoch
-            self.random = None
+        self.objective.begin_epoch()
+        if self.resumed_random is not None:
+            set_random_state(self.resumed_random)
+            iter(self.trainer.train_dataloader or ())  # draws a seed, as an uninterrupted training does before its next epoch
+            self.resumed_random = None
 
     # evaluation -----------------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
-        memory.release_memory()
-        self.ledger.begin_evaluation()
+        release_memory()
+        self.history.begin_evaluation()
 
     def validation_step(self, batch: dict[str, Tensor], _: int, dataloader_idx: int = 0) -> None:
-        # during fit Lightning asks for no_grad alone: an encoder not known here may keep tensors for its next step
-        packed = forward.is_packed(self.network)
-        with torch.inference_mode() if packed else contextlib.nullcontext():
-            self.ledger.evaluated(dataloader_idx, batch["index"], self.peers.logits(self.network, classifier.inputs(batch)))
+        # Lightning's no_grad alone for padded networks: they may keep tensors for their next training step
+        with torch.inference_mode() if forward.is_packed(self.network) else contextlib.nullcontext():
+            logits = self.context.gather_logits(self.network, classifier.inputs(batch))
+            self.history.add_logits(dataloader_idx, batch["index"], logits)
 
     def on_train_epoch_end(self) -> None:
         """After the evaluation, if there is one."""
-        memory.release_memory()
-        drawn = self.ledger.end_epoch(self.current_epoch, self.network.state_dict, self.note)
-        self.log_dict(drawn, sync_dist=self.peers.count > 1)  # the same on all: else Lightning warns
+        release_memory()
+        weights = self.objective.mean_weights()
+        epoch = self.history.end_epoch(self.objective.mean_loss(), weights, self.network.state_dict)
+        if self.learner is not None:
+            collapsed = collapsed_classes(weights, self.job.train[1], self.job.labels)
+            for line in self.learner.epoch_warnings() + collapsed:
+                self.reporter.log(f"epoch {self.current_epoch + 1}: {line}", logging.WARNING)
+        self.reporter.epoch_finished(self.current_epoch + 1, self.job.epochs, epoch)
+        scalars = epoch_scalars(epoch.train_loss, epoch.metrics, weights)
+        self.log_dict(scalars, sync_dist=self.context.world_size > 1)  # equal on all processes: else Lightning warns
 
-    def note(self, weights: np.ndarray) -> None:
-        """Says what learned weights have to say at an epoch's end."""
-        if self.learner is None:
-            return
-        for line in self.learner.epoch_warnings() + sunken(weights, self.ledger.targets.cpu().numpy(), self.ledger.labels):
-            warnings.warn(f"epoch {self.current_epoch + 1}: {line}", stacklevel=2)
+
+def labelled_texts(split: TokenizedSplit) -> LabelledTexts:
+    """TokenizedTexts and label positions as a learner of weights takes them."""
+    tokens, targets = split
+    return LabelledTexts(tokens.batch, tokens.lengths, targets)

@@ -1,206 +1,175 @@
-"""One training: a network, a strategy and tokens in; epochs, the chosen one and its weights out."""
+"""One training: a job in; its epochs and the network of the selected one out."""
 
 import contextlib
 import gc
 import logging
 import signal
 import warnings
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from ..data.batching import evaluation_batches
-from ..data.tokenization import TokenizedTexts
 from ..errors import first_line, memory_full
-from ..losses import LabelledTexts
-from ..models import classifier as model
 from ..models.compile import failed
 from ..models.packed import forward
-from . import distributed, memory
-from .checkpoint import Checkpoints, EveryEpoch
+from .checkpoint import Checkpoints, SaveEveryEpoch
 from .devices import device, precision
-from .distributed import Peers
-from .history import Epoch
-from .job import Fitted as Fitted
-from .job import Split, begun
-from .job import Training as Training
-from .module import Classifier
-from .objective import Ledger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from pytorch_lightning.loggers import Logger
-
-    from ..config.schema import Trainer
-
+from .distributed import DistributedContext, process_group
+from .history import Epoch, StageSeconds, TrainingHistory
+from .job import TrainingJob, built_network
+from .memory import hold_memory, release_memory, too_large
+from .module import ClassifierModule
+from .predict import predict
+from .reporter import RunReporter
 
 PATIENCE = timedelta(days=1)  # while the first process learns weights before the training, the others wait
 THREADS = torch.get_num_threads()  # torch's own choice: one run's setting must not become the next one's default
 
 
-@cache
-def freeze_imports() -> None:
-    """Takes what is imported by now out of Python's collections, once a process.
-
-    It is there to stay, and looking at its million objects takes a third of a second each time.
-    """
-    gc.freeze()
-
-
-def quiet() -> None:
-    """Lightning's banners and tips are not the user's news."""
-    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")  # nothing is selected by, test is evaluated at the end
-    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # of the same run, killed or trained again
-    warnings.filterwarnings("ignore", "GPU available but not used.*")  # of another kind than those taken, or by the user's wish
-    warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
-
-
-def fit(
-    training: Training,
-    report: "Callable[[int, Epoch], None]" = lambda *_: None,
-    say: "Callable[[str], None]" = print,
-    loggers: "list[Logger] | None" = None,
-    root: Path = Path("."),
-    checkpoints: Checkpoints | None = None,
-) -> Fitted:
-    """Trains one classifier, on `trainer.devices` devices; goes on after the last epoch of `checkpoints`.
+@dataclass
+class FitResult:
+    """A finished training.
 
     Args:
-        report: takes each epoch's number and results. say: takes a line of progress.
+        network: in eval mode, with the weights of the selected epoch where `keep_state` asked for it.
+        epochs: all of them.
+        selected: the selected one, from 0.
+        guard_hits: how many weights lay at the numerical guard's edge.
+        seconds: by stage.
+        fallbacks: what was used instead of a setting, by its name.
+    """
+
+    network: nn.Module
+    epochs: list[Epoch]
+    selected: int
+    guard_hits: int
+    seconds: StageSeconds
+    fallbacks: dict[str, Any] = field(default_factory=dict)
+
+
+def fit(job: TrainingJob, reporter: RunReporter | None = None, checkpoints: Checkpoints | None = None) -> FitResult:
+    """Trains one classifier on `trainer.devices` devices.
+
+    Args:
+        job: what to train.
+        reporter: is told messages and epochs; None: nothing is.
+        checkpoints: where the state after each epoch is kept, and where a training that was stopped continues.
 
     Raises:
-        UserError: the loss is not finite, no epoch can be chosen, or, on one device, a batch does not fit into memory.
+        UserError: the loss is not finite, no epoch can be selected, or a batch does not fit into memory.
     """
-    quiet()
-    count = training.trainer.devices
-    resume = None
-    if checkpoints is not None and training.trainer.checkpoint == "epoch":
-        resume = checkpoints.latest(say)
-        if resume is not None:
-            say(f"goes on after epoch {resume.name.rpartition('-')[2]}/{training.epochs}")
-    else:
+    reporter = reporter or RunReporter()
+    silence_lightning()
+    if job.trainer.checkpoint == "off":
         checkpoints = None
-    if count == 1:
-        try:
-            return one(training, Peers(), report, say, loggers, root, checkpoints, resume)
-        except RuntimeError as error:
-            if not memory_full(error):
-                raise
-            said = first_line(error)
-        raise memory.too_large(training.optim.batch_size, device(training.trainer.accelerator).type, said)
-    read = None if checkpoints is None else Checkpoints(checkpoints.folder, checkpoints.identity)
-    with distributed.started(count, other, training, root, read, resume):
-        return one(training, Peers(0, count), report, say, loggers, root, checkpoints, resume)
+    resume = None
+    if checkpoints is not None and (latest := checkpoints.latest(reporter)) is not None:
+        resume, done = latest
+        reporter.log(f"continues after epoch {done}/{job.epochs}")
+    reader = None if checkpoints is None else Checkpoints(checkpoints.folder, checkpoints.identity)  # without the guard
+    try:
+        with process_group(job.trainer.devices, _fit_worker, job, reader, resume) as context:
+            return _fit_process(context, job, reporter, checkpoints, resume)
+    except RuntimeError as error:
+        if not memory_full(error):
+            raise
+        reason = first_line(error)
+    raise too_large(job.optim.batch_size, device(job.trainer.accelerator).type, reason)
 
 
-def other(rank: int, training: Training, root: Path, checkpoints: Checkpoints | None, resume: Path | None) -> None:
+def _fit_worker(context: DistributedContext, job: TrainingJob, checkpoints: Checkpoints | None, resume: Path | None) -> None:
     """What the processes after the first do: the same, in silence."""
-    quiet()
+    silence_lightning()
     warnings.simplefilter("ignore")
-    peers = Peers(rank, training.trainer.devices)
-    one(replace(training, keep_state=False), peers, lambda *_: None, lambda _: None, None, root, checkpoints, resume)
+    logging.disable()
+    _fit_process(context, replace(job, keep_state=False), RunReporter(), checkpoints, resume)
 
 
-def one(
-    training: Training,
-    peers: Peers,
-    report: "Callable[[int, Epoch], None]",
-    say: "Callable[[str], None]",
-    loggers: "list[Logger] | None",
-    root: Path,
-    checkpoints: Checkpoints | None,
-    resume: Path | None,
-) -> Fitted:
+def _fit_process(
+    context: DistributedContext, job: TrainingJob, reporter: RunReporter, checkpoints: Checkpoints | None, resume: Path | None
+) -> FitResult:
     """The training as one of its processes does it."""
     freeze_imports()
-    memory.hold_memory()
-    torch.set_num_threads(training.trainer.threads or max(1, THREADS // peers.count))
-    pl.seed_everything(training.seed, verbose=False)
-    with begun(training) as (network, t):
-        if peers.rank:  # the same head, and dropout of its own
-            torch.manual_seed(t.seed + (peers.rank << 32))
-        known = texts(t.train), None if t.dev is None else texts(t.dev)
-        classifier = Classifier(network, t, known, report, say, peers)
-        train(t, classifier, loggers, root, checkpoints, resume)
-        fallbacks = {} if classifier.learner is None else classifier.learner.fallbacks()
-        fallbacks |= {"padding": True} if not (t.trainer.padding or forward.is_packed(network)) else {}
+    hold_memory()
+    torch.set_num_threads(job.trainer.threads or max(1, THREADS // context.world_size))
+    pl.seed_everything(job.seed, verbose=False)
+    with built_network(job) as (network, job):
+        if context.rank:  # the same head, and dropout of its own
+            torch.manual_seed(job.seed + (context.rank << 32))
+        module = ClassifierModule(network, job, context, reporter)
+        callbacks = [] if checkpoints is None else [SaveEveryEpoch(checkpoints, module.history)]
+        trainer = lightning_trainer(job, reporter, context, checkpoints, callbacks)
+        with keyboard_interrupt():
+            trainer.fit(module, job.training_batches(), job.evaluation_batches() or None, ckpt_path=resume)
+        if context.rank == 0:
+            evaluate_selected(job, module.history, network)
+        fallbacks = {} if module.learner is None else module.learner.fallbacks()
+        fallbacks |= {} if job.trainer.padding or forward.is_packed(network) else {"padding": True}
         fallbacks |= {"compile": False} if failed(network) else {}
-        if peers.rank == 0:
-            finish(t, classifier.ledger, network)
     network.eval()
     gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
-    memory.release_memory()
-    ledger = classifier.ledger
-    return Fitted(network, ledger.epochs, ledger.selected, int(ledger.hits), ledger.seconds, fallbacks)
+    release_memory()
+    history, hits = module.history, int(module.objective.guard_hits)
+    return FitResult(network, history.epochs, history.selected, hits, history.seconds, fallbacks)
 
 
-def finish(t: Training, ledger: Ledger, network: nn.Module) -> None:
-    """The chosen epoch's state for the network, and what that one alone is evaluated on."""
-    ledger.settle(network)
-    for name, (tokens, targets) in t.final.items():
-        ledger.scored(name, log_probs(network, tokens, len(t.labels), t.trainer), targets)
+def evaluate_selected(job: TrainingJob, history: TrainingHistory, network: nn.Module) -> None:
+    """Gives the network the selected epoch's weights, and evaluates the series that are evaluated once."""
+    history.seconds.restart()
+    history.load_best(network)
+    for name, (tokens, targets) in job.final.items():
+        history.add_final(name, predict(network, tokens, len(job.labels), job.trainer), targets)
 
 
-def train(
-    t: Training,
-    classifier: Classifier,
-    loggers: "list[Logger] | None",
-    root: Path,
-    checkpoints: Checkpoints | None,
-    resume: Path | None,
-) -> None:
-    """The epochs."""
-    callbacks = [] if checkpoints is None else [EveryEpoch(checkpoints, classifier.ledger)]
-    trainer = lightning(t, root, loggers, classifier.peers, callbacks, checkpoints)
-    series = [evaluation_batches(tokens, evaluation_tokens(t.trainer)) for tokens, _ in t.series.values()]
-    with interruptible():
-        trainer.fit(classifier, t.batches(), series or None, ckpt_path=resume)
-
-
-def lightning(
-    t: Training,
-    root: Path,
-    loggers: "list[Logger] | None" = None,
-    peers: Peers | None = None,
-    callbacks: "Sequence[pl.Callback]" = (),
+def lightning_trainer(
+    job: TrainingJob,
+    reporter: RunReporter,
+    context: DistributedContext | None = None,
     checkpoints: Checkpoints | None = None,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
-    """Lightning's trainer with a training's settings."""
-    trainer, peers = t.trainer, peers or Peers()
+    """Lightning's trainer with a job's settings.
+
+    Args:
+        job: its epochs and its trainer's settings.
+        reporter: its loggers get the scalars.
+        context: the processes that train.
+        checkpoints: how checkpoints are written and read.
+        callbacks: Lightning's.
+    """
+    context = context or DistributedContext()
+    plugins: list[Any] = [] if checkpoints is None else [checkpoints]
+    if context.world_size > 1:
+        plugins.append(LightningEnvironment())  # no cluster's scheduler started these processes
     return pl.Trainer(
-        max_epochs=t.epochs,
-        accelerator=device(trainer.accelerator).type,  # Lightning's own choice for auto knows more devices
-        devices=peers.count,
-        strategy="auto" if peers.count == 1 else DDPStrategy(timeout=PATIENCE),
-        precision=precision(trainer),  # type: ignore[arg-type]
-        plugins=plugins(peers, checkpoints),
+        max_epochs=job.epochs,
+        accelerator=device(job.trainer.accelerator).type,  # Lightning's own choice for auto knows more devices
+        devices=context.world_size,
+        strategy="auto" if context.world_size == 1 else DDPStrategy(timeout=PATIENCE),
+        precision=precision(job.trainer),  # type: ignore[arg-type]
+        plugins=plugins,
         callbacks=list(callbacks),
-        logger=loggers or False,
+        logger=list(reporter.loggers) or False,
         enable_checkpointing=checkpoints is not None,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        default_root_dir=root,
         log_every_n_steps=1,
     )
 
 
 @contextlib.contextmanager
-def interruptible() -> "Iterator[None]":
+def keyboard_interrupt() -> Iterator[None]:
     """Lightning swallows Ctrl-C, ignores it from then on, and exits with 1."""
     interrupt = signal.getsignal(signal.SIGINT)
     try:
@@ -210,30 +179,21 @@ def interruptible() -> "Iterator[None]":
         raise KeyboardInterrupt from error
 
 
-def plugins(peers: Peers, checkpoints: Checkpoints | None) -> list[Any]:
-    """Lightning's: how checkpoints are written, and that it is no cluster's scheduler who started the processes."""
-    found: list[Any] = [] if checkpoints is None else [checkpoints]
-    return found if peers.count == 1 else [*found, LightningEnvironment()]
+@cache
+def freeze_imports() -> None:
+    """Takes what is imported by now out of Python's garbage collections, once per process.
+
+    It stays, and looking at its million objects takes a third of a second each time.
+    """
+    gc.freeze()
 
 
-def texts(split: Split) -> LabelledTexts:
-    """Tokens and label positions as a learner of weights takes them."""
-    tokens, targets = split
-    return LabelledTexts(tokens.batch, tokens.lengths, targets)
-
-
-def log_probs(network: nn.Module, tokens: TokenizedTexts, classes: int, trainer: "Trainer") -> np.ndarray:
-    """log p(y|x) of all classes, eval mode, fp32, [n, classes]; the network's products in `trainer.precision`."""
-    place = device(trainer.accelerator)
-    network.to(place)
-    laid = contextlib.nullcontext() if trainer.padding else forward.packed(network)
-    with laid, torch.autocast(place.type, torch.bfloat16, enabled=precision(trainer) == "bf16-mixed"):
-        found = model.log_probs(network, evaluation_batches(tokens, evaluation_tokens(trainer)), len(tokens), classes)
-    memory.release_memory()
-    return found
-
-
-def evaluation_tokens(trainer: "Trainer") -> int:
-    """How many tokens a batch of evaluation has at most: half as many in fp32, each twice as large; more on a GPU."""
-    tokens = 4096 if precision(trainer) == "bf16-mixed" else 2048
-    return 8 * tokens if device(trainer.accelerator).type == "cuda" else tokens
+def silence_lightning() -> None:
+    """Hides Lightning's banners and tips, which are no news to the user."""
+    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")  # nothing is selected by, test is evaluated at the end
+    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # of the same run, killed or trained again
+    warnings.filterwarnings("ignore", "GPU available but not used.*")  # of another kind, or by the user's wish
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)

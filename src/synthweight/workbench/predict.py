@@ -15,12 +15,11 @@ import numpy as np
 import torch
 
 from ..atomic_io import atomic_path
-from ..data.batching import evaluation_batches
 from ..data.readers import file_format, iter_rows
 from ..data.tokenization import TokenizedTexts, encode, load_tokenizer
 from ..errors import UserError
 from ..models import classifier
-from ..models.packed import forward
+from ..training.predict import log_probs
 from .read import Columns, guess, listed, text_of
 
 CHUNK = 4096  # texts that are held at once: enough to batch them by length
@@ -54,12 +53,8 @@ class Predictor:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         if isinstance(texts[0], str) == self.pairs:
             raise UserError(f"this model takes {'pairs of texts' if self.pairs else 'single texts'}")
-        with forward.packed(self.network):
-            return np.concatenate([self._chunk(texts[i : i + CHUNK]) for i in range(0, len(texts), CHUNK)])
-
-    def _chunk(self, texts: Texts) -> np.ndarray:
-        batches = evaluation_batches(self._tokens(texts), max_tokens=2048)
-        return classifier.log_probs(self.network, batches, len(texts), len(self.labels))
+        chunks = [self._tokens(texts[i : i + CHUNK]) for i in range(0, len(texts), CHUNK)]
+        return np.concatenate([log_probs(self.network, tokens, len(self.labels)) for tokens in chunks])
 
     def _tokens(self, texts: Texts) -> TokenizedTexts:
         first: Any = [t if isinstance(t, str) else t[0] for t in texts]

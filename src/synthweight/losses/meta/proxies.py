@@ -61,7 +61,9 @@ class Head(Module):
         super().__init__(network, context.device)
 
     @staticmethod
-    def features(context: LearnerContext, texts: LabelledTexts, scale: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def features(
+        context: LearnerContext, texts: LabelledTexts, scale: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """[n, width], fp32, with the means and standard deviations that scaled them."""
         network = FunctionalClassifier(context)
         encoder: Any = context.network.base_model
