@@ -331,7 +331,7 @@ def check(folder: Path, size: Size) -> Iterator[Found]:
         network.train(training)
         network.zero_grad()
         graphs.MOST = most
-        inside = forward.packed(network) if packed else contextlib.nullcontext()
+        inside = forward.packed_forward(network) if packed else contextlib.nullcontext()
         given = batch if packed else {key: value.to(device) for key, value in batch.items()}
         with inside, torch.autocast(device.type, torch.bfloat16, enabled=narrow):
             logits = network(**given).logits.float()
@@ -380,7 +380,7 @@ def dropout(network: Any, batch: Found, forward: Any, graphs: Any) -> Found:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
     network.config.hidden_dropout_prob = network.config.attention_probs_dropout_prob = 0.1
-    with forward.packed(network), torch.autocast("cuda", torch.bfloat16):
+    with forward.packed_forward(network), torch.autocast("cuda", torch.bfloat16):
         one, two = (network(**batch).logits.float().detach() for _ in range(2))
     found["replays differ"] = bool((one - two).abs().max() > 0)
     return found

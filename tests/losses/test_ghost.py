@@ -11,14 +11,14 @@ from support.networks import batch, classifier
 from synthweight.losses.meta import gradients
 from synthweight.losses.meta.ghost import Trace
 from synthweight.models.packed import forward
-from synthweight.models.packed.forward import Packed
+from synthweight.models.packed.forward import PackedForward
 
 KNOWN = [family for family in forward.FAMILIES if family != "mpnet"]  # whose bias by distance all texts share
 
 
 def traced(network, inputs, losses, weights):
     leaves = gradients.detached_leaves(named(network))
-    with Trace(leaves, network.forward.texts(inputs["attention_mask"])) as trace:
+    with Trace(leaves, network.forward.text_index(inputs["attention_mask"])) as trace:
         value = (weights * losses(leaves)).sum()
     return trace, trace.gradient(value), leaves
 
@@ -29,7 +29,7 @@ def traced(network, inputs, losses, weights):
 def test_ghost_products_are_the_alignments(family, types, lengths):
     """Weighted too: each example's share is its weight's multiple, and the gradient of the sum is autograd's own."""
     network, inputs = classifier(family).eval(), batch(lengths, types)
-    network.forward = Packed(network)
+    network.forward = PackedForward(network)
     rng = torch.Generator().manual_seed(4)
     n = len(lengths)
     losses = losses_of(network, inputs, torch.randint(3, (n,), generator=rng))
@@ -45,7 +45,7 @@ def test_ghost_products_are_the_alignments(family, types, lengths):
 
 def test_mpnet_has_a_bias_by_distance_that_belongs_to_no_one_text():
     network, inputs = classifier("mpnet").eval(), batch(types=False)
-    network.forward = Packed(network)
+    network.forward = PackedForward(network)
     with pytest.raises(NotImplementedError, match="embedding of a parameter"):
         traced(network, inputs, losses_of(network, inputs, torch.zeros(4, dtype=torch.long)), torch.ones(4))
 

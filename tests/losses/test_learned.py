@@ -400,7 +400,7 @@ def test_ghost_products_of_an_example_without_weight(bound, plain):
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
     settings = hu(bound("loss=hu"), exact=False, alignment="ghost", dev_batch=None)
     found = []
-    with forward.packed(made.network):
+    with forward.packed_forward(made.network):
         for alignment in ("ghost", "difference"):
             learner = HuLearner(dataclasses.replace(settings, alignment=alignment), made)
             learner.raw[batch["index"][0]] = 0.0

@@ -13,7 +13,7 @@ import torch
 from support.networks import by_sequence
 from support.training import equal, fit_until, training_job
 from synthweight.models.packed import forward, graphs
-from synthweight.models.packed.forward import Packed
+from synthweight.models.packed.forward import PackedForward
 from synthweight.training import trainer
 from synthweight.training.checkpoint import Checkpoints
 
@@ -53,8 +53,9 @@ def recorded(monkeypatch):
     monkeypatch.setattr(graphs, "Recorder", Again)
     monkeypatch.setattr(Again, "records", 0)
     monkeypatch.setattr(forward, "varlen_attention", by_sequence)
-    monkeypatch.setattr(Packed, "takes_sequences", lambda self, _: self.network.training or torch.is_inference_mode_enabled())
-    monkeypatch.setattr(Packed, "captures", lambda self, _: self.network.training and torch.is_grad_enabled())
+    read = lambda self, _: self.network.training or torch.is_inference_mode_enabled()  # noqa: E731
+    monkeypatch.setattr(PackedForward, "takes_sequences", read)
+    monkeypatch.setattr(PackedForward, "captures", lambda self, _: self.network.training and torch.is_grad_enabled())
     return Again
 
 

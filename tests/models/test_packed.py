@@ -15,8 +15,8 @@ from synthweight.data.tokenization import TokenizedTexts
 from synthweight.losses import LOSSES
 from synthweight.models import classifier as model
 from synthweight.models.packed import forward as packing
-from synthweight.models.packed.embedding import Vocabulary
-from synthweight.models.packed.forward import Packed
+from synthweight.models.packed.embedding import TokenVocabulary
+from synthweight.models.packed.forward import PackedForward
 from synthweight.models.packed.layout import EVALUATION, TRAINING, Layout, Sequences
 from synthweight.runs import run
 from synthweight.runs.identity import identify
@@ -41,11 +41,11 @@ def test_the_packed_pass_is_the_padded_one(family, types, training):
     network = classifier(family).train(training)
     inputs = batch(types=types)
     policy = TRAINING if training else EVALUATION
-    layout = Layout.of(inputs["attention_mask"], policy, apart=not training)
+    layout = Layout.from_mask(inputs["attention_mask"], policy, by_length=not training)
     assert [group.shape[1] for group in layout.groups] == ([16] if training else [16, 8])
-    assert len(layout.places) == policy.tokens
+    assert len(layout.token_index) == policy.tokens
     out = []
-    for forward in (network.forward, Packed(network)):
+    for forward in (network.forward, PackedForward(network)):
         network.zero_grad()
         logits = forward(**inputs).logits
         (logits * torch.arange(1, 13, dtype=torch.float64).view(4, 3)).sum().backward()
@@ -63,15 +63,15 @@ def test_the_evaluated_pass_is_the_padded_one(family, monkeypatch):
     for lengths in ((7, 1, 12, 3), (12, 9, 10)):
         inputs = batch(lengths, types=family != "mpnet")
         with torch.no_grad():
-            plain, written = network(**inputs).logits, Packed(network)(**inputs).logits
+            plain, written = network(**inputs).logits, PackedForward(network)(**inputs).logits
         calls.clear()
         with torch.inference_mode():
-            fused = Packed(network)(**inputs).logits
+            fused = PackedForward(network)(**inputs).logits
         assert len(calls) == 3 * (2 if len(lengths) == 4 else 1)
         torch.testing.assert_close(written, plain, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(fused.clone(), plain, rtol=1e-9, atol=1e-9)
         assert plain.std() > 0.01
-    single = Packed(network.float())
+    single = PackedForward(network.float())
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
             written = single(**inputs).logits
@@ -88,7 +88,7 @@ def test_attention_by_sequences_is_that_of_the_padded_pass(family, types, length
     inputs = batch(lengths, types=types)
     monkeypatch.setattr(packing, "varlen_attention", by_sequence)
     padded = network(**inputs).logits
-    packed = Packed(network).of_sequences(**{"token_type_ids": None, **inputs}, device=torch.device("cpu"))
+    packed = PackedForward(network).of_sequences(**{"token_type_ids": None, **inputs}, device=torch.device("cpu"))
     out = []
     for logits in (padded, packed):
         network.zero_grad()
@@ -104,7 +104,7 @@ def test_a_batch_of_sequences_is_one_tensor():
     assert (indices.dtype, tuple(shape)) == (torch.int32, (128, 5, 128, True))
     found = Sequences.unpack(indices, shape)
     assert found.starts.tolist() == [0, 7, 8, 20, 23, 128]
-    assert found.first.tolist() == [0, 7, 8, 20, 23]
+    assert found.cls_index.tolist() == [0, 7, 8, 20, 23]
     assert found.counts.tolist() == list(range(6))
     assert found.ids[8:20].tolist() == inputs["input_ids"][2].tolist()
     assert found.types[8:20].tolist() == inputs["token_type_ids"][2].tolist()
@@ -149,38 +149,40 @@ def test_padding_does_not_enter():
     network = classifier("bert").eval()
     inputs = batch((3, 12))
     alone = {key: value[:1, :3] for key, value in inputs.items()}
-    torch.testing.assert_close(Packed(network)(**inputs).logits[:1], Packed(network)(**alone).logits, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        PackedForward(network)(**inputs).logits[:1], PackedForward(network)(**alone).logits, rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dropout_keeps_the_share_and_the_mean(dtype):
-    packed = Packed(classifier("bert").train())
+    packed = PackedForward(classifier("bert").train())
     torch.manual_seed(0)
     for p in (0.1, 0.5):
-        out = packed.drop(torch.ones(999, 1001, dtype=dtype), p)
+        out = packed.dropout(torch.ones(999, 1001, dtype=dtype), p)
         kept = (out != 0).float().mean().item()
         assert kept == pytest.approx(1 - p, abs=5 * (p * (1 - p) / out.numel()) ** 0.5 + 2**-17)
         assert out.max().item() == pytest.approx(1 / (1 - p), rel=2**-8)
         rows = (out != 0).float().mean(1)
         assert rows.std().item() == pytest.approx((p * (1 - p) / 1001) ** 0.5, rel=0.15)  # no two elements share their bits
     packed.network.eval()
-    torch.testing.assert_close(packed.drop(torch.ones(5), 0.5), torch.ones(5))
+    torch.testing.assert_close(packed.dropout(torch.ones(5), 0.5), torch.ones(5))
 
 
 @pytest.mark.parametrize(("width", "wide"), [(7, True), (12, True), (32, False), (40, False), (44, True), (64, False)])
 def test_softmax_in_fp32_only_rounds_otherwise(width, wide):
     """Where bf16 scores fill a vector badly."""
     mask = batch((width, 3))["attention_mask"]
-    (laid,) = Layout.of(mask, TRAINING).groups
-    assert laid.wide == wide
+    (laid,) = Layout.from_mask(mask, TRAINING).groups
+    assert laid.fp32_softmax == wide
     rng = torch.Generator().manual_seed(0)
-    packed = Packed(classifier("bert").eval())
+    packed = PackedForward(classifier("bert").eval())
     found = []
-    for group in (laid, dataclasses.replace(laid, wide=not wide)):
+    for group in (laid, dataclasses.replace(laid, fp32_softmax=not wide)):
         inputs = [
             torch.randn(2, 4, group.shape[1], 6, generator=rng.manual_seed(i)).bfloat16().requires_grad_() for i in range(3)
         ]
-        out = packed.mixed(*inputs, group, None)
+        out = packed.attend(*inputs, group, None)
         assert out.dtype == torch.bfloat16
         out.float().square().sum().backward()
         found.append([out.detach(), *(x.grad for x in inputs)])
@@ -195,8 +197,8 @@ def test_dropout_is_where_the_encoder_has_it(family, monkeypatch):
     network.set_attn_implementation("eager")
     inputs = batch(types=False)
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, p=0.5, training=True, inplace=False: 2 * x)
-    monkeypatch.setattr(Packed, "drop", lambda self, x, p: x if p == 0 else 2 * x)
-    theirs, ours = network(**inputs).logits, Packed(network)(**inputs).logits
+    monkeypatch.setattr(PackedForward, "dropout", lambda self, x, p: x if p == 0 else 2 * x)
+    theirs, ours = network(**inputs).logits, PackedForward(network)(**inputs).logits
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
@@ -212,10 +214,10 @@ def log(caplog):
 def test_another_family_stays_as_it_is_which_is_logged_once(log):
     config = transformers.DistilBertConfig(vocab_size=50, dim=24, n_layers=1, n_heads=4, hidden_dim=40)
     network = transformers.AutoModelForSequenceClassification.from_config(config)
-    with packing.packed(network):
+    with packing.packed_forward(network):
         assert "forward" not in vars(network)
     tokens = TokenizedTexts(np.array([7, 9], np.int32), np.zeros(0, np.uint8), np.array([0, 2]), 0)
-    with packing.compact(network, [tokens]) as narrow:
+    with packing.packed_network(network, [tokens]) as narrow:
         assert narrow(tokens) is tokens
         assert network.get_input_embeddings().weight.shape[0] == 50
     assert log.messages == ["distilbert encoders are padded; those packed are bert, roberta, xlm-roberta, mpnet"]
@@ -224,7 +226,7 @@ def test_another_family_stays_as_it_is_which_is_logged_once(log):
 def test_a_causal_encoder_is_padded(log):
     network = classifier("bert")
     network.config.is_decoder = True
-    with packing.packed(network):
+    with packing.packed_forward(network):
         assert not packing.is_packed(network)
     assert "causal bert encoders are padded" in log.text
 
@@ -258,17 +260,17 @@ def test_words_not_met_shrink_by_the_decay_alone():
             schedule.step()
 
     trained(whole, torch.tensor([[7, 9], [3, 9]]))
-    vocabulary = Vocabulary([tokens], padding=0)
-    with vocabulary.narrowed(narrow):
+    vocabulary = TokenVocabulary([tokens], padding=0)
+    with vocabulary.pruned_embedding(narrow):
         assert narrow.get_input_embeddings().weight.shape[0] == len([0, 1, 3, 7, 9]) + 1
-        trained(narrow, vocabulary.tokens(tokens).batch([0, 1])["input_ids"])
+        trained(narrow, vocabulary.remap(tokens).batch([0, 1])["input_ids"])
     torch.testing.assert_close(narrow.state_dict(), whole.state_dict(), rtol=1e-9, atol=1e-9)
     assert not torch.equal(whole.get_input_embeddings().weight[20], classifier("bert").get_input_embeddings().weight[20])
 
 
 def test_a_batch_holds_the_words_numbers_and_that_of_its_padding():
     tokens = TokenizedTexts(np.array([7, 9, 3], np.int32), np.zeros(0, np.uint8), np.array([0, 2, 3]), 1)
-    batch = Vocabulary([tokens], padding=0).tokens(tokens).batch([0, 1])  # the words 0, 1, 3, 7, 9
+    batch = TokenVocabulary([tokens], padding=0).remap(tokens).batch([0, 1])  # the words 0, 1, 3, 7, 9
     assert batch["input_ids"].tolist() == [[3, 4], [2, 1]]
 
 
@@ -290,9 +292,9 @@ def training(bound, plain):
 @pytest.fixture
 def passes(monkeypatch):
     """Each packed pass leaves its word embedding's number of rows here."""
-    found, call = [], Packed.__call__
+    found, call = [], PackedForward.__call__
     rows = lambda packed: len(packed.network.get_input_embeddings().weight)  # noqa: E731
-    monkeypatch.setattr(Packed, "__call__", lambda self, *a, **k: found.append(rows(self)) or call(self, *a, **k))
+    monkeypatch.setattr(PackedForward, "__call__", lambda self, *a, **k: found.append(rows(self)) or call(self, *a, **k))
     return found
 
 
@@ -323,7 +325,7 @@ def test_a_failed_training_leaves_the_network_whole(training):
     made = training("loss=ce")
     network = model.build(made.folder, made.labels)
     before = copy.deepcopy(network.state_dict())
-    with pytest.raises(RuntimeError, match="stop"), packing.compact(network, made.splits):
+    with pytest.raises(RuntimeError, match="stop"), packing.packed_network(network, made.splits):
         assert "forward" in vars(network)
         raise RuntimeError("stop")
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
@@ -363,7 +365,7 @@ def test_without_bf16_units_fp32_is_used_which_is_logged_once(bound, tiny, monke
 
 @pytest.mark.parametrize(("lengths", "groups"), [((9, 9, 8, 7), 1), ((9, 2), 2), ((9,), 1), ((9, 9, 2), 2), ((9, 2, 9, 9, 9), 1)])
 def test_only_unlike_lengths_are_taken_apart(lengths, groups):
-    layout = Layout.of(batch(lengths)["attention_mask"], EVALUATION, apart=True)
+    layout = Layout.from_mask(batch(lengths)["attention_mask"], EVALUATION, by_length=True)
     assert len(layout.groups) == groups
-    assert sum(len(group.first) for group in layout.groups) == len(lengths)
+    assert sum(len(group.cls_index) for group in layout.groups) == len(lengths)
     assert len(layout.groups[0].first) >= len(layout.groups[-1].first)

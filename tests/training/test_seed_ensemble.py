@@ -11,7 +11,7 @@ from support.networks import batch, classifier
 from support.training import equal, training_job
 from synthweight.errors import UserError
 from synthweight.models.packed import forward
-from synthweight.models.packed.ensemble import Stack, clip
+from synthweight.models.packed.ensemble import clip_each, stacked
 from synthweight.runs import run
 from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
@@ -43,16 +43,16 @@ def test_a_stack_is_its_networks(family, training):
     batches = [batch(lengths, types=family == "bert") for lengths in ((7, 1, 12, 3), (5, 6), (9, 2, 4))]
     want = []
     for network, inputs in zip(alone, batches, strict=True):
-        logits = forward.Packed(network)(**inputs).logits
+        logits = forward.PackedForward(network)(**inputs).logits
         (logits**2).sum().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         want.append((logits.detach(), [p.grad for p in network.parameters()]))
     before = [[p.detach().clone() for p in network.parameters()] for network in alone]
-    with Stack.of(alone) as stack:
+    with stacked(alone) as stack:
         stack.train(training)
         logits = stack(batches)
         sum((one**2).sum() for one in logits).backward()
-        clip(stack, 1.0)
+        clip_each(stack, 1.0)
         for s, (values, gradients) in enumerate(want):
             torch.testing.assert_close(logits[s], values, rtol=1e-9, atol=1e-9)
             for p, gradient in zip(stack.stacked, gradients, strict=True):

@@ -1,6 +1,6 @@
-"""A training's passes compiled; eager where that fails."""
+"""A training's forward pass compiled; eager where that fails."""
 
-import warnings
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,23 +11,29 @@ from torch import nn
 from ..errors import first_line
 from .packed.forward import is_packed
 
+logger = logging.getLogger(__name__)
 
-class Compiled:
-    """A forward pass, compiled for training, for batches of any shape. In evaluation, which learned weights see too, as it is.
 
-    The backward pass is compiled with it, so that what fails does so here. A failure is said once; from then on it is eager.
-    In one process dynamo compiles a pass so often and no oftener, and would then run it eager in silence; every training whose
-    texts have words of their own takes one. There it is made to forget what it has compiled, once a training.
+class CompiledForward:
+    """A forward pass, compiled for training and for batches of any shape; in evaluation it is eager.
+
+    The backward pass is compiled with it, so that what fails does so here. A failure is logged once, and from then on the
+    pass is eager. In one process dynamo compiles a pass only so often, and would then run it eager in silence; every training
+    whose texts have token ids of their own takes one. So it is reset, once per training, when that limit is reached.
+
+    Args:
+        network: whose mode decides.
+        eager: the pass.
     """
 
-    def __init__(self, network: nn.Module, plain: Callable[..., Any]) -> None:
-        self.network, self.plain = network, plain
-        self.fast: Callable[..., Any] | None = torch.compile(plain, dynamic=True)
-        self.forgot = False
+    def __init__(self, network: nn.Module, eager: Callable[..., Any]) -> None:
+        self.network, self.eager = network, eager
+        self.fast: Callable[..., Any] | None = torch.compile(eager, dynamic=True)
+        self.was_reset = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.fast is None or not self.network.training:
-            return self.plain(*args, **kwargs)
+            return self.eager(*args, **kwargs)
         try:
             with (
                 torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
@@ -39,34 +45,33 @@ class Compiled:
             if not isinstance(error, (known.TorchDynamoException, known.FailOnRecompileLimitHit)):
                 raise
             limit = isinstance(error, known.FailOnRecompileLimitHit)
-            if limit and not self.forgot:
-                self.forgot = True
+            if limit and not self.was_reset:
+                self.was_reset = True
                 torch._dynamo.reset()
             else:
                 reason = "it would have to be compiled again too often" if limit else first_line(error)
                 self.fast = None
-                warnings.warn(f"trainer.compile: compiling this encoder fails here ({reason}); it runs eager", stacklevel=2)
+                logger.warning("trainer.compile: compiling this encoder fails here (%s); it runs eager", reason)
         return self(*args, **kwargs)
 
 
-def place(network: nn.Module) -> tuple[Any, str]:
-    """Where the pass lies: of a packed network all but the layout, whose shapes are data."""
+def compiled_attribute(network: nn.Module) -> tuple[Any, str]:
+    """The object and its attribute that is compiled: of a packed network all but the layout, whose shapes are data."""
     return (network.forward, "logits") if is_packed(network) else (network, "forward")
 
 
-def failed(network: nn.Module) -> bool:
-    """Whether its passes were to be compiled, and are not."""
-    holder, name = place(network)
-    held = getattr(holder, name)
-    return isinstance(held, Compiled) and held.fast is None
+def fell_back(network: nn.Module) -> bool:
+    """Whether the network's passes were to be compiled, and are not."""
+    forward = getattr(*compiled_attribute(network))
+    return isinstance(forward, CompiledForward) and forward.fast is None
 
 
 @contextmanager
 def compiled(network: nn.Module) -> Iterator[None]:
     """Within it the network's passes in training are compiled."""
-    holder, name = place(network)
-    setattr(holder, name, Compiled(network, getattr(holder, name)))
+    owner, name = compiled_attribute(network)
+    setattr(owner, name, CompiledForward(network, getattr(owner, name)))
     try:
         yield
     finally:
-        delattr(holder, name)
+        delattr(owner, name)

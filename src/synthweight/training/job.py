@@ -124,14 +124,12 @@ def built_network(job: TrainingJob, splits: list[TokenizedTexts] | None = None) 
         job: the training.
         splits: whose token ids the network's embedding keeps, where they are more than the job's own.
     """
-    network = classifier.build(
-        job.folder, job.labels, job.train[0]
-    ).train()  # given in eval mode
+    network = classifier.build(job.folder, job.labels, job.train[0]).train()  # given in eval mode
     if job.trainer.precision == "64-true":
         network.double()  # before Lightning does: it loads a checkpoint first, and would round it
     with ExitStack() as stack:
         if not job.trainer.padding:
-            job = job.map_tokens(stack.enter_context(forward.compact(network, splits or job.splits)))
+            job = job.map_tokens(stack.enter_context(forward.packed_network(network, splits or job.splits)))
         if job.trainer.compile:
             stack.enter_context(compiled(network))
         yield network, job

@@ -55,7 +55,7 @@ def log_probs(
     network.eval()
     out = np.full((len(tokens), classes), np.nan, dtype=np.float32)
     with (
-        contextlib.nullcontext() if padding else forward.packed(network),
+        contextlib.nullcontext() if padding else forward.packed_forward(network),
         torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16-mixed"),
     ):
         for batch in evaluation_batches(tokens, evaluation_tokens(precision, place)):

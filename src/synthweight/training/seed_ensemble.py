@@ -18,7 +18,7 @@ from ..losses import WeightedLoss
 from ..losses.base import LearnedLoss
 from ..models import classifier, optim
 from ..models.packed import forward
-from ..models.packed.ensemble import Stack, clip
+from ..models.packed.ensemble import StackedNetworks, clip_each, stacked
 from .devices import device
 from .history import TrainingHistory, epoch_scalars
 from .job import TrainingJob, built_network
@@ -44,7 +44,7 @@ class EnsembleMember:
 class SeedEnsembleModule(pl.LightningModule):
     """Trains a stack: a batch, a loss and a clipped gradient for each network, one step of AdamW for all."""
 
-    def __init__(self, stack: Stack, members: Sequence[EnsembleMember]) -> None:
+    def __init__(self, stack: StackedNetworks, members: Sequence[EnsembleMember]) -> None:
         super().__init__()
         self.stack, self.members, self.optim = stack, members, members[0].job.optim
         self.objectives: Any = nn.ModuleList(WeightedObjective(member.job) for member in members)
@@ -68,7 +68,7 @@ class SeedEnsembleModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        clip(self.stack, self.optim.clip_norm)
+        clip_each(self.stack, self.optim.clip_norm)
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         self.trainer.optimizers[0].zero_grad()  # as a training alone does
@@ -173,7 +173,7 @@ def _fit_stack(members: Sequence[EnsembleMember]) -> list[FitResult]:
             networks.append(network)
             pruned.append(replace(member, job=job))
         pl.seed_everything(members[0].job.seed, verbose=False)  # dropout's draws are the stack's own
-        with Stack.of(networks) as stack:
+        with stacked(networks) as stack:
             module = SeedEnsembleModule(stack, pruned)
             trainer = lightning_trainer(members[0].job, replace(members[0].reporter, loggers=()))
             batches = CombinedLoader([member.job.training_batches() for member in pruned], "min_size")

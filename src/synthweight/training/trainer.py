@@ -19,7 +19,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from ..errors import first_line, memory_full
-from ..models.compile import failed
+from ..models import compile
 from ..models.packed import forward
 from .checkpoint import Checkpoints, SaveEveryEpoch
 from .devices import device, precision
@@ -114,7 +114,7 @@ def _fit_process(
             evaluate_selected(job, module.history, network)
         fallbacks = {} if module.learner is None else module.learner.fallbacks()
         fallbacks |= {} if job.trainer.padding or forward.is_packed(network) else {"padding": True}
-        fallbacks |= {"compile": False} if failed(network) else {}
+        fallbacks |= {"compile": False} if compile.fell_back(network) else {}
     network.eval()
     gc.collect()  # the optimizer's state hangs in a cycle with Lightning's trainer
     release_memory()

@@ -82,7 +82,7 @@ class FunctionalClassifier:
         Raises:
             NotImplementedError: the network is not packed.
         """
-        texts: Callable[[Tensor], dict[int, Tensor]] | None = getattr(self.network.forward, "texts", None)
+        texts: Callable[[Tensor], dict[int, Tensor]] | None = getattr(self.network.forward, "text_index", None)
         if texts is None:
             raise NotImplementedError("it needs trainer.padding=false and an encoder that can be packed")
         return texts(batch["attention_mask"].to(self.device))

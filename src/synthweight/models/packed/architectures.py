@@ -1,4 +1,4 @@
-"""The encoders that can do without padding, by family: what their modules are called, and what they differ in.
+"""The encoders that need no padding, by family: the names of their modules, and what they differ in.
 
 A text that holds the padding token itself, which no tokenizer writes, has other positions here than in RoBERTa and MPNet.
 """
@@ -11,104 +11,124 @@ from torch import Tensor
 
 Embed = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 Bias = Callable[[int], Tensor | None]
-Mixed = Any  # of transformers: modules whose parts have names, but no types
+Head = Callable[[Tensor], Tensor]
+HFModule = Any  # of transformers: its parts have names, but no types
 
 
 @dataclass(frozen=True)
-class Layer:
+class EncoderLayer:
     """The modules of one layer, whatever the encoder calls them: post-norm attention and feed-forward."""
 
-    query: Mixed
-    key: Mixed
-    value: Mixed
-    out: Mixed
-    attention_norm: Mixed
-    up: Mixed
+    query: HFModule
+    key: HFModule
+    value: HFModule
+    out: HFModule
+    attention_norm: HFModule
+    up: HFModule
     activation: Callable[[Tensor], Tensor]
-    down: Mixed
-    norm: Mixed
+    down: HFModule
+    norm: HFModule
 
 
 @dataclass(frozen=True)
-class Encoder:
+class Architecture:
     """What the families differ in.
 
-    embed: (ids, types or None, positions), all [tokens], to [tokens, hidden]. bias: of a width, what is added to the
-    scores, [1, heads, width, width], or None. head: of the first tokens' states, [batch, hidden], the logits.
+    Args:
+        heads: of the attention.
+        attention_dropout: probability for a share of attention.
+        hidden_dropout: probability for the other states.
+        embed: (ids, types or None, positions), all [tokens], to [tokens, hidden].
+        layers: at least one.
+        bias: of a width, what is added to attention's scores, [1, heads, width, width], or None.
+        head: of the first tokens' states, [batch, hidden], the logits.
     """
 
     heads: int
     attention_dropout: float
     hidden_dropout: float
     embed: Embed
-    layers: list[Layer]
+    layers: list[EncoderLayer]
     bias: Bias
-    head: Callable[[Tensor], Tensor]
+    head: Head
 
 
-def layer(of: Mixed, query: Mixed, key: Mixed, value: Mixed, out: Mixed, norm: Mixed) -> Layer:
-    """The rest of a layer has the same names in every family."""
-    up = of.intermediate
-    return Layer(query, key, value, out, norm, up.dense, up.intermediate_act_fn, of.output.dense, of.output.LayerNorm)
-
-
-def like_bert(of: Mixed) -> Layer:
-    inner, out = of.attention.self, of.attention.output
-    return layer(of, inner.query, inner.key, inner.value, out.dense, out.LayerNorm)
-
-
-def like_mpnet(of: Mixed) -> Layer:
-    inner = of.attention.attn
-    return layer(of, inner.q, inner.k, inner.v, inner.o, of.attention.LayerNorm)
-
-
-def typed(at: Mixed, types: Tensor | None) -> Tensor:
-    return at.token_type_embeddings.weight[0] if types is None else at.token_type_embeddings(types)
-
-
-def bert(network: Mixed) -> Encoder:
-    base, at = network.bert, network.bert.embeddings
+def bert(network: HFModule) -> Architecture:
+    """BERT: absolute positions, a pooler before the classifier."""
+    body, embeddings = network.bert, network.bert.embeddings
 
     def embed(ids: Tensor, types: Tensor | None, positions: Tensor) -> Tensor:
-        return at.LayerNorm(at.word_embeddings(ids) + typed(at, types) + at.position_embeddings(positions))
+        states = embeddings.word_embeddings(ids) + _type_embedding(embeddings, types)
+        return embeddings.LayerNorm(states + embeddings.position_embeddings(positions))
 
-    def head(first: Tensor) -> Tensor:
-        pooled = base.pooler.activation(base.pooler.dense(first))
+    def head(cls_states: Tensor) -> Tensor:
+        pooled = body.pooler.activation(body.pooler.dense(cls_states))
         return network.classifier(network.dropout(pooled))
 
-    return encoder(network, embed, [like_bert(of) for of in base.encoder.layer], lambda _: None, head)
+    layers = [_bert_layer(layer) for layer in body.encoder.layer]
+    return _architecture(network, embed, layers, lambda _: None, head)
 
 
-def roberta(network: Mixed) -> Encoder:
-    base, at = network.roberta, network.roberta.embeddings
+def roberta(network: HFModule) -> Architecture:
+    """RoBERTa and XLM-R: positions counted from the padding id on."""
+    body, embeddings = network.roberta, network.roberta.embeddings
 
     def embed(ids: Tensor, types: Tensor | None, positions: Tensor) -> Tensor:
-        places = at.position_embeddings(positions + at.padding_idx + 1)
-        return at.LayerNorm(at.word_embeddings(ids) + typed(at, types) + places)
+        states = embeddings.word_embeddings(ids) + _type_embedding(embeddings, types)
+        return embeddings.LayerNorm(states + embeddings.position_embeddings(positions + embeddings.padding_idx + 1))
 
-    return encoder(network, embed, [like_bert(of) for of in base.encoder.layer], lambda _: None, of_first(network))
+    layers = [_bert_layer(layer) for layer in body.encoder.layer]
+    return _architecture(network, embed, layers, lambda _: None, _sequence_head(network))
 
 
-def mpnet(network: Mixed) -> Encoder:
-    base, at = network.mpnet, network.mpnet.embeddings
+def mpnet(network: HFModule) -> Architecture:
+    """MPNet: no types, a bias by distance in every layer's attention."""
+    body, embeddings = network.mpnet, network.mpnet.embeddings
 
     def embed(ids: Tensor, _: Tensor | None, positions: Tensor) -> Tensor:
-        return at.LayerNorm(at.word_embeddings(ids) + at.position_embeddings(positions + at.padding_idx + 1))
+        positions = positions + embeddings.padding_idx + 1
+        return embeddings.LayerNorm(embeddings.word_embeddings(ids) + embeddings.position_embeddings(positions))
 
     def bias(width: int) -> Tensor:
-        return base.encoder.compute_position_bias(base.encoder.relative_attention_bias.weight.new_empty(1, width))
+        return body.encoder.compute_position_bias(body.encoder.relative_attention_bias.weight.new_empty(1, width))
 
-    return encoder(network, embed, [like_mpnet(of) for of in base.encoder.layer], bias, of_first(network))
+    layers = [_mpnet_layer(layer) for layer in body.encoder.layer]
+    return _architecture(network, embed, layers, bias, _sequence_head(network))
 
 
-def of_first(network: Mixed) -> Callable[[Tensor], Tensor]:
+def _bert_layer(layer: HFModule) -> EncoderLayer:
+    inner, out = layer.attention.self, layer.attention.output
+    return _encoder_layer(layer, inner.query, inner.key, inner.value, out.dense, out.LayerNorm)
+
+
+def _mpnet_layer(layer: HFModule) -> EncoderLayer:
+    inner = layer.attention.attn
+    return _encoder_layer(layer, inner.q, inner.k, inner.v, inner.o, layer.attention.LayerNorm)
+
+
+def _encoder_layer(
+    layer: HFModule, query: HFModule, key: HFModule, value: HFModule, out: HFModule, norm: HFModule
+) -> EncoderLayer:
+    """The rest of a layer has the same names in every family."""
+    up, down = layer.intermediate, layer.output
+    return EncoderLayer(query, key, value, out, norm, up.dense, up.intermediate_act_fn, down.dense, down.LayerNorm)
+
+
+def _type_embedding(embeddings: HFModule, types: Tensor | None) -> Tensor:
+    return embeddings.token_type_embeddings.weight[0] if types is None else embeddings.token_type_embeddings(types)
+
+
+def _sequence_head(network: HFModule) -> Head:
     """A head that takes the first token's states from [batch, tokens, hidden] itself."""
-    return lambda first: network.classifier(first[:, None])
+    return lambda cls_states: network.classifier(cls_states[:, None])
 
 
-def encoder(network: Mixed, embed: Embed, layers: list[Layer], bias: Bias, head: Callable[[Tensor], Tensor]) -> Encoder:
-    of = network.config
-    return Encoder(of.num_attention_heads, of.attention_probs_dropout_prob, of.hidden_dropout_prob, embed, layers, bias, head)
+def _architecture(network: HFModule, embed: Embed, layers: list[EncoderLayer], bias: Bias, head: Head) -> Architecture:
+    config = network.config
+    dropouts = config.attention_probs_dropout_prob, config.hidden_dropout_prob
+    return Architecture(config.num_attention_heads, *dropouts, embed, layers, bias, head)
 
 
-FAMILIES: dict[str, Callable[[Mixed], Encoder]] = {"bert": bert, "roberta": roberta, "xlm-roberta": roberta, "mpnet": mpnet}
+FAMILIES: dict[str, Callable[[HFModule], Architecture]] = {
+    "bert": bert, "roberta": roberta, "xlm-roberta": roberta, "mpnet": mpnet,
+}  # fmt: skip

@@ -17,21 +17,21 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ...data.tokenization import TokenizedTexts
-from .architectures import FAMILIES, Layer, Mixed
-from .embedding import Vocabulary
+from .architectures import FAMILIES, EncoderLayer, HFModule
+from .embedding import TokenVocabulary
 from .graphs import Graphs
 from .layout import EVALUATION, TRAINING, Group, Layout, PaddingPolicy, Sequences
 
 logger = logging.getLogger(__name__)
 
 
-class Packed:
+class PackedForward:
     """The forward pass of a sequence classifier of one of `FAMILIES`; takes and gives what the network's own does."""
 
     def __init__(self, network: nn.Module, stacked: bool = False) -> None:
         """stacked: to be called under `vmap`, which knows torch's own draws alone."""
         self.network, self.stacked = network, stacked
-        config: Mixed = network.config
+        config: HFModule = network.config
         self.encoder = FAMILIES[config.model_type](network)
         self.graphs: Graphs | None = None
 
@@ -43,8 +43,8 @@ class Packed:
         if self.takes_sequences(device):
             return SequenceClassifierOutput(logits=self.of_sequences(input_ids, attention_mask, token_type_ids, device))
         layout = self.layout(attention_mask)
-        ids = input_ids.flatten()[layout.places].to(device)
-        types = None if token_type_ids is None else token_type_ids.flatten()[layout.places].to(device)
+        ids = input_ids.flatten()[layout.token_index].to(device)
+        types = None if token_type_ids is None else token_type_ids.flatten()[layout.token_index].to(device)
         return SequenceClassifierOutput(logits=self.logits(ids, types, layout.to(device)))
 
     def takes_sequences(self, device: torch.device) -> bool:
@@ -81,44 +81,52 @@ class Packed:
         return TRAINING if self.network.training else EVALUATION
 
     def layout(self, attention_mask: Tensor) -> Layout:
-        return Layout.of(attention_mask, self.policy, apart=not self.network.training)
+        return Layout.from_mask(attention_mask, self.policy, by_length=not self.network.training)
 
-    def texts(self, attention_mask: Tensor) -> dict[int, Tensor]:
-        """Of the rows of a pass, which are a batch's tokens or its texts: the text of each, by how many rows there are."""
+    def text_index(self, attention_mask: Tensor) -> dict[int, Tensor]:
+        """The text of each row of a pass, by the number of rows: those of a batch's tokens, and those of its texts."""
         layout = self.layout(attention_mask)
-        of_tokens = layout.places // attention_mask.shape[1]
-        every = torch.arange(len(attention_mask), device=attention_mask.device)
-        return {len(of_tokens): of_tokens, len(every): every if layout.order is None else layout.order.argsort()}
+        of_tokens = layout.token_index // attention_mask.shape[1]
+        texts = torch.arange(len(attention_mask), device=attention_mask.device)
+        return {len(of_tokens): of_tokens, len(texts): texts if layout.order is None else layout.order.argsort()}
 
     def logits(self, ids: Tensor, types: Tensor | None, layout: Layout | Sequences) -> Tensor:
         """[batch, classes] of tokens that lie end to end, [tokens]."""
-        parts = self.encoder
-        states = self.drop(parts.embed(ids, types, layout.positions), parts.hidden_dropout)
-        bias = parts.bias(layout.width)
-        for of in parts.layers[:-1]:
-            states = self.rest(of, self.attention(of, states, layout, bias), states)
-        of = parts.layers[-1]  # the head reads the first tokens alone: nothing else of the last layer is computed
-        first = states.index_select(0, layout.first)
-        logits = parts.head(self.rest(of, self.first_attention(of, states, first, layout, bias), first))
+        encoder = self.encoder
+        states = self.dropout(encoder.embed(ids, types, layout.positions), encoder.hidden_dropout)
+        bias = encoder.bias(layout.width)
+        *layers, last = encoder.layers
+        for layer in layers:
+            states = self.feed_forward(layer, self.attention(layer, states, layout, bias), states)
+        # the head reads the first tokens alone: nothing else of the last layer is computed
+        cls_states = states.index_select(0, layout.cls_index)
+        attended = self.cls_attention(last, states, cls_states, layout, bias)
+        logits = encoder.head(self.feed_forward(last, attended, cls_states))
         return logits if layout.order is None else logits.index_select(0, layout.order)
 
-    def rest(self, of: Layer, mixed: Tensor, states: Tensor) -> Tensor:
-        """The rest of a layer, row by row: what attention mixed, and the states that came in."""
-        p = self.encoder.hidden_dropout
-        states = of.attention_norm(self.drop(of.out(mixed), p) + states)
-        return of.norm(self.drop(of.down(of.activation(of.up(states))), p) + states)
+    def feed_forward(self, layer: EncoderLayer, attended: Tensor, states: Tensor) -> Tensor:
+        """The rest of a layer, row by row, [rows, hidden].
 
-    def attention(self, of: Layer, states: Tensor, layout: Layout | Sequences, bias: Tensor | None) -> Tensor:
+        Args:
+            layer: of the encoder.
+            attended: what its attention gave.
+            states: what came in.
+        """
+        p = self.encoder.hidden_dropout
+        states = layer.attention_norm(self.dropout(layer.out(attended), p) + states)
+        return layer.norm(self.dropout(layer.down(layer.activation(layer.up(states))), p) + states)
+
+    def attention(self, layer: EncoderLayer, states: Tensor, layout: Layout | Sequences, bias: Tensor | None) -> Tensor:
         """softmax(QKᵀ/√d + bias)·V of each text, [tokens, hidden]."""
-        projected = self.projected(states, (of.query, of.key, of.value))
+        projected = self.projected(states, (layer.query, layer.key, layer.value))
         if isinstance(layout, Sequences):
             query, key, value = projected.unbind(1)
             return self.sequence_attention(query, key, value, layout.starts, layout.width, layout)
-        mixed = []
+        attended = []
         for group in layout.groups:
-            query, key, value = self.laid(projected, group)
-            mixed.append(self.mixed(query, key, value, group, bias).flatten(0, 1))
-        return joined(mixed).index_select(0, layout.slots)
+            query, key, value = self.to_slots(projected, group)
+            attended.append(self.attend(query, key, value, group, bias).flatten(0, 1))
+        return concatenated(attended).index_select(0, layout.slot_index)
 
     def sequence_attention(
         self, query: Tensor, key: Tensor, value: Tensor, starts: Tensor, width: int, layout: Sequences
@@ -136,55 +144,55 @@ class Packed:
         widths = width, layout.width
         return varlen_attention(query, key, value, (starts, layout.starts), widths, dropout).flatten(1)
 
-    def first_attention(
-        self, of: Layer, states: Tensor, first: Tensor, layout: Layout | Sequences, bias: Tensor | None
+    def cls_attention(
+        self, layer: EncoderLayer, states: Tensor, cls_states: Tensor, layout: Layout | Sequences, bias: Tensor | None
     ) -> Tensor:
         """The same for the first token of each text, whose states come too, [batch, hidden]."""
-        projected = self.projected(states, (of.key, of.value))
+        projected = self.projected(states, (layer.key, layer.value))
         if isinstance(layout, Sequences):
-            query = of.query(first).unflatten(1, (self.encoder.heads, -1))
+            query = layer.query(cls_states).unflatten(1, (self.encoder.heads, -1))
             key, value = projected.unbind(1)
             return self.sequence_attention(query, key, value, layout.counts, 1, layout)
-        queries = of.query(first).unflatten(1, (self.encoder.heads, 1, -1)).split([group.shape[0] for group in layout.groups])
-        mixed = []
-        for query, group in zip(queries, layout.groups, strict=True):
-            key, value = self.laid(projected, group)
-            mixed.append(self.mixed(query, key, value, group, bias).flatten(0, 1))
-        return joined(mixed)
+        queries = layer.query(cls_states).unflatten(1, (self.encoder.heads, 1, -1))
+        attended = []
+        for query, group in zip(queries.split([group.shape[0] for group in layout.groups]), layout.groups, strict=True):
+            key, value = self.to_slots(projected, group)
+            attended.append(self.attend(query, key, value, group, bias).flatten(0, 1))
+        return concatenated(attended)
 
-    def projected(self, states: Tensor, projections: tuple[Mixed, ...]) -> Tensor:
+    def projected(self, states: Tensor, projections: tuple[HFModule, ...]) -> Tensor:
         """The projections of all tokens, [tokens, projections, heads, size of a head]; one product for all."""
         weight, shift = torch.cat([m.weight for m in projections]), torch.cat([m.bias for m in projections])
         return F.linear(states, weight, shift).unflatten(1, (len(projections), self.encoder.heads, -1))
 
-    def laid(self, projected: Tensor, group: Group) -> tuple[Tensor, ...]:
+    def to_slots(self, projected: Tensor, group: Group) -> tuple[Tensor, ...]:
         """A group's projections in their slots, each [texts, heads, width, size of a head]."""
         # index_select: the backward pass of [] is several times slower on a CPU
-        laid = projected.index_select(0, group.tokens).unflatten(0, group.shape)
-        return laid.permute(2, 0, 3, 1, 4).unbind(0)
+        slots = projected.index_select(0, group.token_index).unflatten(0, group.shape)
+        return slots.permute(2, 0, 3, 1, 4).unbind(0)
 
-    def mixed(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
         """Attention of [texts, heads, queries, size], [texts, queries, hidden]."""
         with torch.autocast(query.device.type, enabled=False):  # else softmax, and what follows it, would be in fp32
             if torch.is_inference_mode_enabled():
-                return self.fused(query, key, value, group, bias)
+                return self.fused_attention(query, key, value, group, bias)
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             if bias is not None:
                 scores = scores + bias[..., : scores.shape[-2], : scores.shape[-1]].to(scores.dtype)
-            scores = scores.float() if group.wide and scores.dtype == torch.bfloat16 else scores
-            hidden = torch.where(group.mask, 0.0, -torch.inf).to(scores.dtype)
-            scores += hidden  # whose backward pass is none: that of masked_fill is one more over all scores
+            scores = scores.float() if group.fp32_softmax and scores.dtype == torch.bfloat16 else scores
+            # added: the backward pass of masked_fill is one more over all scores
+            scores += torch.where(group.mask, 0.0, -torch.inf).to(scores.dtype)
             shares = scores.softmax(-1).to(value.dtype)
-            return (self.drop(shares, self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
+            return (self.dropout(shares, self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
 
-    def fused(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
+    def fused_attention(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
         """The same by torch's own kernel, which knows no dropout on a CPU and has no forward mode."""
         added = torch.where(group.mask, 0.0, -torch.inf).to(query.dtype)
         if bias is not None:
             added = added + bias[..., : query.shape[-2], : key.shape[-2]].to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=added).transpose(1, 2).flatten(2)
 
-    def drop(self, values: Tensor, p: float) -> Tensor:
+    def dropout(self, values: Tensor, p: float) -> Tensor:
         """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws are a sixth of a step."""
         if not self.network.training or p == 0:
             return values
@@ -221,13 +229,14 @@ def varlen_attention(
     return forward(query, key, value, *starts, *widths, dropout, False, False)[0]
 
 
-def joined(parts: list[Tensor]) -> Tensor:
+def concatenated(parts: list[Tensor]) -> Tensor:
+    """The parts one after the other; a single one is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def packs(network: nn.Module) -> bool:
+def can_be_packed(network: nn.Module) -> bool:
     """Whether the network's family is a known one; logs once per family where it is not."""
-    config: Mixed = network.config
+    config: HFModule = network.config
     causal = getattr(config, "is_decoder", False)  # some families then mask later tokens, which the packed attention does not
     if config.model_type in FAMILIES and not causal:
         return True
@@ -237,26 +246,28 @@ def packs(network: nn.Module) -> bool:
 
 @cache
 def log_padded(kind: str) -> None:
+    """Logs, once per process, that encoders of this kind are padded."""
     logger.info("%s encoders are padded; those packed are %s", kind, ", ".join(FAMILIES))
 
 
 def is_packed(network: nn.Module) -> bool:
-    return isinstance(network.forward, Packed)
+    """Whether the network's forward pass is the packed one."""
+    return isinstance(network.forward, PackedForward)
 
 
 def graphs_of(network: nn.Module) -> Graphs | None:
     """The CUDA graphs of a network's steps, where there are any."""
-    graphs = network.forward.graphs if isinstance(network.forward, Packed) else None
+    graphs = network.forward.graphs if isinstance(network.forward, PackedForward) else None
     return graphs if graphs is not None and graphs.passes else None
 
 
 @contextmanager
-def packed(network: nn.Module) -> Iterator[None]:
+def packed_forward(network: nn.Module) -> Iterator[None]:
     """Within it the network's forward pass is the packed one; its own where its family is not a known one."""
-    if is_packed(network) or not packs(network):
+    if is_packed(network) or not can_be_packed(network):
         yield
         return
-    network.forward = Packed(network)
+    network.forward = PackedForward(network)
     try:
         yield
     finally:
@@ -264,15 +275,16 @@ def packed(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def compact(network: nn.Module, splits: list[TokenizedTexts]) -> Iterator[Callable[[TokenizedTexts], TokenizedTexts]]:
-    """Within it the network is packed and knows the words of these splits alone; gives what turns a split's ids into theirs.
+def packed_network(network: nn.Module, splits: list[TokenizedTexts]) -> Iterator[Callable[[TokenizedTexts], TokenizedTexts]]:
+    """Within it the network is packed and its token embedding has the ids of these texts alone.
 
-    An encoder of another family stays as it is: it may look for an id, of a last token say, in ways not known here.
+    Gives what renumbers a split's ids. An encoder of another family stays as it is: it may look for an id, of a last token
+    say, in ways not known here.
     """
-    if not packs(network):
+    if not can_be_packed(network):
         yield lambda tokens: tokens
         return
-    words: Any = network.get_input_embeddings()  # type: ignore[operator]
-    vocabulary = Vocabulary(splits, words.padding_idx)
-    with vocabulary.narrowed(network), packed(network):
-        yield vocabulary.tokens
+    embedding: Any = network.get_input_embeddings()  # type: ignore[operator]
+    vocabulary = TokenVocabulary(splits, embedding.padding_idx)
+    with vocabulary.pruned_embedding(network), packed_forward(network):
+        yield vocabulary.remap

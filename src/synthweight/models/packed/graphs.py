@@ -19,7 +19,7 @@ from ...errors import first_line, memory_full
 from .layout import Sequences, SequenceShape
 
 if TYPE_CHECKING:
-    from .forward import Packed
+    from .forward import PackedForward
 
 logger = logging.getLogger(__name__)
 MOST = 64  # shapes of batches that have graphs; those of further shapes are computed kernel by kernel
@@ -75,7 +75,7 @@ class Graphs:
     as autocast's, by fewer kernels.
     """
 
-    def __init__(self, packed: "Packed") -> None:
+    def __init__(self, packed: "PackedForward") -> None:
         network: Any = packed.network
         self.module, self.recorder = Logits(packed), Recorder()
         self.params = {f"network.{name}": p for name, p in network.named_parameters() if p.requires_grad}
@@ -210,7 +210,7 @@ def copy(pairs: list[tuple[Tensor, Tensor]]) -> None:
 class Logits(nn.Module):
     """The pass as a module, so that `functional_call` can put other tensors in its parameters' places."""
 
-    def __init__(self, packed: "Packed") -> None:
+    def __init__(self, packed: "PackedForward") -> None:
         super().__init__()
         self.network, self.packed = packed.network, packed
 

@@ -45,44 +45,48 @@ def softmax_in_fp32(width: int, device: torch.device) -> bool:
 class Group:
     """Texts whose attention is computed together, in the slots of [texts, width]."""
 
-    tokens: Tensor  # [texts · width]: the token in each slot; 0 where there is none, which `mask` hides
+    token_index: Tensor  # [texts · width]: the token in each slot; 0 in empty slots, which `mask` hides
     mask: Tensor  # [texts, 1, 1, width], boolean: False hides a slot from attention
-    first: Tensor  # [texts]: the first token of each text
+    cls_index: Tensor  # [texts]: the first token of each text
     shape: tuple[int, int]
-    wide: bool = False  # softmax in fp32 even where the scores are in bf16
+    fp32_softmax: bool = False  # even where the scores are in bf16
 
     def to(self, device: torch.device) -> "Group":
-        """The same on another device, which is none with a CPU's vectors."""
-        tokens, mask, first = (values.to(device) for values in (self.tokens, self.mask, self.first))
-        return Group(tokens, mask, first, self.shape)
+        """The same on another device, whose softmax is as fast in bf16."""
+        token_index, mask, cls_index = (values.to(device) for values in (self.token_index, self.mask, self.cls_index))
+        return Group(token_index, mask, cls_index, self.shape)
 
     @classmethod
-    def of(cls, numbers: Tensor, there: Tensor, policy: PaddingPolicy) -> "Group":
-        """Of the tokens' numbers and of where there are any, both [texts, width]; its own width is one of the policy's."""
-        more = policy.padding(there.shape[1], policy.width)
-        if more:
-            numbers, there = F.pad(numbers, (0, more)), F.pad(there, (0, more))
-        texts, width = numbers.shape
-        wide = softmax_in_fp32(width, there.device)
-        return cls(numbers.flatten(), there[:, None, None, :], numbers[:, 0], (texts, width), wide)
+    def from_mask(cls, index: Tensor, mask: Tensor, policy: PaddingPolicy) -> "Group":
+        """The slots of some texts.
+
+        Args:
+            index: of each token among all tokens, [texts, width].
+            mask: True where there is a token, [texts, width].
+            policy: what the width is rounded up to.
+        """
+        padding = policy.padding(mask.shape[1], policy.width)
+        if padding:
+            index, mask = F.pad(index, (0, padding)), F.pad(mask, (0, padding))
+        texts, width = index.shape
+        fp32 = softmax_in_fp32(width, mask.device)
+        return cls(index.flatten(), mask[:, None, None, :], index[:, 0], (texts, width), fp32)
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where the tokens of a batch lie: end to end, in the order of its texts, and in the slots of groups of texts."""
 
-    places: (
-        Tensor  # [tokens]: of each in the batch's [batch · width]; at the end copies of the first one, to a size of the policy
-    )
-    slots: Tensor  # [tokens]: of each in the groups' slots, one group after the other
+    token_index: Tensor  # [tokens]: of each in the batch's [batch · width]; at the end copies of the first, as padding
+    slot_index: Tensor  # [tokens]: of each in the groups' slots, one group after the other
     positions: Tensor  # [tokens]: of each in its text
     groups: list[Group]
     order: Tensor | None  # [batch]: where each text lies in the groups; None: where it lies in the batch
 
     @property
-    def first(self) -> Tensor:
+    def cls_index(self) -> Tensor:
         """[batch]: the first token of each text, in the order of the groups."""
-        return torch.cat([group.first for group in self.groups])
+        return torch.cat([group.cls_index for group in self.groups])
 
     @property
     def width(self) -> int:
@@ -91,47 +95,52 @@ class Layout:
 
     def to(self, device: torch.device) -> "Layout":
         """The same on a device."""
-        if device == self.places.device:
+        if device == self.token_index.device:
             return self
         order = None if self.order is None else self.order.to(device)
-        places, slots, positions = (values.to(device) for values in (self.places, self.slots, self.positions))
-        return Layout(places, slots, positions, [group.to(device) for group in self.groups], order)
+        token_index, slot_index = self.token_index.to(device), self.slot_index.to(device)
+        groups = [group.to(device) for group in self.groups]
+        return Layout(token_index, slot_index, self.positions.to(device), groups, order)
 
     @classmethod
-    def of(cls, attention_mask: Tensor, policy: PaddingPolicy, apart: bool = False) -> "Layout":
-        """Of a mask that is 1 at tokens and 0 at the padding behind them, [batch, width].
+    def from_mask(cls, attention_mask: Tensor, policy: PaddingPolicy, by_length: bool = False) -> "Layout":
+        """The layout of a batch.
 
-        apart: long and short texts in groups of their own, where that saves much of the attention's work.
+        Args:
+            attention_mask: [batch, width], 1 at tokens and 0 at the padding behind them.
+            policy: what token count and widths are rounded up to.
+            by_length: long and short texts in groups of their own, where that saves much of the attention's work.
         """
-        there = attention_mask.bool()
-        places = there.flatten().nonzero().flatten()
-        numbers = torch.zeros_like(there, dtype=torch.long)
-        numbers.view(-1)[places] = torch.arange(len(places), device=there.device)
-        more = places[:1].expand(policy.padding(len(places), policy.tokens))
-        places = torch.cat([places, more])
-        rows, positions = places // there.shape[1], places % there.shape[1]
-        parts = halves(there.sum(1)) if apart else []
-        if not parts:
-            group = Group.of(numbers, there, policy)
-            return cls(places, rows * group.shape[1] + positions, positions, [group], None)
-        groups, filled = [], 0
-        start = torch.zeros(len(there), dtype=torch.long, device=there.device)  # of each text's slots
-        for texts, width in parts:
-            group = Group.of(numbers[texts, :width], there[texts, :width], policy)
+        mask = attention_mask.bool()
+        token_index = mask.flatten().nonzero().flatten()
+        index = torch.zeros_like(mask, dtype=torch.long)
+        index.view(-1)[token_index] = torch.arange(len(token_index), device=mask.device)
+        padding = token_index[:1].expand(policy.padding(len(token_index), policy.tokens))
+        token_index = torch.cat([token_index, padding])
+        rows, positions = token_index // mask.shape[1], token_index % mask.shape[1]
+        halves = split_by_length(mask.sum(1)) if by_length else []
+        if not halves:
+            group = Group.from_mask(index, mask, policy)
+            return cls(token_index, rows * group.shape[1] + positions, positions, [group], None)
+        groups, slots = [], 0
+        start = torch.zeros(len(mask), dtype=torch.long, device=mask.device)  # of each text's slots
+        for texts, width in halves:
+            group = Group.from_mask(index[texts, :width], mask[texts, :width], policy)
             groups.append(group)
-            start[texts] = filled + group.shape[1] * torch.arange(len(texts), device=there.device)
-            filled += len(texts) * group.shape[1]
-        return cls(places, start[rows] + positions, positions, groups, torch.cat([texts for texts, _ in parts]).argsort())
+            start[texts] = slots + group.shape[1] * torch.arange(len(texts), device=mask.device)
+            slots += len(texts) * group.shape[1]
+        order = torch.cat([texts for texts, _ in halves]).argsort()
+        return cls(token_index, start[rows] + positions, positions, groups, order)
 
 
-def halves(lengths: Tensor) -> list[tuple[Tensor, int]]:
-    """The longer and the shorter half of the texts, each with its width; none where they are alike.
+def split_by_length(lengths: Tensor) -> list[tuple[Tensor, int]]:
+    """The longer and the shorter half of the texts, each with its width; none where their lengths are alike.
 
     That is where it saves less than a quarter of attention's scores: many small products have a price of their own.
     """
     order = lengths.argsort(descending=True, stable=True)
-    parts = [(texts, int(lengths[texts[0]])) for texts in order.tensor_split(2) if len(texts)]
-    return parts if parts[-1][1] ** 2 <= parts[0][1] ** 2 / 2 else []
+    halves = [(texts, int(lengths[texts[0]])) for texts in order.tensor_split(2) if len(texts)]
+    return halves if halves[-1][1] ** 2 <= halves[0][1] ** 2 / 2 else []
 
 
 class SequenceShape(NamedTuple):
@@ -160,7 +169,7 @@ class Sequences(NamedTuple):
     order: None = None  # sequences lie as in the batch
 
     @property
-    def first(self) -> Tensor:
+    def cls_index(self) -> Tensor:
         """[sequences]: the first token of each."""
         return self.starts[:-1]
 
