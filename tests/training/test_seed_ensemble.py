@@ -184,8 +184,9 @@ def test_a_stack_leaves_out_what_is_done_or_taken(bound):
     jobs = [bound(f"seed={seed}") for seed in range(4)]
     store = Store(jobs[0].paths.outputs)
     run.train(jobs[1])
-    old = store.run_folder(identify(jobs[3]).id) / "checkpoint-1"
-    old.mkdir(parents=True)
+    old = store.run_folder(identify(jobs[3]).id) / "checkpoint-1.pt"
+    old.parent.mkdir(parents=True)
+    old.touch()
     with store.lock(identify(jobs[2]).id):
         outcomes = run.train_together(jobs)
     assert [o.status for o in outcomes] == ["trained", "done", "taken", "trained"]
