@@ -56,7 +56,7 @@ def compiled_of(made):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler on this machine")
 @pytest.mark.parametrize(
-    "loss", ["dimp", pytest.param("hu loss.exact=false loss.alignment=jvp trainer.padding=true", marks=pytest.mark.slow)]
+    "loss", ["dimp", pytest.param("hu loss.exact=false loss.alignment=difference trainer.padding=true", marks=pytest.mark.slow)]
 )
 def test_a_compiled_training_is_the_eager_one(training, loss):
     made = training(*f"loss={loss}".split())

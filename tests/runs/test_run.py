@@ -275,10 +275,10 @@ def test_training_is_in_training_mode(bound):
 
 
 def test_a_loss_that_is_not_finite_fails_loudly(bound, monkeypatch):
-    from synthweight import losses
+    from synthweight.losses import functional
 
-    reduce = losses.reduce
-    monkeypatch.setattr(losses, "reduce", lambda weights, scored: reduce(weights, scored) * float("nan"))
+    weighted_nll = functional.weighted_nll
+    monkeypatch.setattr(functional, "weighted_nll", lambda weights, nll: weighted_nll(weights, nll) * float("nan"))
     with pytest.raises(UserError, match="epoch 1: the training loss is nan"):
         run.train(bound())
     assert Store(bound().paths.outputs).ids() == set()

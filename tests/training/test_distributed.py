@@ -23,7 +23,7 @@ from synthweight.training.checkpoint import Checkpoints
 QUICK = ["rho weighting.self_normalise=true trainer.batching=random", "hu"]
 MORE = [
     "ce", "focal loss.detach=false weighting.self_normalise=true", "imp", "dimp", "quality_only weighting.self_normalise=true",
-    "filter", "ren loss.alignment=jvp", "hu loss.exact=false", "sungen loss.outer_steps=3",
+    "filter", "ren", "hu loss.exact=false", "sungen loss.outer_steps=3",
     "sungen loss.outer_steps=3 loss.proxy=encoder",
     "ce trainer.padding=true trainer.test=epoch", "hu loss.exact=false trainer.padding=true",
 ]  # fmt: skip
