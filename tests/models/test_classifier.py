@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from support.encoders import FAMILIES, SEP, make_family
-from synthweight.data.batching import evaluation_batches
 from synthweight.data.tokenization import encode, load_tokenizer
 from synthweight.models import classifier
+from synthweight.training.predict import log_probs
 
 TEXTS = ["good camera", "this player was broken and useless it is a refund", "love it", "awful", "the phone is great"]
+
+
+@torch.no_grad()
+def scores(network, batch):
+    return network(**classifier.inputs(batch)).logits.log_softmax(-1).numpy()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -21,8 +26,8 @@ def test_a_texts_logits_do_not_depend_on_its_batch(tmp_path, family):
     tokens = encode(load_tokenizer(folder), TEXTS, None, 16)
     assert (tokens.side, tokens.pad) == (FAMILIES[family][2], 0 if FAMILIES[family][3] else SEP)
     network = classifier.build(folder, ("a", "b", "c"), tokens).eval()
-    alone = [classifier.log_probs(network, [tokens.batch([i])], 5, 3)[i] for i in range(5)]
-    together = classifier.log_probs(network, [tokens.batch([0, 1, 2, 3, 4])], 5, 3)
+    alone = np.concatenate([scores(network, tokens.batch([i])) for i in range(5)])
+    together = scores(network, tokens.batch([0, 1, 2, 3, 4]))
     np.testing.assert_allclose(together, alone, rtol=0, atol=2e-6)
     assert np.ptp(together, axis=0).min() > 3e-4  # other texts have other logits
 
@@ -39,11 +44,9 @@ def test_a_kept_model_pads_alike_in_transformers_own_pipeline(tmp_path):
     tokenizer.save_pretrained(tmp_path / "kept")
     assert json.loads((tmp_path / "kept" / "config.json").read_text())["pad_token_id"] == SEP
     own = transformers.pipeline("text-classification", model=str(tmp_path / "kept"), top_k=None, batch_size=5, device="cpu")
-    ours = classifier.log_probs(network, evaluation_batches(tokens, 5), 5, 3)
-    for scores, expected in zip(own(TEXTS), ours, strict=True):
-        assert {s["label"]: pytest.approx(s["score"], abs=1e-5) for s in scores} == dict(
-            zip("abc", np.exp(expected), strict=True)
-        )
+    ours = log_probs(network, tokens, 3)
+    for found, expected in zip(own(TEXTS), ours, strict=True):
+        assert {s["label"]: pytest.approx(s["score"], abs=1e-5) for s in found} == dict(zip("abc", np.exp(expected), strict=True))
 
 
 def test_left_padding_lies_before_the_text(tmp_path):

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
-from ..losses import LOSSES, Strategy
+from ..losses import LOSSES, WeightedLoss
 from .llm_schema import Generate, Prompt
 from .schema import CONF, Report, Run
 
@@ -77,7 +77,7 @@ def settings(values: Mapping[str, Any], kind: type[Root], key: str = "") -> Root
     Raises:
         UserError: an unknown key, a missing one, a value of another type, or out of its range.
     """
-    if kind is Strategy:
+    if kind is WeightedLoss:
         name = values.get("name")
         if name not in LOSSES:
             raise UserError(f"{key}.name={name}: unknown; there are {', '.join(sorted(LOSSES))}")
@@ -173,7 +173,7 @@ def one_line(error: BaseException) -> str:
 
 def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every dotted key below a dataclass with its type; a loss's are those of all losses."""
-    strategies = list(LOSSES.values()) if kind is Strategy else [kind]
+    strategies = list(LOSSES.values()) if kind is WeightedLoss else [kind]
     for name, hint in {name: hint for each in strategies for name, hint in field_types(each).items()}.items():
         yield f"{prefix}{name}", hint
         inner = next((part for part in get_args(hint) if dataclasses.is_dataclass(part)), hint)

@@ -17,9 +17,10 @@ from ..data import sources
 from ..data.examples import Examples
 from ..data.tokenization import TokenizedTexts, encode_examples, load_tokenizer
 from ..errors import UserError, first_line
-from ..losses.base import Learned
+from ..losses.base import LearnedLoss
 from ..models import classifier, pretrained
-from ..training import trainer
+from ..training.job import TokenizedSplit, TrainingJob
+from ..training.trainer import fit
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def require_fit(run: Run) -> None:
     """
     small = sources.load_splits(run)["small_real"]
     encoder, folder = pretrained.fingerprint(run.model), pretrained.locate(run.model)
-    learned = run.loss if isinstance(run.loss, Learned) else None
+    learned = run.loss if isinstance(run.loss, LearnedLoss) else None
     key = repr((encoder, run.optim.max_length, small.sha256, learned))
     if key in passed:
         return
@@ -175,7 +176,7 @@ def misfit(folder: Path, tokenizer: Any, sample: Examples, network: nn.Module, l
     return f"{folder}: a pass of two texts fails ({first_line(error, type(error).__name__)})"
 
 
-def require_step(run: Run, folder: Path, labels: tuple[str, ...], tokens: TokenizedTexts, dev: trainer.Split) -> None:
+def require_step(run: Run, folder: Path, labels: tuple[str, ...], tokens: TokenizedTexts, dev: TokenizedSplit) -> None:
     """Two steps on two examples with a loss that learns its weights, which goes through the encoder in ways of its own.
 
     Args:
@@ -188,14 +189,14 @@ def require_step(run: Run, folder: Path, labels: tuple[str, ...], tokens: Tokeni
     shorter: dict[str, Any] = {"outer_steps": 1} if hasattr(run.loss, "outer_steps") else {}
     part = dataclasses.replace(run.trainer, devices=1, compile=False)
     targets = np.array([0, 1])
-    training = trainer.Training.of(
-        run, folder, labels, (tokens, targets), {"test": (tokens, targets)}, strategy=dataclasses.replace(run.loss, **shorter),
-        trainer=part, epochs=2, dev=dev,
+    job = dataclasses.replace(
+        TrainingJob.from_run(run, folder, labels, (tokens, targets), {"test": (tokens, targets)}),
+        strategy=dataclasses.replace(run.loss, **shorter), trainer=part, epochs=2, dev=dev,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of two examples there is much to warn about
         try:
-            trainer.fit(training, say=lambda _: None)
+            fit(job)
         except UserError:
             raise
         except Exception as error:

@@ -29,10 +29,8 @@ class RunReporter:
 
     def log(self, message: str, level: int = logging.INFO) -> None:
         """Logs a line: the name, the message, the seconds since the start."""
-        if level >= logging.WARNING:
-            logger.log(level, "%s: %s", self.name, message)
-        elif self.name:
-            print(f"{self.name}: {message} · {perf_counter() - self.started:.0f} s", flush=True)
+        if self.name or level >= logging.WARNING:
+            logger.log(level, "%s: %s · %.0f s", self.name, message, perf_counter() - self.started)
 
     def epoch_finished(self, number: int, epochs: int, epoch: Epoch) -> None:
         """Called at the end of each epoch.
