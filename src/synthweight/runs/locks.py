@@ -5,6 +5,7 @@ The file is filelock's `SoftFileLease`: its holder renews it every third of `DUR
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -19,6 +20,8 @@ from filelock import SoftFileLease, Timeout
 
 from ..atomic_io import part_path
 from ..errors import LockLostError, RunLockedError
+
+logger = logging.getLogger(__name__)
 
 DURATION = 60.0  # seconds without a heartbeat after which a lock expires: the same for every worker, so no setting
 POLL = 0.5  # seconds between two looks at another process's lock
@@ -170,7 +173,7 @@ def acquire(folder: Path, wait: bool = True, monitor: LockMonitor | None = None)
             if not wait:
                 raise RunLockedError(f"{folder.name} is locked by {lock_holder(folder) or 'another process'}") from None
             if not logged:
-                print(f"{folder.name} is locked by {lock_holder(folder) or 'another process'}; waiting", flush=True)
+                logger.info("%s is locked by %s; waiting", folder.name, lock_holder(folder) or "another process")
                 logged = True
             time.sleep(POLL)
     try:

@@ -1,5 +1,6 @@
 """What a run begins with and ends with: its data, tokens and scores; its model and its row."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ from ..training.trainer import FitResult
 from . import checker_scores, identity, provenance
 from .identity import Identity
 from .store import FORMAT, GROUP, PredictionTable, Store
+
+logger = logging.getLogger(__name__)
 
 
 class Stopwatch:
@@ -157,7 +160,9 @@ def finish(
     store.write_row(record, tables(material, fitted, own if run.loss.name == "ce" else None))
     watch.log_row(partial(store.row, who.id))
     test = fitted.epochs[fitted.selected].metrics["test"]
-    print(f"{ready.name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%} ({who.id})", flush=True)
+    logger.info(
+        "%s: test accuracy %.1f%%, macro F1 %.1f%% (%s)", ready.name, 100 * test["accuracy"], 100 * test["macro_f1"], who.id
+    )
 
 
 def public(run: Run) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One run, top to bottom: identity, checkers, training, row; or seeds of one configuration at once."""
 
 import dataclasses
+import logging
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -21,6 +22,8 @@ from . import checker_scores, preflight, provenance
 from .identity import Identity, describe, identify
 from .record import finish, prepare, public, run_reporter
 from .store import FORMAT, Store
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
     store = Store(run.paths.outputs)
     name = progress + describe(run)
     if store.exists(who.id):
-        print(f"{name}: done already ({who.id}), nothing to do", flush=True)
+        logger.info("%s: done already (%s), nothing to do", name, who.id)
         return Outcome(who.id, "done")
     if pretrained.fetch([run.model, *(checker.run.model for checker in who.checkers.values())]):
         return train(run, progress, wait)  # by the hash of what came
