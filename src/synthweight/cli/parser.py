@@ -16,6 +16,7 @@ your own data:
 grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, and any value by its key (loss.gamma=2)
   synthweight train dataset=product_reviews source=synthetic loss=dimp model=minilm seed=0
   synthweight train -m loss=ce,imp,dimp seed=0,1,2
+  synthweight losses, datasets, models   list what there is
   synthweight train --help               names every loss and every setting; --cfg job shows what a run would be
   synthweight sweep demo                 runs what sweeps/demo.yaml lacks
   synthweight plan demo seed=0           says what that would be
@@ -75,6 +76,8 @@ def parser() -> argparse.ArgumentParser:
     wandb.add_argument("--json", action="store_true", help="dashboard: write it to a file of the outputs folder alone")
     command("generate", "hydra_app", "training data written by an LLM (conf/generate.yaml)")
     command("prompt", "hydra_app", "an LLM as few-shot classifier on test (conf/prompt.yaml)")
+    for name in ("losses", "datasets", "models"):
+        command(name, "choices", f"the {name} that there are, a line each")
     workbench.add(commands)
     for name in workbench.COMMANDS:
         commands.choices[name].set_defaults(module="workbench")

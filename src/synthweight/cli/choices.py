@@ -1,0 +1,16 @@
+"""`synthweight losses`, `datasets` and `models`: what there is, a line each, from the first comment of each file of conf/."""
+
+import argparse
+
+GROUPS = {"losses": "loss", "datasets": "dataset", "models": "model"}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints the choices of a group with their descriptions."""
+    from ..config.schema import CONF
+
+    files = sorted((CONF / GROUPS[options.command]).glob("*.yaml"))
+    width = max(len(path.stem) for path in files)
+    for path in files:
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        print(f"{path.stem:<{width}}  {first.removeprefix('#').strip() if first.startswith('#') else ''}".rstrip())
