@@ -136,9 +136,7 @@ def test_a_vocabulary_of_other_texts(check, tiny, toy, tmp_path, caplog):
 def test_code_that_is_not_run_is_logged(check, tiny, tmp_path, caplog):
     folder = changed(tiny, tmp_path / "coded", config=lambda config: config | {"auto_map": {"AutoModel": "m.M"}})
     check(folder)
-    assert caplog.messages == [
-        f"{folder}/config.json: code of its own is never run: transformers' class for its model_type is used"
-    ]
+    assert caplog.messages == [f"{folder}/config.json: its auto_map is ignored: no code of the folder is run"]
 
 
 def test_a_loss_that_cannot_be_computed_with_an_encoder(check, tmp_path, monkeypatch):
