@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import math
 import warnings
 from collections.abc import Iterable
 from fnmatch import fnmatch
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..atomic_io import file_sha256
 from ..errors import UserError, first_line
-from .weights import PICKLED, parameter_shapes, weight_files
+from .weights import PICKLED, weight_files
 
 if TYPE_CHECKING:
     from ..config.schema import Model
@@ -142,11 +141,6 @@ def _inner(folder: Path) -> Path | None:
 @cache  # once per process
 def log_inner(folder: Path) -> None:
     logger.info("%s: a folder of sentence-transformers; its encoder is taken from %s", folder.parent, folder.name)
-
-
-def parameters(folder: Path) -> int:
-    """How many parameters are in an encoder's files. Raises UserError."""
-    return sum(math.prod(shape) for shape in parameter_shapes(folder).values())
 
 
 def fingerprint(model: "Model") -> str:
