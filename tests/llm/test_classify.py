@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from support.cli import run_cli
-from support.llm_server import Say, prompt_of, serving
+from support.llm_server import ANSWERING, Say, prompt_of, serving
 from support.rows import KEYS, M
 from support.toy import WORDS, write
 from synthweight import metrics
@@ -96,6 +96,26 @@ def test_unparseable_answers_are_wrong_and_reported(classified, capfd):
     assert sum(x["prediction"] is None for x in lines) == 12
     assert all(x["log_probs"] is None for x in lines)
     assert "12 unparseable (counted as wrong)" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "labels", [["Billing (refund)", "U.S.", "Other..."], ["正面", "非常正面"], ["positive", "very positive"]]
+)
+def test_every_manner_of_answering_is_read(classified, tmp_path, labels):
+    label_of = {f"case {i}!": labels[i % len(labels)] for i in range(33)}
+    write(tmp_path / "own" / "test.jsonl", [{"text": text, "label": label} for text, label in label_of.items()])
+    write(tmp_path / "own" / "small_real.jsonl", [{"text": f"real {i}", "label": labels[i % len(labels)]} for i in range(12)])
+    manners = list(ANSWERING.values())
+
+    def answer(body, number):
+        text = prompt_of(body).rpartition("Text: ")[2].split("\n")[0]
+        return Say(manners[number % len(manners)](label_of[text]))
+
+    with serving(answer) as server:
+        store, run_id = classified(server, f"dataset.path={tmp_path / 'own'}", "dataset.labels=null")
+    row = store.row(run_id)
+    assert row["answers"] == {"log-probabilities": 0, "parsing": 33, "unparseable": 0}
+    assert row["epochs"][0]["test"]["accuracy"] == 1.0
 
 
 def test_a_server_without_log_probabilities(classified, capfd):

@@ -15,7 +15,7 @@ from shutil import copytree
 import pytest
 
 from support.cli import CLI, run_cli
-from support.llm_server import KEY, Say, Server, fresh, obliging, serving, wanted
+from support.llm_server import KEY, WRITING, Say, Server, fresh, obliging, serving, wanted
 from support.toy import write
 from synthweight.config import compose
 from synthweight.data.on_disk import read_examples
@@ -62,6 +62,7 @@ def test_a_set_and_its_card(made, capfd):
     assert "12 of 12 examples" in capfd.readouterr().out
     journal = (folder / "journal.jsonl").read_text().splitlines()
     assert len(journal) == 13
+    assert (folder / "journal.jsonl").stat().st_mode & 0o777 == 0o600  # prompts and replies are the user's own
     assert {b["response_format"]["json_schema"]["strict"] for b in server.asked} == {True}
 
 
@@ -261,6 +262,40 @@ def test_plain_completions(made):
     assert all(row["text"].startswith("generated") for row in rows(folder))
     assert all(p.endswith("\nText:") for p in server.prompts)
     assert Counter(row["label"] for row in rows(folder)) == {"negative": 4, "neutral": 4, "positive": 4}
+
+
+SCRIPTS = ["किताब {} टूटी हुई है", "หนังสือ {} ดีมาก", "这本书 {} 很好", "الكتاب {} جيد", "good 👎 {} #1 <3", "C++ {} isn't C#"]
+
+
+@pytest.mark.parametrize(
+    "labels", [["Billing (refund)", "U.S.", "Other..."], ["正面", "非常正面"], ["positive", "very positive"]]
+)
+def test_every_manner_of_writing_is_kept(made, tmp_path, labels):
+    """Each reply in another manner and another script; texts that differ by marks, emoji or signs are no duplicates."""
+    for split in ("small_real", "test"):
+        data = [{"text": f"{split} {i}", "label": labels[i % len(labels)]} for i in range(12)]
+        write(tmp_path / "own" / f"{split}.jsonl", data)
+    manners = list(WRITING.values())
+
+    def answer(body, number):
+        text = SCRIPTS[body["seed"] % len(SCRIPTS)].format(fresh(body))
+        return Say(manners[number % len(manners)](wanted(body), text))
+
+    with serving(answer) as server:
+        folder, outcome = made(server, "gen", f"dataset.path={tmp_path / 'own'}", f"n={2 * len(manners)}", "attempts=1")
+    assert outcome.kept == 2 * len(manners), card(folder)["counts"]
+    assert {row["label"] for row in rows(folder)} == set(labels)
+
+
+def test_replies_that_differ_by_marks_or_signs_only_are_no_duplicates(made):
+    texts = ["कि", "की", "कु", "ที่", "ที", "C#", "C++", "C", "-5", "+5", "👍", "👎"]
+
+    def answer(body, number):
+        return Say(json.dumps({"label": wanted(body), "text": texts[number - 1]}))
+
+    with serving(answer) as server:
+        folder, outcome = made(server, "gen", "attempts=1", "generator.concurrency=1")
+    assert outcome.kept == 12, card(folder)["counts"]
 
 
 def test_pairs(made, tmp_path):

@@ -6,6 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
+from support.llm_server import ANSWERING, WRITING
 from synthweight.config import llm_schema
 from synthweight.data.examples import Example
 from synthweight.errors import UserError
@@ -34,7 +35,7 @@ WORDS = {"irony": "ironic", "non_irony": "not ironic"}
     ],
 )  # fmt: skip
 def test_an_example_in_a_reply(reply, expected):
-    found = parsing.written(reply, "", EXAMPLE, pairs=False)
+    found = parsing.parse_example(reply, "", EXAMPLE, pairs=False)
     assert (found and (found.text, found.label)) == expected
 
 
@@ -43,7 +44,7 @@ def test_an_example_in_a_reply(reply, expected):
     [(" x\nSentence 2: y\n\nSame: yes", ("x", "y")), ("x\nSentence 2: y", ("x", "y")), (" x", None), (" x\n\n", None)],
 )
 def test_a_completion_goes_on_from_its_opening(reply, expected):
-    found = parsing.written(reply, "Same: no\nSentence 1:", PAIR, pairs=True)
+    found = parsing.parse_example(reply, "Same: no\nSentence 1:", PAIR, pairs=True)
     assert (found and (found.text, found.text_pair)) == expected
 
 
@@ -54,25 +55,82 @@ def test_a_completion_goes_on_from_its_opening(reply, expected):
         (" Not ironic.\n", "non_irony"),
         ('"ironic"', "irony"),
         ("The tweet is ironic", "irony"),
-        ("It is not ironic", None),  # both words are in it
+        ("It is not ironic", "non_irony"),  # the longer word counts
+        ("It may be ironic or not ironic", None),
         ("ironically", None),
         ("", None),
         ("<think>ironic?</think>not ironic", "non_irony"),
     ],
 )
 def test_a_label_in_an_answer(answer, label):
-    assert parsing.answered(answer, WORDS) == label
+    assert parsing.parse_label(answer, WORDS) == label
+
+
+SETS = {  # labels that readers of replies stumble over
+    "within another": ["positive", "very positive", "negative", "very negative"],
+    "brackets and stops": ["Billing (refund)", "Billing (invoice)", "Other...", "U.S.", "Q&A", "C#", "C++", "C"],
+    "Chinese": ["正面", "负面", "中性", "非常正面"],
+    "Japanese": ["ポジティブ", "ネガティブ", "どちらでもない"],
+    "Korean": ["긍정", "부정", "중립"],
+    "Thai": ["บวก", "ลบ", "เป็นกลาง"],
+    "Hindi": ["सकारात्मक", "नकारात्मक", "तटस्थ"],
+    "Arabic": ["إيجابي", "سلبي", "محايد"],
+    "Cyrillic": ["положительный", "отрицательный"],
+    "numbers": ["1", "2", "10"],
+}
+
+
+@pytest.mark.parametrize("manner", ANSWERING)
+@pytest.mark.parametrize("name", SETS)
+def test_every_label_is_read_however_it_is_put(name, manner):
+    words = {label: label for label in SETS[name]}
+    assert {label: parsing.parse_label(ANSWERING[manner](label), words) for label in words} == words
+
+
+@pytest.mark.parametrize("manner", WRITING)
+@pytest.mark.parametrize("name", SETS)
+def test_every_example_is_read_however_it_is_put(name, manner):
+    words = {label: label for label in SETS[name]}
+    for label in words:
+        text = f"{label}: それは良い, किताब टूटी 👎 (really)"
+        found = parsing.parse_example(WRITING[manner](label, text), "", EXAMPLE, pairs=False)
+        assert found is not None
+        assert found.text.endswith(text)
+        assert found.label is not None
+        assert parsing.match_label(found.label, words) == label
+
+
+@pytest.mark.parametrize(
+    ("reply", "label"),
+    [
+        ("这条评论是负面的", "负面"),
+        ("我认为这句话非常正面。", "非常正面"),
+        ("不是正面，而是负面", None),
+        ("答案：中性。", "中性"),
+    ],
+)
+def test_a_label_in_a_sentence_without_spaces(reply, label):
+    assert parsing.parse_label(reply, {label: label for label in SETS["Chinese"]}) == label
+
+
+def test_a_word_that_goes_on_is_another_word():
+    words = {label: label for label in ("pos", "neg", "ที")}
+    assert [parsing.parse_label(reply, words) for reply in ("positive", "a negation", "ที่", "re-pos", "pos")] == [
+        None, None, None, "pos", "pos",
+    ]  # fmt: skip
 
 
 def test_log_probabilities_of_labels():
     words = {"a": "alpha", "b": "beta", "g": "gamma"}
-    found = parsing.log_probs({" alpha": math.log(0.5), "Al": math.log(0.1), " be": math.log(0.2), "x": math.log(0.1)}, words)
+    found = parsing.label_log_probs(
+        {" alpha": math.log(0.5), "Al": math.log(0.1), " be": math.log(0.2), "x": math.log(0.1)}, words
+    )
     assert [math.exp(p) for p in found] == pytest.approx([0.6 / 0.85, 0.2 / 0.85, 0.05 / 0.85])
-    assert parsing.log_probs({"the": -0.1}, words) is None
-    assert parsing.log_probs({}, words) is None
+    assert parsing.label_log_probs({"the": -0.1}, words) is None
+    assert parsing.label_log_probs({}, words) is None
     clash = {"x": "neutral", "y": "negative"}
-    assert parsing.log_probs({" ne": math.log(0.9), " neg": math.log(0.05)}, clash) is None
-    assert parsing.log_probs({" ne": math.log(0.01), " neg": math.log(0.9)}, clash) is not None
+    assert parsing.label_log_probs({" ne": math.log(0.9), " neg": math.log(0.05)}, clash) is None
+    assert parsing.label_log_probs({" ne": math.log(0.01), " neg": math.log(0.9)}, clash) is not None
 
 
 def test_first_tokens_in_three_forms():
@@ -118,7 +176,7 @@ def test_templates_that_cannot_be_filled(key, template, error):
 
 def test_texts_with_braces_stay_as_they_are():
     assert templates.fill(EXAMPLE, "a", " {task} {0} ", None) == "Label: a\nText: {task} {0}"
-    found = parsing.written(templates.fill(EXAMPLE, "a", "{b}", None), "", EXAMPLE, pairs=False)
+    found = parsing.parse_example(templates.fill(EXAMPLE, "a", "{b}", None), "", EXAMPLE, pairs=False)
     assert found is not None
     assert (found.text, found.label) == ("{b}", "a")
 

@@ -56,6 +56,46 @@ def obliging(body: Body, number: int) -> Say:
     return Say(json.dumps({"label": wanted(body), "text": fresh(body)}))
 
 
+def _json(label: str, text: str) -> str:
+    return json.dumps({"label": label, "text": text}, ensure_ascii=False)
+
+
+WRITING: dict[str, Callable[[str, str], str]] = {  # how models put an example, asked for a JSON object: label, text → reply
+    "plain": _json,
+    "escaped": lambda label, text: json.dumps({"label": label, "text": text}),
+    "keys in capitals": lambda label, text: json.dumps({"Label": label, "TEXT": text}),
+    "text first": lambda label, text: json.dumps({"text": text, "label": label}),
+    "smart quotes": lambda label, text: f"{{“label”: “{label}”, “text”: “{text}”}}",
+    "German quotes": lambda label, text: f"{{„label“: „{label}“, „text“: „{text}“}}",
+    "single quotes": lambda label, text: f"{{'label': '{label}', 'text': '{text}'}}",
+    "smart quotes around the value": lambda label, text: json.dumps({"label": f"“{label}”", "text": text}),
+    "a quotation inside": lambda label, text: f'{{"label": "{label}", "text": "She said "no", {text}"}}',
+    "a trailing comma": lambda label, text: f'{{"label": "{label}", "text": "{text}",}}',
+    "on several lines": lambda label, text: f'{{\n  "Label" : "{label}",\n  "Text" : "{text}"\n}}',
+    "in a code fence": lambda label, text: f"Sure! Here it is:\n```json\n{_json(label, text)}\n```\nEnjoy!",
+    "a label with a full stop": lambda label, text: _json(f"{label}.", text),
+    "a label in capitals": lambda label, text: _json(label.upper(), text),
+    "after a thought": lambda label, text: f'<think>{{"label": "x", "text": "y"}}</think>{_json(label, text)}',
+    "in the template's lines": lambda label, text: f"Label: {label}\nText: {text}",
+    "in bold lines": lambda label, text: f"**Label:** {label}\n**Text:** {text}",
+    "with full-width colons": lambda label, text: f"Label：{label}\nText：{text}",
+}
+
+ANSWERING: dict[str, Callable[[str], str]] = {  # how models put a label, asked for it alone
+    "plain": str,
+    "in capitals": str.upper,
+    "quoted": lambda label: f"“{label}”",
+    "with a full stop": lambda label: f"{label}.",
+    "in bold": lambda label: f"**{label}**",
+    "in a list": lambda label: f"- {label}",
+    "in a sentence": lambda label: f"The text is {label}, I think.",
+    "with a field's name": lambda label: f"Label: {label}",
+    "in JSON": lambda label: json.dumps({"Label": label}),
+    "with an explanation": lambda label: f"{label}\n\nThe words show it.",
+    "after a thought": lambda label: f"<think>Is it another one?</think>\n{label}",
+}
+
+
 class Server:
     """Serves `answer(body, number)` until closed, and remembers all that it was asked."""
 

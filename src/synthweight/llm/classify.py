@@ -151,10 +151,10 @@ def split(sha256: str, n: int, overlap: dict[str, int], dropped: int) -> dict[st
 
 def read(reply: Reply, wording: PromptBuilder) -> Answer:
     """By log-probabilities where the reply carries any for the labels' words, else by parsing."""
-    scored = parsing.log_probs(reply.top, wording.words)
+    scored = parsing.label_log_probs(reply.top, wording.words)
     if scored is not None:
         return Answer(int(np.argmax(scored)), scored, HOW[0])
-    label = parsing.answered(reply.text, wording.words)
+    label = parsing.parse_label(reply.text, wording.words)
     return Answer(-1, None, HOW[2]) if label is None else Answer(wording.labels.index(label), None, HOW[1])
 
 

@@ -28,10 +28,10 @@ class ReplyFilter:
     def judge(self, place: int, label: str, reply: Reply) -> str:
         """The fate of a reply; the example is remembered where it is kept."""
         cut = reply.finish == "length"
-        found = parsing.written(reply.text, self.wording.opening(label), self.wording.template.example, self.wording.pairs)
+        found = parsing.parse_example(reply.text, self.wording.opening(label), self.wording.template.example, self.wording.pairs)
         if found is None:
             return "too long" if cut else "malformed"
-        if found.label is not None and parsing.named(found.label, self.wording.words) != label:
+        if found.label is not None and parsing.match_label(found.label, self.wording.words) != label:
             return "wrong label"
         longest = max(len(found.text), len(found.text_pair or ""))
         if longest > self.settings.max_chars or (cut and not self._ended(reply)):
@@ -52,7 +52,7 @@ class ReplyFilter:
         """Whether the example was whole before the limit cut what came after it: a later line, or a closed JSON object."""
         if self.settings.generator.api == "completions":
             return reply.text.strip().count("\n") >= (2 if self.wording.pairs else 1)
-        return parsing.json_object(reply.text) is not None
+        return parsing.find_json_object(reply.text) is not None
 
 
 class Near:

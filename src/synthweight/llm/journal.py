@@ -75,7 +75,7 @@ class Journal:
         """Writes the reply out of this process, then counts it: a killed process loses none that it had."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8", newline="\n")
+            self._file = open(self.path, "a", encoding="utf-8", newline="\n", opener=_private)  # noqa: SIM115
             if self._file.tell() == 0:
                 self._file.write(json.dumps({"format": FORMAT, "settings": self.settings}, ensure_ascii=False) + "\n")
         self._file.write(json.dumps(vars(reply), ensure_ascii=False) + "\n")
@@ -88,6 +88,11 @@ class Journal:
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file that its owner alone may read: prompts and replies are the user's own data."""
+    return os.open(path, flags, 0o600)
 
 
 def differences(there: Any, here: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:

@@ -1,34 +1,51 @@
-"""What a reply says: an example, or a label. Tolerant of the wrapping, never of the content."""
+"""What a reply holds: an example, or a label. Tolerant of how it is wrapped and spelt, never of what it says."""
 
 import json
 import math
 import re
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from . import templates
 
 THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
-QUOTES = "\"'`“”‘’*_.,:;()[]{}▁Ġ \t\n"
+BLANKS_OF_TOKENS = "▁Ġ"  # how tokenizers write a space
+ESCAPES = re.compile(r"(\\u[0-9a-fA-F]{4})+")
+FIELDS = ("label", "text_pair", "text")
+QUOTES = "\"'`“”„‟‘’‚«»「」『』"
+LOOSE_FIELD = re.compile(
+    rf"[{QUOTES}](?P<key>{'|'.join(FIELDS)})[{QUOTES}]\s*[:：]\s*[{QUOTES}](?P<value>.*?)[{QUOTES}]"
+    rf"(?=\s*,\s*[{QUOTES}](?:{'|'.join(FIELDS)})[{QUOTES}]\s*[:：]|\s*,?\s*\}})",
+    re.DOTALL | re.IGNORECASE,
+)
+WRAPPING = " *_#>-([{"
+LABEL_FIELD = re.compile(rf"label[{QUOTES}]?\s*[:：]")  # before a label: `Label: `, `{{"label": `
+# Scripts that write no space between words, or attach endings to them: a label in them may touch other letters.
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 
 @dataclass(frozen=True)
-class Written:
-    """An example as a reply has it; `label` is None where it says none."""
+class ParsedExample:
+    """An example as a reply has it; `label` is None where it names none."""
 
     text: str
     text_pair: str | None
     label: str | None
 
 
-def written(reply: str, opening: str, example: str, pairs: bool) -> Written | None:
-    """An example out of a reply: a JSON object anywhere in it, else the template's own lines. None = malformed.
+def parse_example(reply: str, opening: str, example: str, pairs: bool) -> ParsedExample | None:
+    """An example out of a reply: a JSON object anywhere in it, else the template's own lines; None = malformed.
 
     Args:
-        opening: of a completion, which the reply goes on from. example: the template.
+        reply: The text of the reply.
+        opening: Of a plain completion: what it goes on from. Empty for a chat.
+        example: The template of an example.
+        pairs: Whether an example has two texts.
     """
     reply = THOUGHT.sub("", reply)
-    found = None if opening else json_object(reply)
+    found: Mapping[str, Any] | None = None if opening else find_json_object(reply)
     if found is None:
         whole = opening + (reply if reply[:1] in ("", " ", "\n") or not opening else f" {reply}")
         match = templates.pattern(example).search(whole)
@@ -36,53 +53,136 @@ def written(reply: str, opening: str, example: str, pairs: bool) -> Written | No
     text, pair, label = (found.get(key) for key in ("text", "text_pair", "label"))
     if not isinstance(text, str) or not text.strip() or (label is not None and not isinstance(label, str)):
         return None
-    if pairs and (not isinstance(pair, str) or not pair.strip()):
+    if not pairs:
+        pair = None
+    elif not isinstance(pair, str) or not pair.strip():
         return None
-    return Written(text.strip(), pair.strip() if pairs and isinstance(pair, str) else None, label.strip() if label else None)
+    return ParsedExample(text.strip(), pair.strip() if pair else None, label.strip() if label else None)
 
 
-def json_object(reply: str) -> dict[str, Any] | None:
-    """The first JSON object of a reply that has a text, whatever stands around it (prose, a code fence)."""
+def find_json_object(reply: str) -> dict[str, Any] | None:
+    """The first JSON object of a reply that has a text, whatever is around it (prose, a code fence).
+
+    Keys may be in capitals. Where no object is valid JSON, one whose keys and values are in other quotes is read too.
+    """
     start = reply.find("{")
     while start >= 0:
         try:
             found, _ = json.JSONDecoder(strict=False).raw_decode(reply, start)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             found = None
-        if isinstance(found, dict) and "text" in found:
-            return found
+        if isinstance(found, dict):
+            named = {str(key).strip().casefold().replace(" ", "_"): value for key, value in found.items()}
+            if "text" in named:
+                return named
         start = reply.find("{", start + 1)
+    loose = {match["key"].casefold(): _unescaped(match["value"]) for match in LOOSE_FIELD.finditer(reply)}
+    return loose if "text" in loose else None
+
+
+def _unescaped(value: str) -> str:
+    """A value with JSON's escapes read, where it has any that are valid."""
+    quoted = re.sub(r'(?<!\\)"', r"\"", value)
+    try:
+        return str(json.loads(f'"{quoted}"', strict=False))
+    except json.JSONDecodeError:
+        return value
+
+
+def match_label(answer: str, words: Mapping[str, str]) -> str | None:
+    """The label that an answer is: by its word or its own name, whatever quotes and punctuation are around it.
+
+    Args:
+        answer: The label of a generated example, as the reply has it.
+        words: The word of each label.
+    """
+    for form in (_plain, _unquoted, _bare):
+        found = [label for label, word in words.items() if form(answer) and form(answer) in (form(word), form(label))]
+        if len(found) == 1:
+            return found[0]
     return None
 
 
-def named(answer: str, words: dict[str, str]) -> str | None:
-    """The label that a word stands for; its own name counts too."""
-    said = answer.strip(QUOTES).casefold()
-    return next((label for label, word in words.items() if said in (word.casefold(), label.casefold())), None)
+def parse_label(reply: str, words: Mapping[str, str]) -> str | None:
+    """The label in a classification's reply: the word at its beginning, else the only one in it; None = unparseable.
+
+    A word within a longer label's word is not counted: "very positive" is not "positive". Letters next to a word make it
+    another word, except in scripts without spaces.
+
+    Args:
+        reply: The text of the reply.
+        words: The word of each label.
+    """
+    text = _plain(ESCAPES.sub(lambda match: json.loads(f'"{match[0]}"'), THOUGHT.sub("", reply)))
+    spans: dict[tuple[int, int], str] = {}
+    for form in (_bare, _plain):  # where both are at one place, the label with its punctuation counts
+        spans |= {(i, i + len(form(word))): label for label, word in words.items() for i in _starts(text, form(word))}
+    outer = {span: label for span, label in spans.items() if not any(_within(span, other) for other in spans)}
+    if outer:
+        first = min(outer)
+        before = text[: first[0]].strip(QUOTES + WRAPPING)
+        if not before or LABEL_FIELD.fullmatch(before):
+            return outer[first]
+    return next(iter(outer.values())) if len(set(outer.values())) == 1 else None
 
 
-def answered(reply: str, words: dict[str, str]) -> str | None:
-    """The label in a classification's reply: the word at its start, else the only one in it. None = unparseable."""
-    text = THOUGHT.sub("", reply).strip(QUOTES).casefold()
-    starting = [label for label, word in words.items() if re.match(rf"{re.escape(word.casefold())}(?!\w)", text)]
-    if starting:
-        return max(starting, key=lambda label: len(words[label]))
-    inside = [label for label, word in words.items() if re.search(rf"(?<!\w){re.escape(word.casefold())}(?!\w)", text)]
-    return inside[0] if len(inside) == 1 else None
+def _plain(text: str) -> str:
+    """For comparisons: NFKC, casefolded, white space as single spaces, none at the ends."""
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
-def log_probs(top: dict[str, float] | None, words: dict[str, str]) -> list[float] | None:
+def _unquoted(text: str) -> str:
+    """The same without quotes, full stops and marks of emphasis at its ends."""
+    return _plain(text).strip(QUOTES + " .,:;*_")
+
+
+def _bare(text: str) -> str:
+    """The same without punctuation and signs at its ends."""
+    plain = _plain(text)
+    inner = [i for i, char in enumerate(plain) if unicodedata.category(char)[0] in "LMN"]
+    return plain[inner[0] : inner[-1] + 1] if inner else plain
+
+
+def _starts(text: str, word: str) -> Iterator[int]:
+    """Where a word stands in a text as a word of its own."""
+    start = text.find(word) if word else -1
+    while start >= 0:
+        end = start + len(word)
+        before, after = text[start - 1 : start], text[end : end + 1]
+        within_a_word = (_joins(before) and _joins(word[0])) or (_joins(after) and _joins(word[-1]))
+        if not within_a_word and not (after and unicodedata.category(after)[0] == "M"):
+            yield start
+        start = text.find(word, start + 1)
+
+
+def _joins(char: str) -> bool:
+    """Whether a letter, mark or number belongs to the word of a letter next to it."""
+    if not char or unicodedata.category(char)[0] not in "LMN":
+        return char == "_"
+    return not unicodedata.name(char, "").startswith(UNSPACED)
+
+
+def _within(span: tuple[int, int], other: tuple[int, int]) -> bool:
+    return span != other and other[0] <= span[0] and span[1] <= other[1]
+
+
+def label_log_probs(top: Mapping[str, float] | None, words: Mapping[str, str]) -> list[float] | None:
     """log p of each label from the first token's most likely candidates, normalised over the labels.
 
     A token belongs to the one label whose word it begins. A label that none of them begins has at most the least
-    probability given; half of it stands in. None where no label is begun, or tokens that several begin weigh more.
+    probability given; half of it is used. None where no label is begun, or tokens that several begin weigh more.
+
+    Args:
+        top: Log-probability of each candidate.
+        words: The word of each label.
     """
     if not top:
         return None
+    begins = {label: (_plain(word), _bare(word)) for label, word in words.items()}
     mass, unclear = dict.fromkeys(words, 0.0), 0.0
     for token, value in top.items():
-        said = token.strip(QUOTES).casefold()
-        begun = [label for label, word in words.items() if said and (word.casefold().startswith(said) or said == word.casefold())]
+        said = _plain(token.strip(BLANKS_OF_TOKENS)).strip(QUOTES + "([{*_.,:;)]} ")
+        begun = [label for label, forms in begins.items() if said and any(form.startswith(said) for form in forms)]
         if len(begun) == 1:
             mass[begun[0]] += math.exp(value)
         elif begun:

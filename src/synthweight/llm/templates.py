@@ -21,10 +21,10 @@ def opening(template: str, field: str, values: dict[str, str]) -> str:
 
 @lru_cache(maxsize=16)
 def pattern(template: str) -> re.Pattern[str]:
-    """What an example in this form looks like: each field one line."""
+    """What an example in this form looks like: each field one line, its name perhaps in bold."""
     out, seen = "", set()
     for literal, name, _, _ in string.Formatter().parse(template):
-        out += re.sub(r"(\\ )+", r"\\s*", re.escape(literal)).replace("\\\n", r"\s*\n\s*")
+        out += re.sub(r"(\\ )+", r"\\s*", re.escape(literal)).replace("\\\n", r"\s*\n\s*[*_]*").replace(":", "[*_]*[:：][*_]*")
         if name is not None:
             out += f"(?P<{name}>[^\\n]+)" if name not in seen else f"(?P={name})"
             seen.add(name)
