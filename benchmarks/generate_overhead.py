@@ -81,7 +81,7 @@ def bare(settings: Generate, requests: list[Request]) -> float:
 def ours(settings: Generate) -> tuple[float, float]:
     """Seconds of the asking, and of a whole generation from the settings to the card."""
     asking: list[float] = []
-    plain = RequestPool.ask
+    plain = RequestPool.fetch
 
     def timed(self: RequestPool, requests: Iterable[Request], total: int) -> None:
         start = time.perf_counter()
@@ -89,12 +89,12 @@ def ours(settings: Generate) -> tuple[float, float]:
         asking.append(time.perf_counter() - start)
 
     start = time.perf_counter()
-    RequestPool.ask = timed  # type: ignore[method-assign]
+    RequestPool.fetch = timed  # type: ignore[method-assign]
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             outcome = generate.generate(settings)
     finally:
-        RequestPool.ask = plain  # type: ignore[method-assign]
+        RequestPool.fetch = plain  # type: ignore[method-assign]
     assert (outcome.kept, outcome.most_in_flight) == (settings.n, WIDTH)
     return sum(asking), time.perf_counter() - start
 
@@ -111,9 +111,9 @@ def main(n: int) -> None:
                 ["generator=local_base", "generator.model=m", f"generator.base_url={url}", f"generator.concurrency={WIDTH}",
                  f"n={n}", "attempts=1", f"seed={i}", f"out={Path(scratch) / str(i)}"]
             )  # fmt: skip
-            pool = few_shot.pool(settings)
-            wording, labels = PromptBuilder(settings.generator, pool), generate.labels_of(settings, pool)
-            requests = [generate.request(settings, pool, wording, labels, place, 0) for place in range(n)]
+            pool = few_shot.load_pool(settings)
+            prompts, labels = PromptBuilder(settings.generator, pool), generate.assign_labels(settings, pool)
+            requests = [generate.build_request(settings, pool, prompts, labels[index], index, 0) for index in range(n)]
             times["the official client alone"].append(bare(settings, requests))
             for name, seconds in zip(list(times)[1:], ours(settings), strict=True):
                 times[name].append(seconds)

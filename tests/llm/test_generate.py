@@ -48,7 +48,7 @@ def card(folder: Path) -> dict:
 def test_a_set_and_its_card(made, capfd):
     with serving() as server:
         folder, outcome = made(server, "gen")
-    assert (outcome.kept, outcome.asked) == (12, 12)
+    assert (outcome.kept, outcome.sent) == (12, 12)
     assert Counter(row["label"] for row in rows(folder)) == {"negative": 4, "neutral": 4, "positive": 4}
     assert [e.id for e in read_examples(folder / "synthetic.jsonl", "file")] == [f"0-{i}" for i in range(12)]
     found = card(folder)
@@ -122,14 +122,14 @@ def test_a_misbehaving_server_loses_nothing_and_nothing_is_asked_twice(made, toy
     assert outcome.kept == 60 == len({row["text"] for row in rows(folder)})
     assert outcome.most_in_flight <= 6
     counts = card(folder)["counts"]
-    assert sum(counts.values()) == card(folder)["replies"] == outcome.asked
+    assert sum(counts.values()) == card(folder)["replies"] == outcome.sent
     assert all(counts[fate] for fate in ("duplicate", "malformed", "wrong label", "too long", "equal to a real text"))
     journal = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()[1:]]
-    assert len({reply["key"] for reply in journal}) == len(journal) == outcome.asked
+    assert len({reply["key"] for reply in journal}) == len(journal) == outcome.sent
     delivered = {seed: n for seed, n in server.delivered.items() if n > 1}
     late = len(failed) // len(FAULTS) + 1
     assert len(delivered) <= late  # a late answer may have left the server after all; no other is given twice
-    assert len(server.delivered) == outcome.asked
+    assert len(server.delivered) == outcome.sent
 
 
 def test_requests_in_flight_stay_at_the_bound(made):
@@ -184,17 +184,17 @@ def test_killed_at_any_moment_it_asks_only_for_what_is_missing(made, asking, tmp
             file.write(b'{"key": "39:0", "te')  # as if the kill had hit in the middle of a line
         before = len(server.asked)
         folder, outcome = made(server, "gen", "n=40")
-        assert outcome.asked == 40 - known == len(server.asked) - before
+        assert outcome.sent == 40 - known == len(server.asked) - before
         assert (folder / "synthetic.jsonl").read_bytes() == (whole / "synthetic.jsonl").read_bytes()
         _, again = made(server, "gen", "n=40")
-        assert again.asked == 0
+        assert again.sent == 0
 
 
 def test_a_larger_n_goes_on_and_another_configuration_is_refused(made, tmp_path):
     with serving() as server:
         folder, _ = made(server, "gen", "n=6")
         _, more = made(server, "gen", "n=9")
-        assert more.asked == 3
+        assert more.sent == 3
         fresh_one, _ = made(server, "at once", "n=9")
         assert (folder / "synthetic.jsonl").read_bytes() == (fresh_one / "synthetic.jsonl").read_bytes()
         for override, named in {
@@ -208,9 +208,9 @@ def test_a_larger_n_goes_on_and_another_configuration_is_refused(made, tmp_path)
             with pytest.raises(UserError, match=f"gen: holds the output of another configuration .*{named}"):
                 made(server, "gen", *overrides)
         _, same = made(server, "gen", "n=9", "generator.concurrency=1", "generator.retries=0", "generator.prompt.name=renamed")
-        assert same.asked == 0
+        assert same.sent == 0
         write(tmp_path / "mine" / "synthetic.jsonl", [{"text": "a", "label": "b"}])
-        with pytest.raises(UserError, match="it is none of this command's"):
+        with pytest.raises(UserError, match="this command did not write it"):
             made(server, "mine")
         journal = folder / "journal.jsonl"
         journal.write_text(journal.read_text().replace('"key"', "'key'", 1))
@@ -229,7 +229,7 @@ def test_no_text_of_test_is_ever_in_a_prompt(made, toy, tmp_path):
         folder, _ = made(server, "gen", f"dataset.path={tmp_path / 'both'}", "shots=15", "n=30")
         with pytest.raises(UserError, match="shots=16: D_P' has 15 examples of its smallest class 'negative'"):
             made(server, "too many", f"dataset.path={tmp_path / 'both'}", "shots=16")
-    assert card(folder)["not_shown"] == 3
+    assert card(folder)["excluded"] == 3
     prompts = "\n".join(server.prompts).casefold()
     assert all(row["text"].casefold() not in prompts for row in test)
     assert all(row["text"].casefold() in prompts for row in small)
@@ -345,7 +345,7 @@ def test_the_budget_stops_in_time(made, capfd):
         assert 0.5 < spent <= 1.0
         before = len(server.asked)
         folder, outcome = made(server, "gen", *prices, "n=30")
-        assert outcome.asked == 30 - before
+        assert outcome.sent == 30 - before
         assert card(folder)["complete"]
 
 
@@ -363,7 +363,7 @@ def test_a_budget_needs_a_server_that_counts(made, monkeypatch):
         before = len(server.asked)
         assert before <= 4
         _, outcome = made(server, "gen")
-    assert outcome.asked == 12 - before
+    assert outcome.sent == 12 - before
 
 
 def test_near_duplicates_on_demand(made):

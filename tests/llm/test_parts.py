@@ -183,8 +183,8 @@ def test_texts_with_braces_stay_as_they_are():
 
 def test_figures_by_hand():
     texts = [["a", "b", "c"], ["a", "b", "d"]]
-    assert data_card.distinct(texts, 1) == round(4 / 6, 4)
-    assert data_card.distinct(texts, 2) == round(3 / 4, 4)
+    assert data_card.distinct_n(texts, 1) == round(4 / 6, 4)
+    assert data_card.distinct_n(texts, 2) == round(3 / 4, 4)
     one = (2 / 3 * 1 / 2 * 1 / 2) ** (1 / 3)  # unigrams 2 of 3, bigrams 1 of 2, the one trigram smoothed; equal lengths
     assert data_card.self_bleu(texts) == pytest.approx(one, abs=1e-4)
     assert data_card.self_bleu([["a", "b"], ["a", "b"], ["a", "b"]]) == 1
@@ -192,6 +192,6 @@ def test_figures_by_hand():
     short = [["a"], ["a", "b", "c"]]
     brief, long = math.exp(1 - 3), (1 / 3 * 1 / 4 * 1 / 2) ** (1 / 3)
     assert data_card.self_bleu(short) == pytest.approx((brief + long) / 2, abs=1e-4)
-    empty = data_card.figures([])
+    empty = data_card.describe_examples([])
     assert (empty["words"], empty["distinct_1"], empty["self_bleu_4"], empty["labels"]) == (None, None, None, {})
-    assert data_card.figures([Example("0", "A b", "c", "x")])["words"] == {"mean": 3, "median": 3, "p95": 3}
+    assert data_card.describe_examples([Example("0", "A b", "c", "x")])["words"] == {"mean": 3, "median": 3, "p95": 3}

@@ -1,7 +1,9 @@
-"""The LLM itself as classifier on test, few-shot: a row like any other, with no training in it."""
+"""The LLM itself as a few-shot classifier of test: a row like any other, without a training in it."""
 
 import shlex
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -16,41 +18,48 @@ from ..runs import identity, provenance
 from ..runs.identity import Identity
 from ..runs.store import FORMAT, PredictionTable, Store
 from . import few_shot, parsing
-from .generate import asked_of, template_hash
+from .generate import model_settings, template_hash
 from .journal import Journal, Reply
 from .prompts import PromptBuilder
 from .request_pool import RequestPool
 
 if TYPE_CHECKING:
     from ..config.llm_schema import Prompt
-    from .few_shot import Pool
+    from .few_shot import ExamplePool
 
-HOW = ("log-probabilities", "parsing", "unparseable")
+METHODS = ("log-probabilities", "parsing", "unparseable")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a reply comes to: the label's position (−1: none), log p of all labels where the server gave them, and how."""
+    """A reply as a prediction.
+
+    Attributes:
+        prediction: Index of the label; -1 where the reply names none.
+        log_probs: log p of all labels, in nats; None where the server gave none.
+        method: How the label was read: one of METHODS.
+    """
 
     prediction: int
     log_probs: list[float] | None
-    how: str
+    method: str
 
 
 def identify(settings: "Prompt") -> "Identity[Prompt]":
-    """What names a few-shot classification: who is asked what, with which shots, about which data. Raises UserError."""
-    read = {name: split.sha256 for name, split in sources.load_splits(settings).items()}
-    named = {
+    """What names a few-shot classification: model, prompt, shots, data. Raises UserError for bad data."""
+    data = {name: split.sha256 for name, split in sources.load_splits(settings).items()}
+    generator = settings.generator
+    model = {key: value for key, value in model_settings(generator).items() if key != "seeded"}
+    read = {
         "command": "prompt",
         "dataset": {"name": settings.dataset.name},
-        "generator": {key: value for key, value in asked_of(settings.generator).items() if key != "seeded"}
-        | {"logprobs": settings.generator.logprobs, "greedy": settings.generator.temperature is not None},
-        "prompt": template_hash(settings.generator),
+        "generator": model | {"logprobs": generator.logprobs, "greedy": generator.temperature is not None},
+        "prompt": template_hash(generator),
         "shots": settings.shots,
         "n": settings.n,
         "seed": settings.seed,
     }
-    return Identity(run=settings, settings=identity.without_first_values(named), data=read, checkers={})
+    return Identity(run=settings, settings=identity.without_first_values(read), data=data, checkers={})
 
 
 def describe(settings: "Prompt") -> str:
@@ -59,38 +68,52 @@ def describe(settings: "Prompt") -> str:
 
 
 def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
-    """Asks for the label of every test example and places the row; does nothing where the row is already. Returns its id.
+    """Requests the label of every test example and writes the row, unless the row exists already.
+
+    Args:
+        settings: Which data, which model, how many shots.
+        progress: What messages begin with.
+        wait: Wait where another process holds the run's lock.
+
+    Returns:
+        The id of the row.
 
     Raises:
-        UserError: bad input; a server that refuses or stays silent: what was answered is kept, the same command goes on.
-        RunLockedError: another process holds its lock and `wait` is False.
+        UserError: Bad input; a server that refuses or stays silent: its replies are kept, and the same command goes on.
+        RunLockedError: Another process holds its lock and `wait` is False.
     """
-    who = identify(settings)
+    run = identify(settings)
     store = Store(settings.paths.outputs)
     name = progress + describe(settings)
-    if store.exists(who.id):
-        print(f"{name}: done already ({who.id}), nothing to do", flush=True)
-        return who.id
-    pool = few_shot.pool(settings)
-    wording = PromptBuilder(settings.generator, pool)
-    examples = chosen(settings, pool)
-    journal = Journal(store.run_folder(who.id) / "journal.jsonl", {**who.settings, "data": who.data})
-    asker = RequestPool(settings.generator, journal, name)
+    if store.exists(run.id):
+        print(f"{name}: done already ({run.id}), nothing to do", flush=True)
+        return run.id
+    pool = few_shot.load_pool(settings)
+    prompts = PromptBuilder(settings.generator, pool)
+    examples = select_test_examples(settings, pool)
+    journal = Journal(store.run_folder(run.id) / "journal.jsonl", {**run.settings, "data": run.data})
+    requests = RequestPool(settings.generator, journal, name)
     store.prepare()
-    with store.lock(who.id, wait):
-        if store.exists(who.id):
-            return who.id
+    with store.lock(run.id, wait):
+        if store.exists(run.id):
+            return run.id
         try:
-            work(settings, who, store, name, pool, wording, examples, asker)
-            store.clear_failure(who.id)
+            row = _classify(settings, pool, prompts, examples, requests)
+            store.write_row({"id": run.id, **row.record}, row.table)
+            store.clear_failure(run.id)
         except Exception as error:
             if not disk_full(error):
-                store.record_failure(who.id, error, shlex.join(provenance.command()))
+                store.record_failure(run.id, error, shlex.join(provenance.command()))
             raise
-    return who.id
+    test, methods = row.record["epochs"][0]["test"], row.record["answers"]
+    how = ", ".join(
+        f"{n} {method} (counted as wrong)" if method == METHODS[2] else f"{n} by {method}" for method, n in methods.items()
+    )
+    print(f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%}; {how} ({run.id})", flush=True)
+    return run.id
 
 
-def chosen(settings: "Prompt", pool: "Pool") -> Examples:
+def select_test_examples(settings: "Prompt", pool: "ExamplePool") -> Examples:
     """The test examples to classify: all, or a stratified and nested subset that is the same for every seed."""
     test = pool.test.examples
     if settings.n is not None and settings.n > len(test):
@@ -98,33 +121,44 @@ def chosen(settings: "Prompt", pool: "Pool") -> Examples:
     return splits.nested_subset(test, settings.n, pool.test.sha256, seed=0)
 
 
-def work(
-    settings: "Prompt", who: "Identity[Prompt]", store: Store, name: str, pool: "Pool", wording: PromptBuilder,
-    examples: Examples, asker: RequestPool,
-) -> None:  # fmt: skip
-    """The asking itself, and the row."""
+@dataclass(frozen=True)
+class _Row:
+    """What the store writes: the JSON without its id, and the Parquet."""
+
+    record: dict[str, Any]
+    table: Any
+
+
+def _classify(settings: "Prompt", pool: "ExamplePool", prompts: PromptBuilder, examples: Examples, requests: RequestPool) -> _Row:
+    """Sends the requests that the journal has no reply to, and makes the row of all replies."""
     started, clock = provenance.utc_now(), time.perf_counter()
-    asker.journal.load()
-    shown = pool.of_each_label(settings.shots, settings.seed)
-    asker.ask((wording.classify(e.id, e, shown) for e in examples), len(examples) - len(asker.journal.replies))
-    replies = [asker.journal.replies[e.id] for e in examples]
-    answers = [read(reply, wording) for reply in replies]
-    how = {key: sum(a.how == key for a in answers) for key in HOW}
-    position = {label: i for i, label in enumerate(pool.labels)}
-    test = measure(answers, np.array([position[e.label] for e in examples], dtype=np.int64), pool.labels)
-    journal = asker.journal
+    journal = requests.journal
+    journal.load()
+    shots = pool.draw_of_each(settings.shots, settings.seed)
+    requests.fetch((prompts.classify(e.id, e, shots) for e in examples), len(examples) - len(journal.replies))
+    replies = [journal.replies[e.id] for e in examples]
+    answers = [read_answer(reply, prompts) for reply in replies]
+    counts = Counter(a.method for a in answers)
+    index = {label: i for i, label in enumerate(pool.labels)}
+    test = evaluate_answers(answers, np.array([index[e.label] for e in examples], dtype=np.int64), pool.labels)
     code = provenance.code_version()
-    code = code | {"versions": code["versions"] | {"openai": version("openai")}}
+    code["versions"] = code["versions"] | {"openai": version("openai")}
+    device = {"kind": "server", "name": next((r.model for r in replies if r.model), None)}
+    small_real = {
+        "sha256": pool.small.sha256,
+        "n": len(pool.small.examples),
+        "overlap": {"test": pool.overlap},
+        "dropped": pool.excluded,  # never shown
+    }
     record = {
         "format": FORMAT,
-        "id": who.id,
         "version": identity.VERSION,
         "kind": "prompt",
         "config": {key: value for key, value in asdict(settings).items() if key != "paths"},
         "labels": list(pool.labels),
         "data": {
-            "small_real": split(pool.small.sha256, len(pool.small.examples), {"test": pool.overlap}, pool.hidden),
-            "test": split(pool.test.sha256, len(pool.test.examples), {}, 0),
+            "small_real": small_real,
+            "test": {"sha256": pool.test.sha256, "n": len(pool.test.examples), "overlap": {}, "dropped": 0},
         },
         "checkers": {"quality": None, "diversity": None},
         "epochs": [{"epoch": 1, "train_loss": None, "selection": None, "test": test}],
@@ -132,45 +166,46 @@ def work(
         "guard_hits": 0,
         "seconds": dict.fromkeys(("prepare", "scores", "weights", "train"), 0.0)
         | {"evaluate": round(time.perf_counter() - clock, 3)},
-        "answers": how,
+        "answers": {method: counts[method] for method in METHODS},
         "tokens": {"prompt": journal.prompt_tokens, "completion": journal.completion_tokens},
-        "cost_usd": asker.spent,
+        "cost_usd": requests.spent,
         "provenance": code
-        | {"device": {"kind": "server", "name": next((r.model for r in replies if r.model), None)}, "threads": None}
+        | {"device": device, "threads": None}
         | {"argv": provenance.command(), "started": started, "finished": provenance.utc_now()},
     }
-    store.write_row(record, table(examples, answers, pool.labels))
-    counted = ", ".join(f"{n} by {key}" if key != "unparseable" else f"{n} {key} (counted as wrong)" for key, n in how.items())
-    accuracy, f1 = test["accuracy"], test["macro_f1"]
-    print(f"{name}: test accuracy {accuracy:.1%}, macro F1 {f1:.1%}; {counted} ({who.id})", flush=True)
+    return _Row(record, answer_table(examples, answers, pool.labels))
 
 
-def split(sha256: str, n: int, overlap: dict[str, int], dropped: int) -> dict[str, Any]:
-    return {"sha256": sha256, "n": n, "overlap": overlap, "dropped": dropped}
+def read_answer(reply: Reply, prompts: PromptBuilder) -> Answer:
+    """A reply as a prediction: by log-probabilities of the labels' words where it has any, else by parsing."""
+    log_probs = parsing.label_log_probs(reply.top, prompts.words)
+    if log_probs is not None:
+        return Answer(int(np.argmax(log_probs)), log_probs, METHODS[0])
+    label = parsing.parse_label(reply.text, prompts.words)
+    if label is None:
+        return Answer(-1, None, METHODS[2])
+    return Answer(prompts.labels.index(label), None, METHODS[1])
 
 
-def read(reply: Reply, wording: PromptBuilder) -> Answer:
-    """By log-probabilities where the reply carries any for the labels' words, else by parsing."""
-    scored = parsing.label_log_probs(reply.top, wording.words)
-    if scored is not None:
-        return Answer(int(np.argmax(scored)), scored, HOW[0])
-    label = parsing.parse_label(reply.text, wording.words)
-    return Answer(-1, None, HOW[2]) if label is None else Answer(wording.labels.index(label), None, HOW[1])
+def evaluate_answers(answers: Sequence[Answer], targets: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
+    """The metrics of a row; nll and ece are null unless every answer has log-probabilities.
 
-
-def measure(answers: list[Answer], targets: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
-    """The metrics of a row; nll and ece are null unless every answer has log-probabilities."""
+    Args:
+        answers: [n].
+        targets: Index of each example's label, [n].
+        labels: The names of the labels.
+    """
     if all(a.log_probs is not None for a in answers):
         return metrics.evaluate(np.array([a.log_probs for a in answers], dtype=np.float32), targets, labels)
     return metrics.judged(np.array([a.prediction for a in answers], dtype=np.int64), targets, labels)
 
 
-def table(examples: Examples, answers: list[Answer], labels: tuple[str, ...]) -> Any:
+def answer_table(examples: Examples, answers: Sequence[Answer], labels: tuple[str, ...]) -> Any:
     """The row's Parquet: test, with null where there is no prediction or no log-probability."""
     import pyarrow as pa
 
     out = PredictionTable("test", examples, labels).at_epoch(1, None, None)
-    said = pa.array([labels[a.prediction] if a.prediction >= 0 else None for a in answers], pa.string())
-    scored = pa.array([a.log_probs for a in answers], pa.list_(pa.float32()))
-    out = out.set_column(out.schema.get_field_index("prediction"), "prediction", said)
-    return out.set_column(out.schema.get_field_index("log_probs"), "log_probs", scored)
+    predictions = pa.array([labels[a.prediction] if a.prediction >= 0 else None for a in answers], pa.string())
+    log_probs = pa.array([a.log_probs for a in answers], pa.list_(pa.float32()))
+    out = out.set_column(out.schema.get_field_index("prediction"), "prediction", predictions)
+    return out.set_column(out.schema.get_field_index("log_probs"), "log_probs", log_probs)

@@ -1,4 +1,4 @@
-"""The data card: what a generated set is, in figures (card.json) and in words (README.md)."""
+"""The data card: a generated set in figures (card.json) and in words (README.md)."""
 
 import math
 from collections import Counter
@@ -16,36 +16,39 @@ if TYPE_CHECKING:
 Words = list[str]
 
 
-def words(example: Example) -> Words:
+def split_words(example: Example) -> Words:
+    """The words of both texts, casefolded, by white space."""
     return f"{example.text} {example.text_pair or ''}".casefold().split()
 
 
-def figures(examples: Sequence[Example]) -> dict[str, Any]:
-    """Labels, length and diversity of a set."""
-    texts = [words(e) for e in examples]
+def describe_examples(examples: Sequence[Example]) -> dict[str, Any]:
+    """Labels, lengths and diversity of a set."""
+    texts = [split_words(e) for e in examples]
     lengths = sorted(map(len, texts))
-    return {
-        "labels": dict(sorted(Counter(e.label for e in examples).items())),
-        "words": {
+    words = None
+    if lengths:
+        words = {
             "mean": round(fmean(lengths), 2),
             "median": median(lengths),
             "p95": lengths[math.ceil(0.95 * len(lengths)) - 1],
         }
-        if lengths
-        else None,
-        "distinct_1": distinct(texts, 1),
-        "distinct_2": distinct(texts, 2),
+    return {
+        "labels": dict(sorted(Counter(e.label for e in examples).items())),
+        "words": words,
+        "distinct_1": distinct_n(texts, 1),
+        "distinct_2": distinct_n(texts, 2),
         "self_bleu_4": self_bleu(texts),
     }
 
 
-def distinct(texts: Sequence[Words], n: int) -> float | None:
+def distinct_n(texts: Sequence[Words], n: int) -> float | None:
     """Distinct-n: different n-grams over all n-grams of the set, 0 to 1 (Li et al. 2016). It falls as a set grows."""
-    found = [gram for text in texts for gram in grams(text, n)]
+    found = [gram for text in texts for gram in n_grams(text, n)]
     return round(len(set(found)) / len(found), 4) if found else None
 
 
-def grams(text: Words, n: int) -> list[tuple[str, ...]]:
+def n_grams(text: Words, n: int) -> list[tuple[str, ...]]:
+    """The n-grams of a text, in its order."""
     return [tuple(text[i : i + n]) for i in range(len(text) - n + 1)]
 
 
@@ -57,7 +60,7 @@ def self_bleu(texts: Sequence[Words], order: int = 4) -> float | None:
     """
     if len(texts) < 2:
         return None
-    counts = [[Counter(grams(text, n)) for text in texts] for n in range(1, order + 1)]
+    counts = [[Counter(n_grams(text, n)) for text in texts] for n in range(1, order + 1)]
     highest: list[dict[tuple[str, ...], tuple[int, int, int]]] = []  # n-gram → highest count, whose, the next highest
     for of_order in counts:
         best: dict[tuple[str, ...], tuple[int, int, int]] = {}
@@ -83,8 +86,8 @@ def self_bleu(texts: Sequence[Words], order: int = 4) -> float | None:
     return round(fmean(scores), 4)
 
 
-def overlap(settings: "Generate", examples: Sequence[Example]) -> dict[str, int | None]:
-    """How many examples have the text of a real one, by split; null where the split is not at hand."""
+def count_overlaps(settings: "Generate", examples: Sequence[Example]) -> dict[str, int | None]:
+    """How many examples have the text of a real one, by split; None where the split is not available."""
     keys = [overlap_key(e) for e in examples]
     out: dict[str, int | None] = {}
     for split in ("small_real", "large_real", "test"):
@@ -93,28 +96,28 @@ def overlap(settings: "Generate", examples: Sequence[Example]) -> dict[str, int 
         except UserError:
             out[split] = None
             continue
-        there = {overlap_key(e) for e in real.examples}
-        out[split] = sum(key in there for key in keys)
+        real_keys = {overlap_key(e) for e in real.examples}
+        out[split] = sum(key in real_keys for key in keys)
     return out
 
 
-def page(card: dict[str, Any]) -> str:
-    """The card in words: Markdown."""
+def to_markdown(card: dict[str, Any]) -> str:
+    """The card as a page of Markdown."""
     g, data, n = card["generator"], card["data"], card["counts"]
     cost = "unknown" if card["cost_usd"] is None else f"${card['cost_usd']:.4f}"
-    overlaps = ", ".join(f"{split} {'not at hand' if k is None else k}" for split, k in card["overlap"].items())
+    overlaps = ", ".join(f"{split} {'not available' if k is None else k}" for split, k in card["overlap"].items())
     length = data["words"]
     lines = [
         f"# {card['dataset']}: {n['kept']} texts by {g['model']}",
         "",
-        f"Written by `{g['served_as'] or g['model']}` at {g['host']}, asked by `synthweight generate`, "
+        f"Written by `{g['served_as'] or g['model']}` at {g['host']}, by `synthweight generate`, "
         f"{card['started']} to {card['finished']}."
-        + ("" if card["complete"] else f" **Not complete**: {card['n']} were asked for."),
+        + ("" if card["complete"] else f" **Not complete**: {card['n']} were requested."),
         "",
         f"- **Prompts**: `generator/prompt={card['prompt']['name']}` ({card['prompt']['sha256'][:12]}…), {card['shots']} "
-        f"examples of the wanted label from D_P', seed {card['seed']}, never a text of test; temperature {g['temperature']}, "
+        f"examples of the requested label from D_P', seed {card['seed']}, never a text of test; temperature {g['temperature']}, "
         f"top-p {g['top_p']}.",
-        f"- **Replies**: {card['replies']}: " + ", ".join(f"{count} {fate}" for fate, count in n.items() if count) + ".",
+        f"- **Replies**: {card['replies']}: " + ", ".join(f"{count} {outcome}" for outcome, count in n.items() if count) + ".",
         f"- **TokenizedTexts**: {card['tokens']['prompt']:,} read, {card['tokens']['completion']:,} written; cost {cost}.",
         "- **Labels**: "
         + ", ".join(f"{label} {count}" for label, count in data["labels"].items())
@@ -130,7 +133,7 @@ def page(card: dict[str, Any]) -> str:
         f"- **Texts that equal a real one**: {overlaps}. A run drops those of D_P' and test and counts them in its row.",
         f"- **Content**: data hash `{card['sha256']}`; every reply lies in `journal.jsonl`.",
         "",
-        "The labels are those that were asked for: whether the texts bear them out, nobody checked.",
+        "The labels are those that were requested: whether they are right for the texts was not checked.",
         "",
     ]
     return "\n".join(lines)

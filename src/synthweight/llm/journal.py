@@ -1,4 +1,4 @@
-"""Every reply on disk before it is used: JSONL, a header with the settings, then one line a reply."""
+"""Every reply on disk before it is used: JSON lines, first the settings, then a line for each reply."""
 
 import json
 import os
@@ -14,7 +14,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server answered. `top`: the first token's most likely candidates with their log-probabilities."""
+    """What a server replied. `top`: the first token's most likely candidates with their log-probabilities."""
 
     key: str
     text: str
@@ -28,42 +28,52 @@ class Reply:
 
 
 class Journal:
-    """Append-only, and of one configuration."""
+    """An append-only file of one configuration's replies, which its owner alone may read."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        """Reads nothing yet.
+
+        Args:
+            path: Of the file.
+            settings: What makes two configurations the same one.
+        """
         self.path, self.settings = path, json.loads(json.dumps(settings))
         self.replies: dict[str, Reply] = {}
         self.prompt_tokens = self.completion_tokens = 0
         self._file: IO[str] | None = None
 
     def load(self) -> None:
-        """Reads what is there; the caller holds the lock of the folder. A half last line, of a killed process, is cut off.
+        """Reads the file, where there is one. Half a line at its end, of a killed process, is cut off.
+
+        The caller holds the lock of the folder.
 
         Raises:
-            UserError: the file belongs to other settings (the first difference is named), or a line within it is damaged.
+            UserError: It belongs to other settings (the first difference is named), or a line within it is damaged.
         """
         raw = self.path.read_bytes() if self.path.is_file() else b""
         whole = raw[: raw.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 row = json.loads(line)
                 if number == 1:
-                    self._own(row)
+                    self._check_settings(row)
                 else:
                     self._count(Reply(**row))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise UserError(f"{self.path}:{number}: damaged ({error}): restore the file, or name another folder") from error
         if len(whole) < len(raw):
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
 
-    def _own(self, header: dict[str, Any]) -> None:
+    def _check_settings(self, header: dict[str, Any]) -> None:
         if header.get("format") != FORMAT:
-            raise UserError(f"{self.path}: of format {header.get('format')!r}, this program writes {FORMAT}: name another folder")
-        for key, (there, here) in differences(header["settings"], self.settings):
             raise UserError(
-                f"{self.path.parent}: holds the output of another configuration ({key} is {there!r} there, {here!r} here): "
-                "name another folder, or delete it"
+                f"{self.path}: has format {header.get('format')!r}, this program writes {FORMAT}: name another folder"
+            )
+        for key, theirs, ours in differences(header["settings"], self.settings):
+            raise UserError(
+                f"{self.path.parent}: holds the output of another configuration ({key} is {theirs!r} there, "
+                f"{ours!r} here): name another folder, or delete it"
             )
 
     def _count(self, reply: Reply) -> None:
@@ -72,33 +82,40 @@ class Journal:
         self.completion_tokens += reply.completion_tokens
 
     def append(self, reply: Reply) -> None:
-        """Writes the reply out of this process, then counts it: a killed process loses none that it had."""
+        """Hands a reply to the operating system, then counts it: a killed process loses none that it had."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a", encoding="utf-8", newline="\n", opener=_private)  # noqa: SIM115
+            self._file = open(self.path, "a", encoding="utf-8", newline="\n", opener=_open_private)  # noqa: SIM115
             if self._file.tell() == 0:
-                self._file.write(json.dumps({"format": FORMAT, "settings": self.settings}, ensure_ascii=False) + "\n")
+                header = {"format": FORMAT, "settings": self.settings}
+                self._file.write(json.dumps(header, ensure_ascii=False) + "\n")
         self._file.write(json.dumps(vars(reply), ensure_ascii=False) + "\n")
         self._file.flush()
         self._count(reply)
 
     def close(self) -> None:
-        """To the disk itself: what was paid for outlives a power cut too."""
+        """Waits until the file is on the disk: what was paid for outlives a power cut."""
         if self._file is not None:
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
 
 
-def _private(path: str, flags: int) -> int:
-    """Opens a file that its owner alone may read: prompts and replies are the user's own data."""
+def _open_private(path: str, flags: int) -> int:
+    """Creates a file that its owner alone may read: prompts and replies are the user's own data."""
     return os.open(path, flags, 0o600)
 
 
-def differences(there: Any, here: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Where two nested settings differ, by dotted key."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in sorted({*there, *here}):
-            yield from differences(there.get(key), here.get(key), f"{prefix}.{key}" if prefix else key)
-    elif there != here:
-        yield prefix, (there, here)
+def differences(theirs: Any, ours: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two nested settings differ: the dotted key, and both values.
+
+    Args:
+        theirs: The one.
+        ours: The other.
+        prefix: The dotted key of both.
+    """
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted({*theirs, *ours}):
+            yield from differences(theirs.get(key), ours.get(key), f"{prefix}.{key}" if prefix else key)
+    elif theirs != ours:
+        yield prefix, theirs, ours

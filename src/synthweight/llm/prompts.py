@@ -12,7 +12,7 @@ from . import templates
 
 if TYPE_CHECKING:
     from ..config.llm_schema import Generator, Template
-    from .few_shot import Pool
+    from .few_shot import ExamplePool
 
 ANSWER_TOKENS = 16  # of a classification: a label's word, with room for quotes
 Body = dict[str, Any]
@@ -20,7 +20,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """One question. `optional`: parameters by feature, left out one after the other where a server refuses them."""
+    """One request. `optional`: parameters by feature, left out one after the other where a server refuses them."""
 
     key: str
     body: Body
@@ -28,6 +28,7 @@ class Request:
 
     @property
     def sha256(self) -> str:
+        """SHA-256 of the body, without the optional parameters."""
         return hashlib.sha256(json.dumps(self.body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     @property
@@ -37,32 +38,50 @@ class Request:
 
 
 class PromptBuilder:
-    """A task in a generator's words, for the labels of a dataset."""
+    """Puts a task into words, for one generator and the labels of one dataset."""
 
-    def __init__(self, generator: "Generator", pool: "Pool") -> None:
+    def __init__(self, generator: "Generator", pool: "ExamplePool") -> None:
+        """Checks that the template is for these data.
+
+        Args:
+            generator: Which model and which template.
+            pool: The examples that may be shown.
+
+        Raises:
+            UserError: The template is for pairs and the data has none, or the reverse; what `label_words` refuses.
+        """
         self.generator, self.template, self.labels = generator, generator.prompt, pool.labels
-        self.words = words(self.template, self.labels)
+        self.words = label_words(self.template, self.labels)
         self.pairs = pool.pairs
-        name = f"generator.prompt={self.template.name}"
         for key in ("example", "case"):
             if templates.is_pair(getattr(self.template, key)) != pool.pairs:
-                what = "is for pairs, and the data has none" if not pool.pairs else "has no {text_pair}, and the data has pairs"
-                raise UserError(f"{name}: {key} {what}: name another, as generator/prompt=general_pair or general")
-        listed = ", ".join(self.words.values())
-        self.fields = {"task": self.template.task, "labels": listed}
+                what = "has no {text_pair}, and the data has pairs" if pool.pairs else "is for pairs, and the data has none"
+                raise UserError(
+                    f"generator.prompt={self.template.name}: {key} {what}: name another, as "
+                    "generator/prompt=general_pair or general"
+                )
+        self.fields = {"task": self.template.task, "labels": ", ".join(self.words.values())}
 
-    def shown(self, template: str, examples: Sequence[Example]) -> str:
+    def show(self, template: str, examples: Sequence[Example]) -> str:
+        """Examples in a template's words, a blank line between them."""
         return "\n\n".join(templates.fill(template, self.words[e.label], e.text, e.text_pair) for e in examples)
 
     def write(self, key: str, label: str, examples: Sequence[Example], seed: int) -> Request:
-        """A request for one new example of a label."""
+        """A request for one new example.
+
+        Args:
+            key: Of the request, in the journal.
+            label: The label that it shall have.
+            examples: Those that are shown.
+            seed: For the server's own draws, where it takes one.
+        """
         word, g = self.words[label], self.generator
-        shown = self.shown(self.template.example, examples)
+        shown = self.show(self.template.example, examples)
         optional: dict[str, Body] = {"seed": {"seed": seed}} if g.seeded else {}
         sampling = {k: v for k, v in (("temperature", g.temperature), ("top_p", g.top_p)) if v is not None}
         common: Body = {"model": g.model, g.max_tokens_field: g.max_tokens, **sampling}
         if g.api == "completions":
-            prompt = joined(self.template.write_base.format(**self.fields), shown, self.opening(label))
+            prompt = join_paragraphs(self.template.write_base.format(**self.fields), shown, self.opening(label))
             return Request(key, {**common, "prompt": prompt, "stop": ["\n\n"]}, optional)
         text = self.template.write_chat.format(**self.fields, label=word, examples=shown)
         if g.structured:
@@ -71,23 +90,28 @@ class PromptBuilder:
         return Request(key, {**common, "messages": [{"role": "user", "content": text}]}, optional)
 
     def opening(self, label: str) -> str:
-        """Where a completion goes on from: the example's beginning, with its label. Nothing for a chat."""
+        """What a completion goes on from: the example's beginning, with its label. Empty for a chat."""
         if self.generator.api == "chat":
             return ""
-        return templates.opening(self.template.example, "text", {"label": self.words[label]})
+        return templates.fill_until(self.template.example, "text", {"label": self.words[label]})
 
     def schema(self) -> Body:
-        """The JSON schema of one example. Any label is allowed, so that a wrong one shows."""
-        fields = {"label": {"type": "string", "enum": list(self.words.values())}, "text": {"type": "string"}}
+        """The JSON schema of one example. Any label is allowed, so that a wrong one is noticed."""
+        fields: Body = {"label": {"type": "string", "enum": list(self.words.values())}, "text": {"type": "string"}}
         if self.pairs:
             fields["text_pair"] = {"type": "string"}
         return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
 
     def classify(self, key: str, example: Example, shots: Sequence[Example]) -> Request:
-        """A request for the label of one text, greedy, with the probabilities of the first token where there are any."""
+        """A request for the label of one example: greedy, with log-probabilities of the first token where there are any.
+
+        Args:
+            key: Of the request, in the journal.
+            example: Whose label is requested.
+            shots: Examples that are shown with their labels.
+        """
         g, case = self.generator, self.template.case
-        values = {"text": example.text.strip(), "text_pair": (example.text_pair or "").strip()}
-        question = templates.opening(case, "label", values)
+        question = self._question(example)
         optional: dict[str, Body] = {}
         common: Body = {"model": g.model, g.max_tokens_field: g.max_tokens}
         if g.temperature is not None:  # a model that takes no temperature thinks first, and needs the room
@@ -95,21 +119,34 @@ class PromptBuilder:
         if g.api == "completions":
             if g.logprobs is not None:
                 optional["logprobs"] = {"logprobs": g.logprobs}
-            prompt = joined(self.template.classify_base.format(**self.fields), self.shown(case, shots), question)
+            task = self.template.classify_base.format(**self.fields)
+            prompt = join_paragraphs(task, self.show(case, shots), question)
             return Request(key, {**common, "prompt": prompt, "stop": ["\n"]}, optional)
         if g.logprobs is not None:
             optional["logprobs"] = {"logprobs": True, "top_logprobs": g.logprobs}
         messages = [{"role": "system", "content": self.template.classify_chat.format(**self.fields)}]
         for shot in shots:
-            before = {"text": shot.text.strip(), "text_pair": (shot.text_pair or "").strip()}
-            messages.append({"role": "user", "content": templates.opening(case, "label", before)})
+            messages.append({"role": "user", "content": self._question(shot)})
             messages.append({"role": "assistant", "content": self.words[shot.label]})
         messages.append({"role": "user", "content": question})
         return Request(key, {**common, "messages": messages}, optional)
 
+    def _question(self, example: Example) -> str:
+        """An example in the template's words, up to its label."""
+        values = {"text": example.text.strip(), "text_pair": (example.text_pair or "").strip()}
+        return templates.fill_until(self.template.case, "label", values)
 
-def words(template: "Template", labels: tuple[str, ...]) -> dict[str, str]:
-    """The word that stands for each label. Raises UserError where one lacks a word, or two share one."""
+
+def label_words(template: "Template", labels: tuple[str, ...]) -> dict[str, str]:
+    """The word of each label: the template's, else the label's own name.
+
+    Args:
+        template: With a word for each label, or none for all.
+        labels: Of the data.
+
+    Raises:
+        UserError: A label has no word, or two have the same.
+    """
     name = f"generator.prompt={template.name}: words"
     if template.words is None:
         return {label: label for label in labels}
@@ -121,5 +158,6 @@ def words(template: "Template", labels: tuple[str, ...]) -> dict[str, str]:
     return out
 
 
-def joined(*parts: str) -> str:
+def join_paragraphs(*parts: str) -> str:
+    """The parts that are not empty, a blank line between them."""
     return "\n\n".join(part for part in parts if part)
