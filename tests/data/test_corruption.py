@@ -7,7 +7,7 @@ import pytest
 
 from synthweight.data import sources
 from synthweight.data.corruption import corrupt
-from synthweight.data.examples import Example
+from synthweight.data.examples import Example, data_hash
 from synthweight.errors import UserError
 from synthweight.runs import checker_scores, run
 from synthweight.runs.identity import identify
@@ -41,6 +41,12 @@ def test_the_rule_by_hand():
         assert e.origin.startswith("financial/synthetic:")
         assert e.label in LABELS
     assert len({e.id for e in out}) == len(out)
+
+
+def test_one_corrupted_set_is_pinned():
+    """Every draw: which examples, their new labels, the unrelated texts and their labels."""
+    out = corrupt(examples(), LABELS, 5, *SHARES, "financial", OTHER)
+    assert data_hash(out) == "28b66608a425ac865db5433ad1be156b4de560077cb9f0cac41f02c8d3d36ca1"
 
 
 def test_seeded_and_nothing_at_zero():

@@ -17,6 +17,7 @@ from synthweight.errors import MissingScoresError, UserError
 from synthweight.losses import LOSSES, BatchScores, LearnerContext
 from synthweight.losses.hu import Hu
 from synthweight.losses.meta import gradients
+from synthweight.losses.meta.functional_model import FunctionalClassifier
 from synthweight.losses.meta.gradients import Lookahead
 from synthweight.losses.meta.hu import HuLearner
 from synthweight.losses.meta.sungen import SungenLearner
@@ -167,6 +168,16 @@ def test_tokens_that_no_text_has_change_nothing(bound, plain, loss):
     learner.weights(batch)
     torch.testing.assert_close(learner.raw[batch["index"]], whole, rtol=1e-5, atol=1e-10)
     assert whole.std() > 0
+
+
+def test_the_embedding_of_a_packed_network_is_pruned_to_the_batches_tokens(bound, plain):
+    made, batch = task(bound("loss=hu", f"model.path={plain}"))
+    with forward.packed(made.network):
+        network = FunctionalClassifier(made)
+        with network.pruned(batch) as rows:
+            ((name, kept),) = rows.items()
+            assert set(batch["input_ids"].flatten().tolist()) <= set(kept.tolist())
+            assert len(network.params()[name]) == len(kept) < len(network.named[name])
 
 
 def test_until_adam_has_a_state_every_weight_is_one(bound, plain):

@@ -8,9 +8,9 @@ import pytest
 
 from synthweight.config import compose
 from synthweight.data import sources
-from synthweight.data.examples import data_hash
+from synthweight.data.examples import Example, data_hash, text_hash
 from synthweight.errors import UserError
-from synthweight.runs import calibration, checker_runs, run
+from synthweight.runs import calibration, checker_runs, checker_scores, run
 from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 from synthweight.sweeps import plan
@@ -187,3 +187,13 @@ def test_scores_in_bf16_are_near_those_in_fp32(bound, monkeypatch, padding):
     assert len(scores["32"]) == 2 * 96
     assert not np.array_equal(scores["32"], scores["bf16-mixed"])
     np.testing.assert_allclose(scores["32"], scores["bf16-mixed"], atol=0.05)
+
+
+def test_scores_of_another_text_are_refused():
+    """An id that names another text than when it was scored."""
+    scored, other = Example("synthetic:0", "a", None, "x"), Example("synthetic:0", "b", None, "x")
+    known = {scored.id: (text_hash(scored), np.array([-0.1, -2.3], dtype=np.float32))}
+    swapped = Example("synthetic:0", "a", None, "y")  # a label is the training side's affair
+    assert checker_scores.join(known, [scored, swapped], "ab").tolist() == [known[scored.id][1].tolist()] * 2
+    with pytest.raises(UserError, match="checker ab: its scores know synthetic:0 by another text"):
+        checker_scores.join(known, [other], "ab")

@@ -35,7 +35,7 @@ class FunctionalClassifier:
         self.network, self.device = context.network, context.device
         self.named = {name: p for name, p in context.network.named_parameters() if p.requires_grad}
         embedding = context.network.get_input_embeddings()  # type: ignore[operator]
-        packed = hasattr(context.network.forward, "texts")  # other networks may look for an id, of a last token say
+        packed = hasattr(context.network.forward, "text_index")  # other networks may look for an id, of a last token say
         self.embedding = next((name for name, p in self.named.items() if p is embedding.weight and packed), None)
         padding = -1 if embedding.padding_idx is None else embedding.padding_idx
         self.first = padding + 1  # rows that keep their numbers
