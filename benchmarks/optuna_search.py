@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
 
+from synthweight.cli import logs
 from synthweight.cli.main import MAKE_ROOM
 from synthweight.cli.parser import Parser, stop
 from synthweight.config import compose
@@ -220,6 +221,7 @@ def search(options: argparse.Namespace) -> None:
 def main(typed: list[str]) -> None:
     """Exits with 0 done, 1 a trial failed, 2 bad input, 130 interrupted."""
     options = parse_words(typed)
+    logs.configure()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ[COMMAND] = shlex.join(["python", "benchmarks/optuna_search.py", *typed])
     optuna.logging.set_verbosity(optuna.logging.WARNING)

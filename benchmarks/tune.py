@@ -10,7 +10,7 @@
 Each trial is an ordinary run of the store in OUT, so a killed search goes on where it stopped, and a run's "test" is
 the left-out fold (1) or D_P' (2): the files are written into OUT/sets. The choice of each part is the point with the
 highest macro F1, averaged over the benchmarks (accuracy rewards a constant answer where the classes are unequal).
-The summary goes to benchmarks/results/tuning-MODEL.json, and the tables of docs/tuning.md are made from it.
+The trials go to benchmarks/results/tuning-MODEL.json; the tables are printed.
 """
 
 import argparse
@@ -113,16 +113,6 @@ def table(trials: list[dict], part: str) -> tuple[str, tuple[float, int]]:
     return "\n".join(lines), max(points, key=lambda point: means[point])
 
 
-def write_page(page: Path, model: str, tables: dict[str, str]) -> None:
-    """Write each table between its `<!-- tuning MODEL PART -->` markers."""
-    text = page.read_text()
-    for part, lines in tables.items():
-        opening, closing = f"<!-- tuning {model} {part} -->\n", f"<!-- /tuning {model} {part} -->"
-        before, rest = text.split(opening)
-        text = f"{before}{opening}{lines}\n{closing}{rest.split(closing)[1]}"
-    page.write_text(text)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=GRIDS)
@@ -131,30 +121,26 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--datasets", nargs="+", default=DATASETS)
     parser.add_argument("--results", help="where the summary goes, unless benchmarks/results/tuning-MODEL.json")
-    parser.add_argument("--write-page", action="store_true", help="only write docs/tuning.md from the summary")
     parser.add_argument("overrides", nargs="*", help="key=value for every trial, such as model.path=FOLDER", default=[])
     options = parser.parse_intermixed_args()
     summary = Path(options.results or ROOT / "benchmarks" / "results" / f"tuning-{options.model}.json")
-    if not options.write_page:
-        out = Path(options.out)
-        out.mkdir(parents=True, exist_ok=True)
-        grid = GRIDS[options.model]
-        parts: dict[str, list[str]] = {"checker": [], "classifier": []}
-        for dataset in options.datasets:
-            for part, paths in write_sets(dataset, options.data, (out / "sets").resolve()).items():
-                parts[part] += paths
-        rates, epochs = (",".join(f"{v:g}" for v in grid[key]) for key in ("lr", "epochs"))
-        chosen = {"optim.lr": rates, "optim.epochs_small_real": epochs}
-        sweep("checker", parts["checker"], options.model, options, source="small_real", **chosen, seed="0")
-        seeds = ",".join(map(str, SEEDS))
-        sweep("classifier", parts["classifier"], options.model, options, **{"optim.lr": rates}, seed=seeds)
-        summary.write_text("[\n" + ",\n".join(json.dumps(t) for t in results(out)) + "\n]\n")
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    grid = GRIDS[options.model]
+    parts: dict[str, list[str]] = {"checker": [], "classifier": []}
+    for dataset in options.datasets:
+        for part, paths in write_sets(dataset, options.data, (out / "sets").resolve()).items():
+            parts[part] += paths
+    rates, epochs = (",".join(f"{v:g}" for v in grid[key]) for key in ("lr", "epochs"))
+    chosen = {"optim.lr": rates, "optim.epochs_small_real": epochs}
+    sweep("checker", parts["checker"], options.model, options, source="small_real", **chosen, seed="0")
+    seeds = ",".join(map(str, SEEDS))
+    sweep("classifier", parts["classifier"], options.model, options, **{"optim.lr": rates}, seed=seeds)
+    summary.write_text("[\n" + ",\n".join(json.dumps(t) for t in results(out)) + "\n]\n")
     trials = json.loads(summary.read_text())
     tables = {part: table(trials, part) for part in ("checker", "classifier")}
     for part, (lines, best) in tables.items():
         print(f"{part}: best mean macro F1 at lr {best[0]:g}, {best[1]} epochs\n{lines}\n")
-    if options.write_page:
-        write_page(ROOT / "docs" / "tuning.md", options.model, {part: lines for part, (lines, _) in tables.items()})
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from synthweight.config.schema import CONF, ROOT, SWEEPS
 from synthweight.reporting import publish
 from synthweight.sweeps import grid
 
-PAPER = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAPER = "".join((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("paper", "deviations"))
 
 
 def section(title: str) -> list[list[str]]:

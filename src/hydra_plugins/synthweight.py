@@ -59,7 +59,7 @@ class SynthweightSweeper(Sweeper):
 
         assert self.config is not None
         composer = Composer(self.config.hydra.job.config_name)
-        if not self.blocks and composer.config_name not in ("config", "prompt"):
+        if not self.blocks and composer.config_name not in ("config", "prompt", "generate"):
             grid.blocks_of(composer)  # a sweep's file without blocks: says so
         options = plan.sweep_options(OmegaConf.to_container(self.config.hydra.sweeper))
         in_process = self.config.hydra.runtime.choices["hydra/launcher"] == "basic"

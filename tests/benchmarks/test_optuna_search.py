@@ -260,7 +260,7 @@ def test_workers_share_the_trials_and_take_up_those_of_the_dead(tmp_path):
         (["optim.lr=0.1"], "optim.lr=0.1: that is what is searched"),
         (["optim.epochs=3"], "optim.epochs=3: that is what is searched"),
         (["selection=last"], "use selection=holdout or selection=dprime"),
-        (["source=small_real"], "use selection=last or selection=holdout"),
+        (["source=small_real"], "use selection=holdout"),
         (["loss=hu"], "loss=hu learns from D_P'"),
         (["loss=dimp"], "loss=dimp learns from D_P'"),
         (["los=dimp"], "did you mean loss?"),

@@ -118,14 +118,14 @@ def test_every_manner_of_answering_is_read(classified, tmp_path, labels):
     assert row["epochs"][0]["test"]["accuracy"] == 1.0
 
 
-def test_a_server_without_log_probabilities(classified, capfd):
+def test_a_server_without_log_probabilities(classified, caplog):
     def old(body, number):
         return Say(status=400, error="logprobs are not supported") if "logprobs" in body else Say(truth(body))
 
     with serving(old) as server:
         store, run_id = classified(server)
     assert store.row(run_id)["answers"]["parsing"] == 60
-    assert capfd.readouterr().err.count("does not take logprobs (HTTP 400): going on without") == 1
+    assert caplog.text.count("does not take logprobs (HTTP 400): going on without") == 1
 
 
 def test_what_is_shown(classified, toy, tmp_path):

@@ -317,7 +317,7 @@ def test_pairs(made, tmp_path):
             assert all(row["text_pair"] for row in rows(folder))
 
 
-def test_a_server_without_the_features_asked_for(made, capfd):
+def test_a_server_without_the_features_asked_for(made, caplog):
     """No JSON schema, then no seed: it falls back, says so once each, and loses nothing."""
 
     def old(body, number):
@@ -330,7 +330,7 @@ def test_a_server_without_the_features_asked_for(made, capfd):
     with serving(old) as server:
         _, outcome = made(server, "gen")
     assert outcome.kept == 12
-    error = capfd.readouterr().err
+    error = caplog.text
     assert error.count("does not take structured (HTTP 400): going on without") == 1
     assert error.count("does not take seed (HTTP 422): going on without") == 1
 

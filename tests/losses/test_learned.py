@@ -118,7 +118,7 @@ def test_the_approximate_form_is_exact_in_its_own_terms(bound, plain, lookahead,
     learner = HuLearner(hu(bound("loss=hu"), lookahead=lookahead, alignment=alignment, exact=False, dev_batch=None), made)
     learner.raw = torch.linspace(0.2, 2.0, len(learner.raw), dtype=torch.float64)
     look = Lookahead.from_optimizer(made.optimizer(), learner.network.named, lookahead == "adam")
-    with forward.packed(made.network), learner.network.evaluation():
+    with forward.packed_forward(made.network), learner.network.evaluation():
         got = learner.response(look, batch)
         step, _ = learner.linearized(look, batch)
         d = learner.dev.gradient(learner.network, step.ahead, 0)
@@ -172,7 +172,7 @@ def test_tokens_that_no_text_has_change_nothing(bound, plain, loss):
 
 def test_the_embedding_of_a_packed_network_is_pruned_to_the_batches_tokens(bound, plain):
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
-    with forward.packed(made.network):
+    with forward.packed_forward(made.network):
         network = FunctionalClassifier(made)
         with network.pruned(batch) as rows:
             ((name, kept),) = rows.items()

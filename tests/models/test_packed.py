@@ -341,7 +341,7 @@ def test_checkers_score_packed(training, passes):
 def test_what_changes_a_training_is_part_of_the_identity_and_of_its_speed(bound, setting):
     before, after = bound(), bound(f"trainer.{setting}")
     assert identify(before).id != identify(after).id
-    assert estimate.speed(dataclasses.asdict(before)) != estimate.speed(dataclasses.asdict(after))
+    assert estimate.size_key(estimate.as_row(before)) != estimate.size_key(estimate.as_row(after))
 
 
 # precision ------------------------------------------------------------------------------------------------------------
@@ -364,4 +364,4 @@ def test_only_unlike_lengths_are_taken_apart(lengths, groups):
     layout = Layout.from_mask(batch(lengths)["attention_mask"], EVALUATION, by_length=True)
     assert len(layout.groups) == groups
     assert sum(len(group.cls_index) for group in layout.groups) == len(lengths)
-    assert len(layout.groups[0].first) >= len(layout.groups[-1].first)
+    assert len(layout.groups[0].cls_index) >= len(layout.groups[-1].cls_index)

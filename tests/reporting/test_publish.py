@@ -38,7 +38,7 @@ def published(tmp_path, settings):
     path = tmp_path / "small.yaml"
     path.write_text(
         "defaults: [config, {override dataset: local}, {override logger: none}, _self_]\n"
-        "hydra:\n  mode: MULTIRUN\n  sweeper:\n    figures: [weights, distribution]\n"
+        "report: {figures: [weights, distribution]}\nhydra:\n  mode: MULTIRUN\n  sweeper:\n"
         "    blocks: [{loss: 'ce,focal', seed: 0}]\n"
     )
     values = [s for s in settings if not s.startswith(("logger", "dataset="))]
@@ -127,7 +127,7 @@ def test_a_published_command_has_one_option():
 
 def test_an_unknown_kind_of_table_or_figure_is_named(tmp_path):
     path = tmp_path / "bad.yaml"
-    path.write_text("defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {table: pie, blocks: [{seed: 0}]}}\n")
+    path.write_text("defaults: [config, _self_]\nreport: {table: pie}\nhydra: {mode: MULTIRUN, sweeper: {blocks: [{seed: 0}]}}\n")
     with pytest.raises(UserError, match="no table or figure pie; there are results, timing"):
         publish.sweep_report(str(path))
 

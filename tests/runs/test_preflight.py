@@ -10,7 +10,7 @@ from support.cli import run_cli
 from support.encoders import FAMILIES, SIZE, VOCABULARY, changed, make_family
 from support.toy import write
 from synthweight.errors import UserError
-from synthweight.models import pretrained
+from synthweight.models import weights
 from synthweight.runs import preflight
 from synthweight.runs.store import Store
 
@@ -154,7 +154,7 @@ def test_a_loss_that_cannot_be_computed_with_an_encoder(check, tmp_path, monkeyp
 def test_a_pinned_encoder_is_not_loaded(bound, monkeypatch):
     """It is known to fit, up to its positions."""
     run = bound("model=minilm", "model.path=null", "optim.max_length=128")
-    monkeypatch.setattr(pretrained, "parameter_shapes", lambda _: pytest.fail("the weights are read"))
+    monkeypatch.setattr(weights, "parameter_shapes", lambda _: pytest.fail("the weights are read"))
     preflight.require_fit(run)
     monkeypatch.undo()
     with pytest.raises(UserError, match="^optim.max_length=600: model has 512 positions$"):

@@ -10,7 +10,7 @@ import torch
 
 from support.cli import run_cli
 from support.encoders import changed
-from support.training import material_of, stopped_at
+from support.training import fit_until, training_job
 from synthweight.data.tokenization import load_tokenizer
 from synthweight.errors import UserError
 from synthweight.models import classifier
@@ -73,20 +73,21 @@ def test_a_kept_model(tiny, tmp_path, poison):
 
 
 def test_a_cache_of_tokens(tiny, tmp_path, bound, poison):
-    whole = material_of(bound()).train[0].ids.tolist()
+    whole = training_job(bound()).train[0].ids.tolist()
     written = list((tmp_path / "cache" / "tokens").iterdir())
     assert written
     for file in written:
         file.unlink()  # what is mapped of it stays
         file.write_bytes(poison)
-    assert material_of(bound()).train[0].ids.tolist() == whole
+    assert training_job(bound()).train[0].ids.tolist() == whole
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")  # torch refuses the file after it
 def test_a_checkpoint(bound, tmp_path, poison):
     """The run starts from its beginning."""
     wanted = identify(bound("optim.epochs=3"))
     store = Store(tmp_path / "outputs")
-    stopped_at(material_of(wanted.run), run.checkpoints_of(store, wanted), 3)
+    fit_until(training_job(wanted.run), run.checkpoints_of(store, wanted), 3)
     written = [path for path in store.run_folder(wanted.id).rglob("checkpoint*") if path.is_file()]
     written += [path for folder in store.run_folder(wanted.id).glob("checkpoint-*") for path in folder.rglob("*")]
     assert written
@@ -116,7 +117,7 @@ def test_an_architecture_of_its_own(with_code, settings, capfd, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks"))
     edit(with_code / "config.json", model_type="mine", auto_map=AUTO)
     assert run_cli("train", *settings, f"model.path={with_code}") == 2
-    (line,) = capfd.readouterr().err.splitlines()
+    *_, line = capfd.readouterr().err.splitlines()  # before it: that auto_map is ignored
     assert "it needs code of its own, which is never run" in line
 
 

@@ -58,7 +58,7 @@ def test_a_fold_never_sees_its_own_examples(fitted, inputs):
     weighted = [row for row in rows if row["config"]["loss"]["name"] in ("dimp", "imp", "filter")]
     assert len(weighted) >= 8  # dimp, imp, filter and drop25 of each fold
     for row in weighted:  # its quality checker was trained on the same fold's real examples
-        assert by_id[row["checkers"]["quality"]]["data"]["small_real"] == row["data"]["small_real"]
+        assert by_id[row["checkers"]["quality"]]["data"]["small_real"]["sha256"] == row["data"]["small_real"]["sha256"]
 
 
 def test_the_pipeline_of_a_process_without_this_package_says_the_same(fitted, inputs, tmp_path):

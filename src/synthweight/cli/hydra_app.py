@@ -43,13 +43,19 @@ def hydra_app(config_name: str, arguments: Sequence[str], folder: Path | None = 
     folder = folder or schema.CONF
     checked = check_flags([*overrides.searchpath(folder), *arguments])
     kept, sys.argv = sys.argv, ["synthweight", *checked]
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level  # Hydra may set up others, for --info or by its job_logging
     failures.clear()
+    if any(word in ("--info", "-i") for word in checked):
+        logs.remove()
     try:
         hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(overrides.explain_hydra_error(error)) from error
     finally:
         sys.argv = kept
+        root.handlers[:] = handlers
+        root.setLevel(level)
     if failures:
         raise failures[0]
 
@@ -79,8 +85,6 @@ def check_flags(arguments: Sequence[str]) -> list[str]:
     if parsed.resolve and not (parsed.cfg or parsed.help):
         refuse("--resolve goes with --cfg or --help")
     chosen = [f"--{name}" for name in ("run", "multirun", "cfg", "info") if getattr(parsed, name)]
-    if parsed.info:
-        logs.remove()  # Hydra sets up its own for it
     if len(chosen) + parsed.shell_completion > 1:
         refuse(f"{' and '.join(chosen)} exclude each other")
     positional = [*parsed.overrides, *rest]

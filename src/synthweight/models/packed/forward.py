@@ -174,7 +174,7 @@ class PackedForward:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
         """Attention of [texts, heads, queries, size], [texts, queries, hidden]."""
         with torch.autocast(query.device.type, enabled=False):  # else softmax, and what follows it, would be in fp32
-            if torch.is_inference_mode_enabled():
+            if not self.network.training and torch.is_inference_mode_enabled():  # in this order: dynamo cannot trace the second
                 return self.fused_attention(query, key, value, group, bias)
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             if bias is not None:
