@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix
 
 from ..config.schema import Run
 from ..data.examples import overlap_key
-from ..data.tokenization import load_tokenizer, tokenize
+from ..data.tokenization import encode_examples, load_tokenizer, tokenize
 from ..errors import UserError
 from ..metrics import evaluate
 from ..models import classifier, pretrained
@@ -28,7 +28,6 @@ from .workspace import METHODS, Method, Workspace, method, quiet_engine
 logger = logging.getLogger(__name__)
 
 CACHE = Path(".cache") / "fit"
-PROPOSED = tuple(METHODS)
 Steps = Callable[[int, str], AbstractContextManager[choose.Step]]  # shows so many trainings of a phase
 
 
@@ -290,15 +289,8 @@ def embed(run: Run, data: UserData) -> tuple[np.ndarray, np.ndarray]:
         states = np.zeros((len(examples), encoder.config.hidden_size), dtype=np.float32)
         for start in range(0, len(order), 64):
             index = order[start : start + 64]
-            pairs = [examples[i].text_pair or "" for i in index] if data.pairs else None
-            batch = tokenizer(
-                [examples[i].text for i in index],
-                pairs,
-                truncation=True,
-                max_length=run.optim.max_length,
-                padding=True,
-                return_tensors="pt",
-            ).to(place)
+            whole = encode_examples(tokenizer, [examples[i] for i in index], run.optim.max_length).batch(list(range(len(index))))
+            batch = {key: value.to(place) for key, value in classifier.inputs(whole).items()}
             with torch.inference_mode():
                 hidden = encoder(**batch).last_hidden_state.float()
             mask = batch["attention_mask"][..., None]

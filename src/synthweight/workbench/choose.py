@@ -178,7 +178,7 @@ def seconds_per_example(workspace: Workspace, data: UserData, run: Run) -> float
     """How long an example takes in a training step, by a few steps on this machine with the user's texts."""
     import torch
 
-    from ..data.tokenization import load_tokenizer
+    from ..data.tokenization import encode_examples, load_tokenizer
     from ..training.devices import device, precision
 
     folder = pretrained.locate(run.model)
@@ -192,16 +192,9 @@ def seconds_per_example(workspace: Workspace, data: UserData, run: Run) -> float
     spent = []
     for index in drawn:
         examples = [data.synthetic.examples[i] for i in index]
-        pairs = [e.text_pair or "" for e in examples] if data.pairs else None
         begun = time.perf_counter()
-        batch = tokenizer(
-            [e.text for e in examples],
-            pairs,
-            truncation=True,
-            max_length=run.optim.max_length,
-            padding=True,
-            return_tensors="pt",
-        ).to(place)
+        whole = encode_examples(tokenizer, examples, run.optim.max_length).batch(list(range(size)))
+        batch = {key: value.to(place) for key, value in classifier.inputs(whole).items()}
         with torch.autocast(place.type, torch.bfloat16, enabled=numbers == "bf16-mixed"):
             loss = network(**batch, labels=torch.zeros(size, dtype=torch.long, device=place)).loss
         loss.backward()
