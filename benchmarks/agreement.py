@@ -49,7 +49,9 @@ class BothLearner(HuLearner):
         cheap, step = self.approximate(lookahead, batch), int(self.step)
         if step % self.settings.every == 0:
             n, size = len(batch["index"]), self.settings.sub_batch
-            for start in range(0, n, size):  # the official code ranks within sub-batches: each has a look-ahead of its own
+            for start in range(
+                0, n, size
+            ):  # the official code ranks within sub-batches: each has a look-ahead of its own
                 rows = list(range(start, min(start + size, n)))
                 exact = self.exact(lookahead, batch, rows)
                 part = cheap[rows]
@@ -73,7 +75,10 @@ def train(every: int, overrides: list[str]) -> None:
 
 
 def table(rows: list[dict[str, float]]) -> str:
-    lines = ["| steps | Spearman, mean ± sd over sub-batches of 8 | same sign | sub-batches |", "|---|---|---|---|"]
+    lines = [
+        "| steps | Spearman, mean ± sd over sub-batches of 8 | same sign | sub-batches |",
+        "|---|---|---|---|",
+    ]
     for span, group in groupby(rows, key=lambda r: int(r["step"]) // SPAN):
         here = list(group)
         rho = [r["rho"] for r in here]
@@ -84,7 +89,9 @@ def table(rows: list[dict[str, float]]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("overrides", nargs="*", help="such as seed=1")
     options = parser.parse_intermixed_args()

@@ -45,7 +45,9 @@ def found(chosen: np.ndarray, wrong: np.ndarray) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("real", type=Path)
     parser.add_argument("synthetic", type=Path)
     parser.add_argument("--share", type=float, default=0.2)

@@ -35,10 +35,19 @@ def grid(**axes: list[Any]) -> list[dict[str, Any]]:
 def hu(lookahead_steps: float) -> list[dict[str, Any]]:
     """The cheap form, by the length of its look-ahead: tuned with theirs first, then again with ours."""
     return [
-        {"optim.lr": lr, "loss.decay": decay, "loss.exact": False, **dev, "loss.lookahead_steps": lookahead_steps}
+        {
+            "optim.lr": lr,
+            "loss.decay": decay,
+            "loss.exact": False,
+            **dev,
+            "loss.lookahead_steps": lookahead_steps,
+        }
         for lr in (2e-4, 3e-4)
         for decay in (2.0, 5.0)
-        for dev in ({"loss.dev_batch": 32}, {"loss.dev_batch": None, "loss.dev_per_class": 10, "loss.dev_draw": "fixed"})
+        for dev in (
+            {"loss.dev_batch": 32},
+            {"loss.dev_batch": None, "loss.dev_per_class": 10, "loss.dev_draw": "fixed"},
+        )
     ]
 
 
@@ -47,7 +56,9 @@ SPACE: dict[str, list[dict[str, Any]]] = {
     "hu": hu(lookahead_steps=1.0),
     "hu far": hu(lookahead_steps=8.0),
     "ren": grid(**{"optim.lr": [1e-4, 2e-4, 3e-4, 5e-4], "loss.lookahead": ["sgd", "adam"]}),
-    "sungen": grid(**{"loss.proxy": ["head", "lstm"], "loss.outer_lr": [0.25, 0.1], "loss.outer_steps": [30, 100]}),
+    "sungen": grid(
+        **{"loss.proxy": ["head", "lstm"], "loss.outer_lr": [0.25, 0.1], "loss.outer_steps": [30, 100]}
+    ),
 }
 assert {len(points) for points in SPACE.values()} == {8}
 
@@ -79,7 +90,9 @@ def search(method: str) -> dict[str, Any]:
     first.sort(key=lambda r: (-r["accuracy"], r["nll"]))
     means = []
     for row in first[:2]:
-        means.append((fmean(ensure(method, row["point"], fold)["accuracy"] for fold in range(FOLDS)), row["point"]))
+        means.append(
+            (fmean(ensure(method, row["point"], fold)["accuracy"] for fold in range(FOLDS)), row["point"])
+        )
     return max(means, key=lambda pair: pair[0])[1]
 
 
@@ -100,7 +113,9 @@ def table(method: str) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("methods", nargs="*", choices=[*SPACE, []], default=[])
     for name in parser.parse_args().methods or SPACE:
         print(f"{name}: {search(name)}\n{table(name)}", flush=True)

@@ -66,26 +66,37 @@ def table(seconds: dict[tuple[str, int], list[float]], policies: list[str]) -> I
     yield "| policy | alone | beside one | beside two | one / alone | two / alone | alone / spinning |"
     yield "|---|---|---|---|---|---|---|"
     for policy in policies:
-        cells = [f"{middle[policy, n]:.1f} ({min(seconds[policy, n]):.1f}–{max(seconds[policy, n]):.1f})" for n in LOADS]
+        cells = [
+            f"{middle[policy, n]:.1f} ({min(seconds[policy, n]):.1f}–{max(seconds[policy, n]):.1f})"
+            for n in LOADS
+        ]
         alone, one, two = (middle[policy, n] for n in LOADS)
         spinning = f"{alone / middle['spinning', 0]:.2f}" if "spinning" in policies else "–"
         yield f"| {policy} | {' | '.join(cells)} | {one / alone:.2f} | {two / alone:.2f} | {spinning} |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=["spinning", "command"])
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     options, overrides = parser.parse_known_args()
-    seconds: dict[tuple[str, int], list[float]] = {(policy, n): [] for policy in options.policies for n in LOADS}
+    seconds: dict[tuple[str, int], list[float]] = {
+        (policy, n): [] for policy in options.policies for n in LOADS
+    }
     for turn in range(options.times):
         for n in LOADS:
             for policy in options.policies:
                 with busy(n), tempfile.TemporaryDirectory() as folder:
                     spent = epoch_seconds(POLICIES[policy], options.epochs, overrides, Path(folder))
                 seconds[policy, n].append(spent)
-                print(f"{turn + 1}/{options.times} {policy}, beside {n}: {spent:.1f} s", file=sys.stderr, flush=True)
+                print(
+                    f"{turn + 1}/{options.times} {policy}, beside {n}: {spent:.1f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
     print(*table(seconds, options.policies), sep="\n")
 
 

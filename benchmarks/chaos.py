@@ -84,7 +84,9 @@ class Workers:
         self.running = []
         for i in range(WORKERS):
             with self.log(i).open("w") as out:
-                self.running.append(subprocess.Popen(self.command, stdout=out, stderr=subprocess.STDOUT, env=environment))
+                self.running.append(
+                    subprocess.Popen(self.command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+                )
 
     def log(self, i: int) -> Path:
         return self.folder / f"{self.starts:02}-{i}.log"
@@ -151,7 +153,10 @@ def run(folder: Path, kills: int, seed: int) -> tuple[Chaos, Workers]:
         else:
             time.sleep(rng.uniform(0.5, 10.0))  # while it starts, plans, or whatever comes
         workers.kill(chaos, aimed)
-        print(f"kill {chaos.kills}: {len(workers.store.ids())} rows, {chaos.in_step} in a training step so far", flush=True)
+        print(
+            f"kill {chaos.kills}: {len(workers.store.ids())} rows, {chaos.in_step} in a training step so far",
+            flush=True,
+        )
     workers.start()
     codes = [process.wait() for process in workers.running]
     if any(codes):
@@ -170,7 +175,9 @@ def wrong(chaos: Chaos, workers: Workers, kills: int) -> list[str]:
         store.table(run_id)  # raises where it is damaged
     if len(ids) != RUNS:
         found.append(f"{len(ids)} rows, not {RUNS}")
-    names = Counter((r["config"]["source"]["name"], r["config"]["loss"]["name"], r["config"]["seed"]) for r in rows)
+    names = Counter(
+        (r["config"]["source"]["name"], r["config"]["loss"]["name"], r["config"]["seed"]) for r in rows
+    )
     if len(names) != RUNS or max(names.values()) > 1:
         found.append(f"rows twice or lost: {names}")
     if max(chaos.ended.values()) > 1:
@@ -178,20 +185,28 @@ def wrong(chaos: Chaos, workers: Workers, kills: int) -> list[str]:
     by_name = {}
     for row in rows:
         config = row["config"]
-        by_name[f"local {config['source']['name']} {config['loss']['name']} minilm seed {config['seed']}"] = row["id"]
+        by_name[f"local {config['source']['name']} {config['loss']['name']} minilm seed {config['seed']}"] = (
+            row["id"]
+        )
     for (name, epoch), n in chaos.finished.items():
         if n > 1 + chaos.in_flight[by_name[name]]:
-            found.append(f"{name} finished epoch {epoch} {n} times and was in flight at {chaos.in_flight[by_name[name]]} kills")
+            found.append(
+                f"{name} finished epoch {epoch} {n} times and was in flight at {chaos.in_flight[by_name[name]]} kills"
+            )
     left = [path.name for path in store.rows.iterdir() if path.suffix not in (".json", ".parquet")]
     if left:
         found.append(f"half-written files are left in rows/: {left}")
     if chaos.kills < kills or chaos.in_step < 0.75 * kills:
-        found.append(f"{chaos.kills} kills, {chaos.in_step} of them in a training step: too few to show anything")
+        found.append(
+            f"{chaos.kills} kills, {chaos.in_step} of them in a training step: too few to show anything"
+        )
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -204,7 +219,9 @@ def main() -> None:
         "rows": rows,
         "runs in flight at kills": sum(chaos.in_flight.values()),
         "runs that went on after their last epoch": chaos.resumed,
-        "trainings begun beyond one a row": sum(n - 1 for (_, epoch), n in chaos.finished.items() if epoch == "1"),
+        "trainings begun beyond one a row": sum(
+            n - 1 for (_, epoch), n in chaos.finished.items() if epoch == "1"
+        ),
         "epochs finished beyond once": sum(chaos.finished.values()) - len(chaos.finished),
         "seconds": round(chaos.seconds),
     }

@@ -38,16 +38,30 @@ def serve(port: "multiprocessing.Queue[int]") -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(next(x for x in head.lower().split(b"\r\n") if x.startswith(b"content-length:")).split(b":")[1])
+                length = int(
+                    next(x for x in head.lower().split(b"\r\n") if x.startswith(b"content-length:")).split(
+                        b":"
+                    )[1]
+                )
                 body = json.loads(await reader.readexactly(length))
                 due = asyncio.get_running_loop().time() + LATENCY
                 text = f" a text of its own {body['seed']}"
                 choice = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}
-                answer = {"id": "x", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
-                data = json.dumps(answer | {"usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}}).encode()
+                answer = {
+                    "id": "x",
+                    "object": "text_completion",
+                    "created": 0,
+                    "model": "m",
+                    "choices": [choice],
+                }
+                data = json.dumps(
+                    answer | {"usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}}
+                ).encode()
                 await asyncio.sleep(due - asyncio.get_running_loop().time())
                 writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                    % len(data)
+                    + data
                 )
 
     async def forever() -> None:
@@ -70,7 +84,9 @@ def bare(settings: Generate, requests: list[Request]) -> float:
                 await client.completions.with_raw_response.create(**request.body, **request.optional["seed"])
 
         g = settings.generator
-        async with openai.AsyncOpenAI(api_key="none", base_url=g.base_url, timeout=g.timeout, max_retries=0) as client:
+        async with openai.AsyncOpenAI(
+            api_key="none", base_url=g.base_url, timeout=g.timeout, max_retries=0
+        ) as client:
             start = time.perf_counter()
             await asyncio.gather(*(worker() for _ in range(WIDTH)))
             return time.perf_counter() - start
@@ -104,7 +120,11 @@ def main(n: int) -> None:
     server = multiprocessing.Process(target=serve, args=(port,), daemon=True)
     server.start()
     url = f"http://127.0.0.1:{port.get()}/v1"
-    times: dict[str, list[float]] = {"the official client alone": [], "ours: asking": [], "ours: with file and card": []}
+    times: dict[str, list[float]] = {
+        "the official client alone": [],
+        "ours: asking": [],
+        "ours: with file and card": [],
+    }
     with tempfile.TemporaryDirectory() as scratch, compose.offline(CONF):
         for i in range(ROUNDS):
             settings = compose.Composer("generate").generate(
@@ -113,7 +133,9 @@ def main(n: int) -> None:
             )  # fmt: skip
             pool = few_shot.load_pool(settings)
             prompts, labels = PromptBuilder(settings.generator, pool), generate.assign_labels(settings, pool)
-            requests = [generate.build_request(settings, pool, prompts, labels[index], index, 0) for index in range(n)]
+            requests = [
+                generate.build_request(settings, pool, prompts, labels[index], index, 0) for index in range(n)
+            ]
             times["the official client alone"].append(bare(settings, requests))
             for name, seconds in zip(list(times)[1:], ours(settings), strict=True):
                 times[name].append(seconds)
@@ -124,14 +146,20 @@ def main(n: int) -> None:
     print(f"{'the floor':28} {floor:6.2f} s")
     for name, seconds in times.items():
         over = median(seconds) / floor - 1
-        print(f"{name:28} {median(seconds):6.2f} s ({min(seconds):.2f}–{max(seconds):.2f}), {over:+.1%} to the floor")
+        print(
+            f"{name:28} {median(seconds):6.2f} s ({min(seconds):.2f}–{max(seconds):.2f}), {over:+.1%} to the floor"
+        )
     alone = times["the official client alone"]
     for name in list(times)[1:]:
         pairs = [b / a - 1 for a, b in zip(alone, times[name], strict=True)]
-        print(f"{name + ', beside the client':44} {median(pairs):+.1%} ({min(pairs):+.1%} to {max(pairs):+.1%})")
+        print(
+            f"{name + ', beside the client':44} {median(pairs):+.1%} ({min(pairs):+.1%} to {max(pairs):+.1%})"
+        )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--n", type=int, default=3008, help="requests of each kind")
     main(parser.parse_args().n)

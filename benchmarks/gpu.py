@@ -99,14 +99,23 @@ IN_TOY = [part for part in PARTS if part != "compiled"]  # which takes minutes o
 def write_data(folder: Path, size: Size) -> None:
     """A local benchmark of drawn words, whose lengths and frequencies are like those of texts."""
     rng = random.Random(0)
-    words = [f"w{i}" for i in range(size.vocabulary - 1000 if size.vocabulary > 2000 else size.vocabulary - 10)]
+    words = [
+        f"w{i}" for i in range(size.vocabulary - 1000 if size.vocabulary > 2000 else size.vocabulary - 10)
+    ]
     shares = [1 / (rank + 3) for rank in range(len(words))]  # Zipf's law
     folder.mkdir(parents=True)
-    for split, n in {"synthetic": size.texts, "small_real": size.real, "large_real": size.real, "test": 512}.items():
+    for split, n in {
+        "synthetic": size.texts,
+        "small_real": size.real,
+        "large_real": size.real,
+        "test": 512,
+    }.items():
         n = min(n, size.texts)
         with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
             for i in range(n):
-                length = min(max(round(rng.lognormvariate(3.55, 0.45)), 6), 120)  # 38 words on average, and two tokens around
+                length = min(
+                    max(round(rng.lognormvariate(3.55, 0.45)), 6), 120
+                )  # 38 words on average, and two tokens around
                 text = " ".join([f"{split[0]}{i % 10}", *rng.choices(words, shares, k=length - 1)])
                 file.write(json.dumps({"text": text, "label": LABELS[i % 3]}) + "\n")
 
@@ -190,7 +199,9 @@ def by_trainer(system: str, folder: Path, epochs: int, steps: int | None = None)
 def gpu_memory() -> Found:
     import torch
 
-    return {"gpu_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)} if torch.cuda.is_available() else {}
+    return (
+        {"gpu_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)} if torch.cuda.is_available() else {}
+    )
 
 
 def ours(folder: Path, size: Size) -> Iterator[Found]:
@@ -254,7 +265,11 @@ def stack(folder: Path, encoder: str, epochs: int = 1) -> Found:
         fitted = seed_ensemble.fit_seed_ensemble([seed_ensemble.EnsembleMember(job) for job in jobs])
         whole = time.perf_counter() - started
     seconds = sum(one.seconds.train for one in fitted)
-    out: Found = {"steady": round(4 * epochs * len(data.train) / seconds, 1), "epochs": epochs, "seconds": round(whole, 2)}
+    out: Found = {
+        "steady": round(4 * epochs * len(data.train) / seconds, 1),
+        "epochs": epochs,
+        "seconds": round(whole, 2),
+    }
     return out | {"whole": round(whole + seconds * (EPOCHS / epochs - 1), 2)} | gpu_memory()
 
 
@@ -303,7 +318,12 @@ def ratios(folder: Path, size: Size) -> Iterator[Found]:
         found[name] = epoch(runs[name], train)
         stages = overhead.totals(found, {n: runs[n] for n in losses if n in found}, EPOCHS)
         ratio = {n: round(row["total"] / stages["ce"]["total"], 3) for n, row in stages.items()}
-        yield {"ratios": {n: {"ratio": ratio[n], **{k: round(v, 3) for k, v in row.items()}} for n, row in stages.items()}}
+        yield {
+            "ratios": {
+                n: {"ratio": ratio[n], **{k: round(v, 3) for k, v in row.items()}}
+                for n, row in stages.items()
+            }
+        }
 
 
 def check(folder: Path, size: Size) -> Iterator[Found]:
@@ -318,11 +338,16 @@ def check(folder: Path, size: Size) -> Iterator[Found]:
     peak = throughput.matmul_peak(torch) / 1e12
     yield {"machine": machine() | {"matmul_tflops": round(peak, 1)}}
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    network: Any = AutoModelForSequenceClassification.from_pretrained(folder / "base", num_labels=3, **off).to(device)
+    network: Any = AutoModelForSequenceClassification.from_pretrained(
+        folder / "base", num_labels=3, **off
+    ).to(device)
     rng = torch.Generator().manual_seed(0)
     lengths = torch.randint(6, 90, (BATCH,), generator=rng)
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
-    batch = {"input_ids": torch.randint(5, size.vocabulary, mask.shape, generator=rng) * mask, "attention_mask": mask}
+    batch = {
+        "input_ids": torch.randint(5, size.vocabulary, mask.shape, generator=rng) * mask,
+        "attention_mask": mask,
+    }
     if lengths.max() > network.config.max_position_embeddings:
         raise SystemExit("the encoder has too few positions")
 
@@ -343,7 +368,8 @@ def check(folder: Path, size: Size) -> Iterator[Found]:
 
     def distances(found: tuple[Any, Any]) -> dict[str, float]:
         return {
-            name: float((a - b).norm() / b.norm()) for name, a, b in zip(("logits", "gradient"), found, reference, strict=True)
+            name: float((a - b).norm() / b.norm())
+            for name, a, b in zip(("logits", "gradient"), found, reference, strict=True)
         }
 
     out = {"fp32 packed, evaluation": distances(passed(True, False, False))}
@@ -353,9 +379,14 @@ def check(folder: Path, size: Size) -> Iterator[Found]:
     if device.type == "cuda":
         out["bf16 packed, graphs"] = distances(passed(True, True, True, most=64))
     bound = 1e-4
-    exact = all(value < bound for name, row in out.items() if name.startswith("fp32") for value in row.values())
+    exact = all(
+        value < bound for name, row in out.items() if name.startswith("fp32") for value in row.values()
+    )
     near = all(
-        row[key] < 1.5 * out["bf16 padded"][key] + bound for name, row in out.items() if name.startswith("bf16") for key in row
+        row[key] < 1.5 * out["bf16 padded"][key] + bound
+        for name, row in out.items()
+        if name.startswith("bf16")
+        for key in row
     )
     yield {"check": {"passed": exact and near, "relative distance from fp32 padded": out}}
     if device.type == "cuda":
@@ -372,8 +403,14 @@ def dropout(network: Any, batch: Found, forward: Any, graphs: Any) -> Found:
     starts = torch.arange(0, rows * width + 1, width, dtype=torch.int32, device="cuda")
     ones = torch.ones_like(key)
     out = forward.varlen_attention(key * 0, key * 0, ones, (starts, starts), (width, width), 0.1).float()
-    expected = (0.1 / 0.9 / width) ** 0.5  # of a mean of `width` shares, each kept with probability 0.9 and scaled
-    found = {"mean": round(float(out.mean()), 4), "sd": round(float(out[..., 0].std()), 4), "expected sd": round(expected, 4)}
+    expected = (
+        0.1 / 0.9 / width
+    ) ** 0.5  # of a mean of `width` shares, each kept with probability 0.9 and scaled
+    found = {
+        "mean": round(float(out.mean()), 4),
+        "sd": round(float(out[..., 0].std()), 4),
+        "expected sd": round(expected, 4),
+    }
     network.train()
     graphs.MOST = 64
     for module in network.modules():
@@ -413,7 +450,11 @@ def trainings(folder: Path, texts: int, graphs: Any) -> Found:
     start = torch.cat([p.detach().flatten() for p in classifier.build(home, data.labels).parameters()])
     moved = float((ends[0] - start).norm())
     again, by_graphs = (float((end - ends[0]).norm()) / moved for end in ends[1:])
-    return {"kernels again": round(again, 5), "graphs": round(by_graphs, 5), "passed": by_graphs < 2 * again + 0.02}
+    return {
+        "kernels again": round(again, 5),
+        "graphs": round(by_graphs, 5),
+        "passed": by_graphs < 2 * again + 0.02,
+    }
 
 
 def machine() -> Found:
@@ -423,7 +464,10 @@ def machine() -> Found:
 
     import torch
 
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "pytorch-lightning", "numpy")}
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("torch", "transformers", "pytorch-lightning", "numpy")
+    }
     out: Found = {"python": platform.python_version(), "cpus": os.cpu_count(), **versions}
     if not torch.cuda.is_available():
         return {"device": "cpu"} | out
@@ -466,11 +510,24 @@ class Worker:
     """A part's process."""
 
     def __init__(self, name: str, folder: Path, toy: bool, log: Path) -> None:
-        command = [sys.executable, __file__, "--work", name, "--folder", str(folder), *(["--toy"] if toy else [])]
+        command = [
+            sys.executable,
+            __file__,
+            "--work",
+            name,
+            "--folder",
+            str(folder),
+            *(["--toy"] if toy else []),
+        ]
         self.log = log
         with log.open("a") as errors:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
             )
         self.lines: queue.Queue[Found | None] = queue.Queue()
         threading.Thread(target=self.read, daemon=True).start()
@@ -528,7 +585,10 @@ def measure(options: argparse.Namespace) -> Found:
         folder = Path(name)
         names = [part for part in PARTS if part in options.parts]
         waiting = {
-            part: [Worker(part, folder, options.toy, options.out / f"{part}.log") for _ in range(PARTS[part].processes)]
+            part: [
+                Worker(part, folder, options.toy, options.out / f"{part}.log")
+                for _ in range(PARTS[part].processes)
+            ]
             for part in names
         }
         try:
@@ -604,7 +664,12 @@ def sweep(options: argparse.Namespace, end: float) -> Found:
         if (rows / "rows").is_dir():
             packed.add(rows / "rows", "rows")
     done = len(list((rows / "rows").glob("*.json"))) if (rows / "rows").is_dir() else 0
-    return {"rows": done, "seconds": round(time.monotonic() - started, 1), "workers": options.workers, "exit": process.returncode}
+    return {
+        "rows": done,
+        "seconds": round(time.monotonic() - started, 1),
+        "workers": options.workers,
+        "exit": process.returncode,
+    }
 
 
 def markdown(found: Found) -> str:
@@ -612,7 +677,18 @@ def markdown(found: Found) -> str:
     lines = [", ".join(f"{key} {value}" for key, value in found.get("machine", {}).items()), ""]
     head = "| system | examples/s, steady | five epochs, s | share of peak | GPU GiB | ours, × as fast |"
     lines += [head, "|---|---|---|---|---|---|"]
-    speeds = ("ours", "tuned", "eager", "compiled", "authors", "stacked", "at once", "small", "small stacked", "small at once")
+    speeds = (
+        "ours",
+        "tuned",
+        "eager",
+        "compiled",
+        "authors",
+        "stacked",
+        "at once",
+        "small",
+        "small stacked",
+        "small at once",
+    )
     for name in speeds:
         row = found.get(name)
         if not isinstance(row, dict) or "steady" not in row:
@@ -622,19 +698,34 @@ def markdown(found: Found) -> str:
         own = found.get("small" if name.startswith("small") else "ours")
         ratio = f"{own['steady'] / row['steady']:.2f}" if own else "–"
         share = f"{row['share']:.0%}" if "share" in row else "–"
-        lines.append(f"| {name} | {row['steady']:.0f} | {whole} | {share} | {row.get('gpu_gib', '–')} | {ratio} |")
+        lines.append(
+            f"| {name} | {row['steady']:.0f} | {whole} | {share} | {row.get('gpu_gib', '–')} | {ratio} |"
+        )
     if "ratios" in found:
-        lines += ["", "| loss | total / CE | QC | DC | scores | learning | training |", "|---|---|---|---|---|---|---|"]
+        lines += [
+            "",
+            "| loss | total / CE | QC | DC | scores | learning | training |",
+            "|---|---|---|---|---|---|---|",
+        ]
         for name, row in found["ratios"].items():
             stages = " | ".join(f"{row[key]:.1f}" for key in ("QC", "DC", "scores", "learning", "training"))
             lines.append(f"| {name} | {row['ratio']:.3f} | {stages} |")
-    lines += ["", *(f"- {key}: {json.dumps(found[key])}" for key in ("check", "dropout", "training", "sweep") if key in found)]
+    lines += [
+        "",
+        *(
+            f"- {key}: {json.dumps(found[key])}"
+            for key in ("check", "dropout", "training", "sweep")
+            if key in found
+        ),
+    ]
     lines += [f"- {key}: {value}" for key, value in found.items() if key.endswith(("error", "seconds"))]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--toy", action="store_true")

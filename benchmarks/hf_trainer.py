@@ -31,7 +31,11 @@ def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], D
         made, clock = trainer(system, steps, job, material, home, folder), lap(torch)
         made.add_callback(clock)
         made.train()
-        last = [{k: row[f"eval_test_{k}"] for k in JUDGED} for row in made.state.log_history if "eval_test_accuracy" in row]
+        last = [
+            {k: row[f"eval_test_{k}"] for k in JUDGED}
+            for row in made.state.log_history
+            if "eval_test_accuracy" in row
+        ]
         texts = steps * job.optim.batch_size if steps else job.epochs * len(material.train)
         tokens = sum(row["length"] for row in made.train_dataset) * texts // len(material.train)
         return Done(clock.seconds, texts, tokens, made.model, last[-1] if last else None)
@@ -55,11 +59,16 @@ def trainer(system: str, steps: int | None, job: Any, material: Any, home: Path,
         pairs = [e.text_pair for e in part] if part[0].text_pair is not None else None
         rows = tokenizer([e.text for e in part], pairs, truncation=True, max_length=width, padding=padding)
         lengths, targets = [sum(mask) for mask in rows["attention_mask"]], material.targets(part).tolist()
-        return [{key: rows[key][i] for key in rows} | {"labels": targets[i], "length": lengths[i]} for i in range(len(part))]
+        return [
+            {key: rows[key][i] for key in rows} | {"labels": targets[i], "length": lengths[i]}
+            for i in range(len(part))
+        ]
 
     def judged(found: Any) -> dict[str, Any]:
         scores = torch.from_numpy(found.predictions).float().log_softmax(-1).numpy()
-        return {k: v for k, v in metrics.evaluate(scores, found.label_ids, material.labels).items() if k in JUDGED}
+        return {
+            k: v for k, v in metrics.evaluate(scores, found.label_ids, material.labels).items() if k in JUDGED
+        }
 
     split = {name: encoded(getattr(material, name)) for name in ("train", "selection", "test")}
     network = classifier.build(home, material.labels)

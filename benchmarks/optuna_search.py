@@ -61,17 +61,25 @@ class Task:
 
     def __post_init__(self) -> None:
         require(0 < self.lr[0] <= self.lr[1] < 1, "--lr", "LOW HIGH with 0 < LOW <= HIGH < 1", self.lr)
-        require(1 <= self.epochs[0] <= self.epochs[1], "--epochs", "LOW HIGH with 1 <= LOW <= HIGH", self.epochs)
+        require(
+            1 <= self.epochs[0] <= self.epochs[1], "--epochs", "LOW HIGH with 1 <= LOW <= HIGH", self.epochs
+        )
         require(self.seeds >= 1, "--seeds", "at least 1", self.seeds)
         for override in parse(list(self.overrides)):
             if override.key_or_group in self.space:
-                raise UserError(f"{override.input_line}: that is what is searched: give its bounds by --lr, --epochs")
+                raise UserError(
+                    f"{override.input_line}: that is what is searched: give its bounds by --lr, --epochs"
+                )
         split, checker = self.base.selection.split, self.base.checker.quality
         if split == "last":
-            raise UserError("selection=last leaves nothing on D_P' to choose by: use selection=holdout or selection=dprime")
+            raise UserError(
+                "selection=last leaves nothing on D_P' to choose by: use selection=holdout or selection=dprime"
+            )
         learns = self.base.loss.dev or ("quality" in self.base.loss.needs and checker.source == "small_real")
         if split == "dprime" and learns:  # small_real and mixed are refused by Run
-            raise UserError(f"loss={self.base.loss.name} learns from D_P', which is no measure of it then: use selection=holdout")
+            raise UserError(
+                f"loss={self.base.loss.name} learns from D_P', which is no measure of it then: use selection=holdout"
+            )
 
     @cached_property
     def base(self) -> Run:
@@ -110,7 +118,13 @@ class Task:
         checkers = {role: checker.id for role, checker in who.checkers.items()}
         bounds = dict(zip(self.space, (list(self.lr), list(self.epochs)), strict=True))
         search = {"metric": self.metric, "seeds": [r.seed for r in low], "bounds": bounds}
-        return {**settings, "data": who.data, "checkers": checkers, "version": identity.VERSION, "search": search}
+        return {
+            **settings,
+            "data": who.data,
+            "checkers": checkers,
+            "version": identity.VERSION,
+            "search": search,
+        }
 
 
 def score(row: dict[str, Any], metric: str) -> float:
@@ -181,18 +195,37 @@ def report(task: Task, study: Study) -> str:
 
 def parse_words(typed: list[str]) -> argparse.Namespace:
     """Options and overrides in any order."""
-    top = Parser(prog="optuna_search.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    top.add_argument("--study", type=Path, required=True, metavar="FILE", help="Optuna's journal: begun, or gone on with")
-    top.add_argument("--trials", type=int, default=20, metavar="N", help="so many in all, those of the file included (20)")
-    top.add_argument("--seeds", type=int, default=1, metavar="K", help="runs a trial, from seed= on; their mean counts (1)")
-    top.add_argument(
-        "--lr", type=float, nargs=2, default=(1e-5, 1e-3), metavar=("LOW", "HIGH"), help="(1e-5 1e-3), drawn log-uniformly"
+    top = Parser(
+        prog="optuna_search.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    top.add_argument("--epochs", type=int, nargs=2, default=(1, 8), metavar=("LOW", "HIGH"), help="(1 8), both included")
-    top.add_argument("--metric", choices=METRICS, default="macro_f1", help="on D_P' at the run's selected epoch (macro_f1)")
+    top.add_argument(
+        "--study", type=Path, required=True, metavar="FILE", help="Optuna's journal: begun, or gone on with"
+    )
+    top.add_argument(
+        "--trials", type=int, default=20, metavar="N", help="so many in all, those of the file included (20)"
+    )
+    top.add_argument(
+        "--seeds", type=int, default=1, metavar="K", help="runs a trial, from seed= on; their mean counts (1)"
+    )
+    top.add_argument(
+        "--lr",
+        type=float,
+        nargs=2,
+        default=(1e-5, 1e-3),
+        metavar=("LOW", "HIGH"),
+        help="(1e-5 1e-3), drawn log-uniformly",
+    )
+    top.add_argument(
+        "--epochs", type=int, nargs=2, default=(1, 8), metavar=("LOW", "HIGH"), help="(1 8), both included"
+    )
+    top.add_argument(
+        "--metric", choices=METRICS, default="macro_f1", help="on D_P' at the run's selected epoch (macro_f1)"
+    )
     top.add_argument("--sampler-seed", type=int, default=0, metavar="S", help="of Optuna's TPE (0)")
     top.add_argument("--retry-failed", action="store_true", help="try again what failed before")
-    top.add_argument("overrides", nargs="*", metavar="key=value", help="the settings that stay, as of synthweight train")
+    top.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="the settings that stay, as of synthweight train"
+    )
     return top.parse_intermixed_args(typed)
 
 
@@ -200,8 +233,12 @@ def search(options: argparse.Namespace) -> None:
     """Until there are as many trials as are wanted. Raises SweepFailedError where some of them failed, listing them."""
     require(options.trials >= 1, "--trials", "at least 1", options.trials)
     require(options.sampler_seed >= 0, "--sampler-seed", "at least 0", options.sampler_seed)
-    task = Task(tuple(options.overrides), tuple(options.lr), tuple(options.epochs), options.seeds, options.metric)
-    devices.require_device(task.base.trainer.accelerator)  # what would be every trial's failure is refused before the first
+    task = Task(
+        tuple(options.overrides), tuple(options.lr), tuple(options.epochs), options.seeds, options.metric
+    )
+    devices.require_device(
+        task.base.trainer.accelerator
+    )  # what would be every trial's failure is refused before the first
     Store(task.base.paths.outputs).prepare()
     study = Study(options.study, task.space, task.fixed(), options.sampler_seed)
     with study.work():
@@ -213,7 +250,9 @@ def search(options: argparse.Namespace) -> None:
             attempt(task, study, trial)
     print(report(task, study), flush=True)
     if failed := study.failed():
-        lines = [f"  trial {t.number} ({' '.join(task.words(t.params))}): {t.user_attrs['error']}" for t in failed]
+        lines = [
+            f"  trial {t.number} ({' '.join(task.words(t.params))}): {t.user_attrs['error']}" for t in failed
+        ]
         head = f"{len(failed)} of {len(failed) + len(study.complete())} trials failed (--retry-failed tries them again):"
         raise SweepFailedError("\n".join([head, *lines]))
 

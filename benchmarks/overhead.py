@@ -57,7 +57,11 @@ class Bench:
             run = composer.run([*base, "loss=ce"])
         self.run, self.material = run, sources.build_run_data(run)
         self.folder = pretrained.locate(run.model)
-        n = options.texts or (PROPORTION * len(self.material.dev) if options.proportions == "paper" else len(self.material.train))
+        n = options.texts or (
+            PROPORTION * len(self.material.dev)
+            if options.proportions == "paper"
+            else len(self.material.train)
+        )
         texts = tuple(islice(cycle(self.material.train), n))
         parts = texts, self.material.dev, self.material.test[:1]
         self.train, self.dev, self.one = (trials.split(run, self.material, part) for part in parts)
@@ -111,9 +115,15 @@ class TimingReporter(RunReporter):
         self.ends.append(time.perf_counter())
 
 
-def totals(found: dict[str, dict[str, float]], runs: dict[str, Run], epochs: int) -> dict[str, dict[str, float]]:
+def totals(
+    found: dict[str, dict[str, float]], runs: dict[str, Run], epochs: int
+) -> dict[str, dict[str, float]]:
     """Seconds of each stage by loss, for a whole training."""
-    qc, scoring, ce = epochs * found["QC epoch"]["train"], found["scoring"]["train"], epochs * found["ce"]["train"]
+    qc, scoring, ce = (
+        epochs * found["QC epoch"]["train"],
+        found["scoring"]["train"],
+        epochs * found["ce"]["train"],
+    )
     out = {}
     for name, run in runs.items():
         needs = run.loss.needs
@@ -130,14 +140,19 @@ def totals(found: dict[str, dict[str, float]], runs: dict[str, Run], epochs: int
 
 def table(stages: dict[str, dict[str, float]], found: dict[str, dict[str, float]]) -> str:
     ce = stages["ce"]["total"]
-    lines = ["| loss | QC | DC | scores | learning | training | total | total / CE | training / CE |", "|---|" + "---|" * 8]
+    lines = [
+        "| loss | QC | DC | scores | learning | training | total | total / CE | training / CE |",
+        "|---|" + "---|" * 8,
+    ]
     for name, row in stages.items():
         shown = " | ".join(f"{value:.1f}" for value in row.values())
         ratio = found[name]["train"] / found["ce"]["train"]
         lines.append(f"| {name} | {shown} | {row['total'] / ce:.3f} | {ratio:.3f} |")
     if "imp" in stages:
         shared = stages["imp"]["total"] - stages["imp"]["DC"]
-        lines.append(f"| imp, the CE run of its seed there | | 0 | | | | {shared:.1f} | {shared / ce:.3f} | |")
+        lines.append(
+            f"| imp, the CE run of its seed there | | 0 | | | | {shared:.1f} | {shared / ce:.3f} | |"
+        )
     return "\n".join(lines)
 
 
@@ -154,7 +169,9 @@ def main(read: Callable[[], argparse.Namespace]) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--proportions", choices=("paper", "ours"), default="paper")
     parser.add_argument("--texts", type=int, help="so many training texts instead")
     parser.add_argument("--times", type=int, default=3)

@@ -78,7 +78,9 @@ def convert(clone: Path, out: Path) -> Iterator[str]:
 
 def main() -> int:
     """Runs from the command line; exit code 1 where a file is not the pinned one, 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clone", type=Path)
     parser.add_argument("out", type=Path)
     given = parser.parse_args()

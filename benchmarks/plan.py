@@ -23,7 +23,9 @@ def sweep_file(folder: Path, n: int, kind: str) -> Path:
     many = f"{cells}, seed: 'range(0,{n // 100})'"
     block = many if kind == "cells" else f"loss: ce, seed: 'range(0,{n})'"
     path = folder / "many.yaml"
-    path.write_text(f"defaults: [config, _self_]\nhydra: {{mode: MULTIRUN, sweeper: {{blocks: [{{{block}}}]}}}}\n")
+    path.write_text(
+        f"defaults: [config, _self_]\nhydra: {{mode: MULTIRUN, sweeper: {{blocks: [{{{block}}}]}}}}\n"
+    )
     return path
 
 
@@ -43,7 +45,11 @@ def main() -> None:
         print(f"{lines[-2]}\nplan of {n} runs, no row there: {seconds:.1f} s")
         rows = outputs / "rows"
         rows.mkdir(parents=True)
-        row = {"format": 1, "kind": "prompt", "config": {str(i): i for i in range(400)}}  # as long as a real one
+        row = {
+            "format": 1,
+            "kind": "prompt",
+            "config": {str(i): i for i in range(400)},
+        }  # as long as a real one
         for line in lines[:-2:2]:  # every other one, as if it were done
             run_id = line[9:25]
             (rows / f"{run_id}.json").write_text(json.dumps(row | {"id": run_id}, indent=1))

@@ -18,7 +18,9 @@ from synthweight.workbench.predict import Predictor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("file", type=Path, help="rows with `text`")
     parser.add_argument("--n", type=int, default=2000)

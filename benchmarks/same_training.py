@@ -30,12 +30,18 @@ MOST = 1 / 50  # of the largest move
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dropout", action="store_true")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as folder:
-        compare(["dataset=financial", "source.n=330", "optim.epochs=2", *options.overrides], Path(folder), options.dropout)
+        compare(
+            ["dataset=financial", "source.n=330", "optim.epochs=2", *options.overrides],
+            Path(folder),
+            options.dropout,
+        )
 
 
 def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
@@ -48,9 +54,18 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
     with compose.offline(CONF):
         named = compose.Composer("config").run([*trials.CE, *overrides])
         home = copied(pretrained.locate(named.model), folder / "encoder", dropout)
-        asked = [*trials.CE, *overrides, f"model.path={home}", "trainer.batching=random", "trainer.precision=32"]
+        asked = [
+            *trials.CE,
+            *overrides,
+            f"model.path={home}",
+            "trainer.batching=random",
+            "trainer.precision=32",
+        ]
         padding = {"padded": "true"} if dropout else {"padded": "true", "packed": "false"}
-        jobs = {kind: compose.Composer("config").run([*asked, f"trainer.padding={on}"]) for kind, on in padding.items()}
+        jobs = {
+            kind: compose.Composer("config").run([*asked, f"trainer.padding={on}"])
+            for kind, on in padding.items()
+        }
     if dropout:
         classifier.build = seeded(classifier.build)
     job = jobs["padded"]
@@ -65,7 +80,9 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
             raise SystemExit(f"{kind}: other parameters: {sorted(found.keys() ^ wanted.keys())}")
         apart = {name: float((found[name] - value).abs().max()) for name, value in wanted.items()}
         moved = {name: float((value - begun[name]).abs().max()) for name, value in wanted.items()}
-        print(f"{kind}, {steps} steps: at most {max(apart.values()):.1e} apart; the largest move is {max(moved.values()):.1e}")
+        print(
+            f"{kind}, {steps} steps: at most {max(apart.values()):.1e} apart; the largest move is {max(moved.values()):.1e}"
+        )
         for name in sorted(apart, key=lambda name: -apart[name])[:SHOWN]:
             print(f"  {name}: {apart[name]:.1e}, moved by {moved[name]:.1e}")
         failed |= max(apart.values()) > MOST * max(moved.values())
@@ -73,7 +90,9 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
         raise SystemExit("not the same steps")
 
 
-def by_trainer(job: Any, material: Any, home: Path, folder: Path, order: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def by_trainer(
+    job: Any, material: Any, home: Path, folder: Path, order: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the Trainer begins with, and what it makes of the same batches."""
     from torch.utils.data import DataLoader
     from transformers import TrainerCallback

@@ -41,10 +41,17 @@ def repeated(folder: Path, n: int) -> Path:
         run = compose.Composer("config").run(["dataset=product_reviews", "source=synthetic", "logger=none"])
     material = sources.build_run_data(run)
     out = folder / f"texts{n}"
-    for name, examples in ("synthetic", material.train), ("small_real", material.dev), ("test", material.test):
+    for name, examples in (
+        ("synthetic", material.train),
+        ("small_real", material.dev),
+        ("test", material.test),
+    ):
         count = n if name == "synthetic" else len(examples)
         chosen = (examples[i % len(examples)] for i in range(count))
-        write_jsonl(out / f"{name}.jsonl", ({"id": str(i), "text": e.text, "label": e.label} for i, e in enumerate(chosen)))
+        write_jsonl(
+            out / f"{name}.jsonl",
+            ({"id": str(i), "text": e.text, "label": e.label} for i, e in enumerate(chosen)),
+        )
     return out
 
 
@@ -56,7 +63,9 @@ def measure(folder: Path, n: int, encoder: Path, overrides: list[str]) -> str:
         f"paths.outputs={outputs}", f"paths.cache={folder / 'cache'}", *overrides,
     ]  # fmt: skip
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", CODE, "train", *values], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, "train", *values], capture_output=True, text=True, cwd=ROOT
+    )
     wall = time.perf_counter() - started
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
@@ -66,7 +75,9 @@ def measure(folder: Path, n: int, encoder: Path, overrides: list[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--texts", type=int, nargs="+", default=[20_000, 200_000])
     parser.add_argument("--encoder", type=Path, help="a Hugging Face folder")
     parser.add_argument("overrides", nargs="*", help="such as trainer.padding=true")

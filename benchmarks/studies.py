@@ -25,7 +25,10 @@ from synthweight.errors import RunLockedError, UserError, first_line
 from synthweight.runs import identity, locks
 
 NAME = "synthweight"
-TURN, WAIT = 0.05, 1.0  # seconds between two looks: at a turn that another worker has, at trials that others are at
+TURN, WAIT = (
+    0.05,
+    1.0,
+)  # seconds between two looks: at a turn that another worker has, at trials that others are at
 HINT = "restore it, or name another file: rows stand, so a search begun anew trains none of its runs twice"
 
 
@@ -36,7 +39,9 @@ class Study:
         UserError: the file cannot be written, is damaged, or is of a study whose fixed settings are others.
     """
 
-    def __init__(self, path: Path, space: dict[str, BaseDistribution], fixed: dict[str, Any], seed: int) -> None:
+    def __init__(
+        self, path: Path, space: dict[str, BaseDistribution], fixed: dict[str, Any], seed: int
+    ) -> None:
         self.space, self.seed = space, seed
         self.token = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.monitor = locks.LockMonitor()
@@ -46,7 +51,9 @@ class Study:
             path.open("ab").close()
             self.workers.mkdir(exist_ok=True)
         except OSError as error:
-            raise UserError(f"--study {path}: cannot be written ({error.strerror}): name another file") from error
+            raise UserError(
+                f"--study {path}: cannot be written ({error.strerror}): name another file"
+            ) from error
         with self.turn():
             self.study = load(path, fixed)
 
@@ -56,7 +63,9 @@ class Study:
         with contextlib.ExitStack() as stack:
             while True:
                 try:
-                    stack.enter_context(locks.acquire(self.workers / "turn", wait=False, monitor=self.monitor))
+                    stack.enter_context(
+                        locks.acquire(self.workers / "turn", wait=False, monitor=self.monitor)
+                    )
                     break
                 except RunLockedError:
                     time.sleep(TURN)
@@ -83,7 +92,11 @@ class Study:
         """The trials that failed and were not begun again. One that a dead worker left is none of them."""
         there = self.all()
         again = {t.user_attrs.get("again") for t in there}
-        return [t for t in there if t.state == TrialState.FAIL and "error" in t.user_attrs and t.number not in again]
+        return [
+            t
+            for t in there
+            if t.state == TrialState.FAIL and "error" in t.user_attrs and t.number not in again
+        ]
 
     def retry_failed(self) -> None:
         """Queues the failed trials, with the parameters that they had."""
@@ -115,7 +128,9 @@ class Study:
             if trial.state != TrialState.RUNNING or self.monitor.is_locked(worker):
                 continue
             params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-            if params.keys() == self.space.keys() and trial.number not in again:  # else it died while it was drawn, or here
+            if (
+                params.keys() == self.space.keys() and trial.number not in again
+            ):  # else it died while it was drawn, or here
                 print(f"trial {trial.number} was left unfinished: it is taken up again", flush=True)
                 self.study.enqueue_trial(params, user_attrs={"again": trial.number})
             self.study.tell(trial.number, state=TrialState.FAIL)
@@ -164,9 +179,15 @@ def load(path: Path, fixed: dict[str, Any]) -> optuna.Study:
     there = study.user_attrs.get("settings", {})
     if identity.digest(there) != identity.digest(fixed):
         old, new = flat(there), flat(fixed)
-        differ = [f"{k} is {old.get(k)} there, {new.get(k)} here" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+        differ = [
+            f"{k} is {old.get(k)} there, {new.get(k)} here"
+            for k in sorted({*old, *new})
+            if old.get(k) != new.get(k)
+        ]
         more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise UserError(f"{path}: a study of other settings ({'; '.join(differ[:3])}{more}): name another file")
+        raise UserError(
+            f"{path}: a study of other settings ({'; '.join(differ[:3])}{more}): name another file"
+        )
     return study
 
 

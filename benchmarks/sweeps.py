@@ -63,9 +63,13 @@ def measure(sweep: str, overrides: list[str], outputs: Path, workers: int = 1) -
         *overrides,
         f"paths.outputs={outputs}",
     ]
-    env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}  # which the tests' own file sets to 1
+    env = {
+        key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"
+    }  # which the tests' own file sets to 1
     started, begun = time.time(), 0.0
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
         assert running.stdout is not None
         said = []
         for line in running.stdout:
@@ -79,7 +83,9 @@ def measure(sweep: str, overrides: list[str], outputs: Path, workers: int = 1) -
     seconds = rows[0]["seconds"]
     epoch = (seconds["train"] + seconds["evaluate"]) / len(rows[0]["epochs"])
     before = seconds["prepare"] + seconds["scores"] + epoch
-    return Measured(len(rows), wall, begun - started - before, sum(sum(row["seconds"].values()) for row in rows))
+    return Measured(
+        len(rows), wall, begun - started - before, sum(sum(row["seconds"].values()) for row in rows)
+    )
 
 
 def tiny(folder: Path, runs: int) -> Measured:
@@ -97,17 +103,24 @@ def beside(sweep: str, overrides: list[str], counts: list[int]) -> None:
     walls: list[float] = []
     for workers in counts:
         with tempfile.TemporaryDirectory() as folder:
-            mine = [f"paths.cache={Path(folder) / 'cache'}", *overrides]  # nothing that the count before has left
+            mine = [
+                f"paths.cache={Path(folder) / 'cache'}",
+                *overrides,
+            ]  # nothing that the count before has left
             found = measure(sweep, mine, Path(folder) / "outputs", workers)
         walls.append(found.wall)
         print(f"| {workers} | {found.runs} | {found.wall:.1f} | {walls[0] / found.wall:.2f} |", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, nargs="+", default=[8, 32, 128])
     parser.add_argument("--sweep", help="a sweep instead, such as demo")
-    parser.add_argument("--workers", type=int, nargs="+", help="the sweep by so many, one count after the other")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", help="the sweep by so many, one count after the other"
+    )
     parser.add_argument("overrides", nargs="*", help="for the sweep")
     options = parser.parse_intermixed_args()
     if options.workers and not options.sweep:
@@ -115,7 +128,9 @@ def main() -> None:
     if options.workers:
         beside(options.sweep, options.overrides, options.workers)
         return
-    print("| runs | wall, s | start | trainings | between, s a run | wall / trainings |\n|---|---|---|---|---|---|")
+    print(
+        "| runs | wall, s | start | trainings | between, s a run | wall / trainings |\n|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.sweep:

@@ -41,7 +41,9 @@ OURS = {"ours": [], "random": ["trainer.batching=random"]}
 ROOT = Path(__file__).parents[1]
 JOURNAL, PAGE = ROOT / "benchmarks" / "results" / "throughput.jsonl", ROOT / "docs" / "performance.md"
 STEPS = 100  # of the authors' recipe, where its speed alone is asked for
-TURN = timedelta(minutes=15)  # a machine wanders: a ratio is of pairs that ended within so long, where there are any
+TURN = timedelta(
+    minutes=15
+)  # a machine wanders: a ratio is of pairs that ended within so long, where there are any
 Found = dict[str, Any]
 
 
@@ -55,7 +57,9 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
     from synthweight.data import sources
     from synthweight.models import pretrained
 
-    train = ours() if system in OURS else theirs(system, steps)  # imports what it needs before the clock starts
+    train = (
+        ours() if system in OURS else theirs(system, steps)
+    )  # imports what it needs before the clock starts
     with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
         job = compose.Composer("config").run([*trials.CE, *OURS.get(system, []), *overrides])
         material, home = sources.build_run_data(job), pretrained.locate(job.model)
@@ -116,11 +120,22 @@ def measured(options: argparse.Namespace, key: Found) -> Found:
     """A training in a process of its own."""
     steps = key["steps"]
     wanted = [f"dataset={key['dataset']}", f"seed={key['seed']}", *options.overrides]
-    call = [sys.executable, __file__, "--one", key["system"], *(["--steps", str(steps)] if steps else []), *wanted]
+    call = [
+        sys.executable,
+        __file__,
+        "--one",
+        key["system"],
+        *(["--steps", str(steps)] if steps else []),
+        *wanted,
+    ]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{key}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}")
-    found = {name: round(value, 4) for name, value in json.loads(done.stdout.strip().splitlines()[-1]).items()}
+        raise SystemExit(
+            f"{key}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
+        )
+    found = {
+        name: round(value, 4) for name, value in json.loads(done.stdout.strip().splitlines()[-1]).items()
+    }
     return found | {"commit": provenance.code_version()["commit"], "when": provenance.utc_now()}
 
 
@@ -132,7 +147,9 @@ def table(rows: list[Found]) -> str:
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         for system in SYSTEMS:
             every = [row for row in rows if (row["dataset"], row["system"]) == (dataset, system)]
-            here = [row for row in every if row["steps"] is None] or every  # to the end, where that was asked for too
+            here = [
+                row for row in every if row["steps"] is None
+            ] or every  # to the end, where that was asked for too
             if not here:
                 continue
             beside = [row for row in rows if (row["dataset"], row["system"]) == (dataset, "ours")]
@@ -141,8 +158,14 @@ def table(rows: list[Found]) -> str:
             near = [(o, h) for o, h in pairs if apart(o, h) <= TURN]
             ratios = [o[speed] / h[speed] for o, h in near or pairs]
             middle = {k: median(row[k] for row in here) for k in ("steady", "whole", "share", "gib")}
-            scores = " | ".join(spread(list({row["seed"]: row[k] for row in here if k in row}.values())) for k in JUDGED)
-            ratio = f"{'' if near else '≈ '}{median(ratios):.2f} ({len(ratios)})" if ratios and system != "ours" else ""
+            scores = " | ".join(
+                spread(list({row["seed"]: row[k] for row in here if k in row}.values())) for k in JUDGED
+            )
+            ratio = (
+                f"{'' if near else '≈ '}{median(ratios):.2f} ({len(ratios)})"
+                if ratios and system != "ours"
+                else ""
+            )
             whole = "–" if system == "authors" and "accuracy" not in here[0] else f"{middle['whole']:.0f}"
             lines.append(
                 f"| {dataset} | {system} | {middle['steady']:.0f} | {whole} | {ratio} | {middle['share']:.0%} "
@@ -159,16 +182,24 @@ def apart(one: Found, other: Found) -> timedelta:
 def spread(values: list[float]) -> str:
     if not values:
         return "–"
-    return f"{mean(values):.1f} ± {stdev(values):.1f} ({len(values)})" if len(values) > 1 else f"{values[0]:.1f} (1)"
+    return (
+        f"{mean(values):.1f} ± {stdev(values):.1f} ({len(values)})"
+        if len(values) > 1
+        else f"{values[0]:.1f} (1)"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", nargs="+", default=["product_reviews"])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--whole", action="store_true", help="the authors' recipe to its end, not 100 steps")
-    parser.add_argument("--again", action="store_true", help="whether there is a row or not: to take turns in one hour")
+    parser.add_argument(
+        "--again", action="store_true", help="whether there is a row or not: to take turns in one hour"
+    )
     parser.add_argument("--journal", type=Path, default=JOURNAL)
     parser.add_argument("--one", choices=SYSTEMS, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
@@ -177,15 +208,25 @@ def main() -> None:
     if options.one:
         print(json.dumps(one(options.one, options.overrides, options.steps)))
         return
-    named = [of for of in options.overrides if not of.startswith("paths.")]  # where files lie changes no result
+    named = [
+        of for of in options.overrides if not of.startswith("paths.")
+    ]  # where files lie changes no result
     options.journal.parent.mkdir(parents=True, exist_ok=True)
     for dataset in options.dataset:
         for seed in range(options.seeds):
             for system in options.systems:
                 if system != "authors" or seed == 0:
                     steps = STEPS if system == "authors" and not options.whole else None
-                    key = {"dataset": dataset, "system": system, "seed": seed, "steps": steps, "overrides": named}
-                    key["settings"] = OURS.get(system, [])  # so that a row of other settings is not taken for it
+                    key = {
+                        "dataset": dataset,
+                        "system": system,
+                        "seed": seed,
+                        "steps": steps,
+                        "overrides": named,
+                    }
+                    key["settings"] = OURS.get(
+                        system, []
+                    )  # so that a row of other settings is not taken for it
                     if options.again:
                         trials.add(options.journal, key | measured(options, key))
                     else:

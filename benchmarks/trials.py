@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 Trial = dict[str, Any]
-CE = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]  # to compare with the Trainer
+CE = [
+    "loss=ce",
+    "source=synthetic",
+    "logger=none",
+    "selection=dprime",
+    "trainer.checkpoint=off",
+]  # to compare with the Trainer
 
 
 def done(journal: Path) -> list[Trial]:
@@ -56,4 +62,6 @@ def training(run: Any, home: Path, material: Any, cache: Path, series: Iterable[
     from synthweight.training.job import TrainingJob
 
     tokens = {name: split(run, material, getattr(material, name), cache) for name in ("train", *series)}
-    return TrainingJob.from_run(run, home, material.labels, tokens["train"], {name: tokens[name] for name in series})
+    return TrainingJob.from_run(
+        run, home, material.labels, tokens["train"], {name: tokens[name] for name in series}
+    )

@@ -42,7 +42,10 @@ def write_sets(dataset: str, data: str, out: Path) -> dict[str, list[str]]:
 
     def write(folder: Path, **parts) -> str:
         for name, examples in parts.items():
-            rows = [{"text": e.text, "label": e.label} | ({"text_pair": e.text_pair} if e.text_pair else {}) for e in examples]
+            rows = [
+                {"text": e.text, "label": e.label} | ({"text_pair": e.text_pair} if e.text_pair else {})
+                for e in examples
+            ]
             folder.mkdir(parents=True, exist_ok=True)
             write_jsonl(folder / f"{name}.jsonl", rows)
         return str(folder)
@@ -109,19 +112,27 @@ def table(trials: list[dict], part: str) -> tuple[str, tuple[float, int]]:
             cells.append((fmean(t["accuracy"] for t in of), fmean(t["macro_f1"] for t in of)))
         means[lr, epochs] = fmean(f1 for _, f1 in cells)
         shown = [*cells, (fmean(a for a, _ in cells), means[lr, epochs])]
-        lines.append(f"| {lr:g} | {epochs} | " + " | ".join(f"{100 * a:.1f} / {100 * f:.1f}" for a, f in shown) + " |")
+        lines.append(
+            f"| {lr:g} | {epochs} | " + " | ".join(f"{100 * a:.1f} / {100 * f:.1f}" for a, f in shown) + " |"
+        )
     return "\n".join(lines), max(points, key=lambda point: means[point])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", choices=GRIDS)
     parser.add_argument("data", help="a folder with DATASET/small_real.jsonl and synthetic*.jsonl")
     parser.add_argument("--out", default="outputs/tuning")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--datasets", nargs="+", default=DATASETS)
-    parser.add_argument("--results", help="where the summary goes, unless benchmarks/results/tuning-MODEL.json")
-    parser.add_argument("overrides", nargs="*", help="key=value for every trial, such as model.path=FOLDER", default=[])
+    parser.add_argument(
+        "--results", help="where the summary goes, unless benchmarks/results/tuning-MODEL.json"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", help="key=value for every trial, such as model.path=FOLDER", default=[]
+    )
     options = parser.parse_intermixed_args()
     summary = Path(options.results or ROOT / "benchmarks" / "results" / f"tuning-{options.model}.json")
     out = Path(options.out)

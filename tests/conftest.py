@@ -13,7 +13,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 from jaxtyping import install_import_hook
 
 with install_import_hook(
-    ["synthweight.losses.functional", "synthweight.losses.meta", "synthweight.metrics", "synthweight.runs.calibration"],
+    [
+        "synthweight.losses.functional",
+        "synthweight.losses.meta",
+        "synthweight.metrics",
+        "synthweight.runs.calibration",
+    ],
     "beartype.beartype",
 ):
     pass

@@ -11,13 +11,17 @@ from synthweight.config.schema import CONF, ROOT, SWEEPS
 from synthweight.reporting import publish
 from synthweight.sweeps import grid
 
-PAPER = "".join((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("paper", "deviations"))
+PAPER = "".join(
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("paper", "deviations")
+)
 
 
 def section(title: str) -> list[list[str]]:
     """The cells of the first table under a heading, its head left out."""
     text = PAPER.split(f"## {title}")[1].split("\n## ")[0]
-    return [[c.strip() for c in x.strip("|").split(" | ")] for x in text.splitlines() if x.startswith("|")][2:]
+    return [[c.strip() for c in x.strip("|").split(" | ")] for x in text.splitlines() if x.startswith("|")][
+        2:
+    ]
 
 
 DEVIATIONS = section("Deviations, each with its key")
@@ -37,7 +41,9 @@ def composed():
 
 def test_the_table_of_deviations_is_read():
     assert len(DEVIATIONS) >= 15
-    assert all(len(line) == 5 and re.search("`.+`", line[-1]) for line in DEVIATIONS), "each deviation has a key"
+    assert all(len(line) == 5 and re.search("`.+`", line[-1]) for line in DEVIATIONS), (
+        "each deviation has a key"
+    )
 
 
 @pytest.mark.parametrize(("what", "key"), KEYS, ids=[key for _, key in KEYS])
@@ -66,7 +72,17 @@ def test_an_experiments_command_is_one(command):
 
 def test_every_experiments_sweep_is_in_the_table():
     named = {shlex.split(command)[2] for command in COMMANDS if command.startswith("synthweight sweep")}
-    assert {"table1", "noisy", "weights", "table2", "dynamics", "checker_size", "quantity", "ablation", "timing"} <= named
+    assert {
+        "table1",
+        "noisy",
+        "weights",
+        "table2",
+        "dynamics",
+        "checker_size",
+        "quantity",
+        "ablation",
+        "timing",
+    } <= named
 
 
 def test_what_is_published_names_sweeps_that_there_are():

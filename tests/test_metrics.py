@@ -17,7 +17,9 @@ def test_macro_f1_is_over_all_labels_even_absent_ones():
     targets, predictions = np.array([0, 0, 1, 1]), [0, 0, 1, 0]
     m = metrics.evaluate(log_probs(predictions), targets, LABELS)
     assert m["accuracy"] == accuracy_score(targets, predictions)
-    assert m["macro_f1"] == pytest.approx(f1_score(targets, predictions, labels=[0, 1, 2], average="macro", zero_division=0))
+    assert m["macro_f1"] == pytest.approx(
+        f1_score(targets, predictions, labels=[0, 1, 2], average="macro", zero_division=0)
+    )
     assert m["macro_f1"] == pytest.approx((0.8 + 2 / 3 + 0) / 3)
     assert m["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 0}
 

@@ -17,7 +17,9 @@ def test_everything_that_is_offered_is_there():
 
 
 def test_importing_the_package_imports_nothing_else():
-    code = "import sys; before = set(sys.modules); import synthweight; print(*sorted(set(sys.modules) - before))"
+    code = (
+        "import sys; before = set(sys.modules); import synthweight; print(*sorted(set(sys.modules) - before))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = {name.partition(".")[0] for name in done.stdout.split()}
     assert imported - sys.stdlib_module_names == {"synthweight"}

@@ -21,13 +21,17 @@ SMALL = ("optim.epochs=1", "optim.epochs_small_real=1", "optim.batch_size=16", "
 def shape(output: str) -> set[str]:
     """The lines' words, without numbers and what depends on them."""
     lines = (re.sub(r"[^A-Za-z :,]|\bto\b|\bbest\b", " ", line) for line in output.splitlines())
-    return {" ".join(line.split()) for line in lines if line.strip() and not line.startswith(("chosen:", "   "))}
+    return {
+        " ".join(line.split()) for line in lines if line.strip() and not line.startswith(("chosen:", "   "))
+    }
 
 
 def test_the_tutorial_does_what_it_says(toy, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copy(toy / "small_real.jsonl", "reviews.jsonl")
-    pd.read_json(toy / "synthetic.jsonl", lines=True).rename(columns={"text": "review"}).to_csv("llm.csv", index=False)
+    pd.read_json(toy / "synthetic.jsonl", lines=True).rename(columns={"text": "review"}).to_csv(
+        "llm.csv", index=False
+    )
     pd.read_json(toy / "test.jsonl", lines=True)[["text"]].to_csv("new.csv", index=False)
     small = functools.partial(api.fit, model=str(tiny), folds=2, overrides=SMALL)
     monkeypatch.setattr(synthweight, "fit", small, raising=False)

@@ -35,7 +35,9 @@ class SweeperConf:
     total: int | None = None
 
 
-ConfigStore.instance().store(group="hydra/sweeper", name="synthweight", node=SweeperConf, provider="synthweight")
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="synthweight", node=SweeperConf, provider="synthweight"
+)
 
 
 class SynthweightSweeper(Sweeper):

@@ -53,4 +53,6 @@ def require(ok: bool, key: str, rule: str, value: object) -> None:
 def memory_full(error: BaseException) -> bool:
     """Whether it is a device, or this machine, that has no memory left; or oneDNN, which seldom says so in clear words."""
     said = ("can't allocate memory", "could not create a primitive")
-    return type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in said)  # torch's: not imported here
+    return type(error).__name__ == "OutOfMemoryError" or any(
+        words in str(error) for words in said
+    )  # torch's: not imported here

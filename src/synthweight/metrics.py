@@ -9,7 +9,9 @@ from numpy import ndarray
 BINS = 15
 
 
-def evaluate(log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " n"], labels: tuple[str, ...]) -> dict[str, Any]:
+def evaluate(
+    log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " n"], labels: tuple[str, ...]
+) -> dict[str, Any]:
     """Accuracy, macro F1 over **all** labels (0 for one never predicted), nll (nats), ece, and per class. Fractions 0–1."""
     return {
         **judged(log_probs.argmax(axis=1), targets, labels),
@@ -18,12 +20,18 @@ def evaluate(log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " n"]
     }
 
 
-def judged(predictions: Int[ndarray, " n"], targets: Int[ndarray, " n"], labels: tuple[str, ...]) -> dict[str, Any]:
+def judged(
+    predictions: Int[ndarray, " n"], targets: Int[ndarray, " n"], labels: tuple[str, ...]
+) -> dict[str, Any]:
     """Accuracy, macro F1 and per class, of predictions alone; −1 is no label's, and so wrong. nll and ece are null."""
-    from sklearn.metrics import precision_recall_fscore_support  # takes a second: who reads rows alone does without
+    from sklearn.metrics import (
+        precision_recall_fscore_support,
+    )  # takes a second: who reads rows alone does without
 
     everything = list(range(len(labels)))
-    precision, recall, f1, support = precision_recall_fscore_support(targets, predictions, labels=everything, zero_division=0.0)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        targets, predictions, labels=everything, zero_division=0.0
+    )
     return {
         "accuracy": number((predictions == targets).mean()),
         "macro_f1": number(f1.mean()),

@@ -14,7 +14,10 @@ SCRIPT = ROOT / "benchmarks" / "gpu.py"
 
 def measured(folder, *options):
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--toy", "--out", folder, *options], capture_output=True, text=True, check=False
+        [sys.executable, SCRIPT, "--toy", "--out", folder, *options],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done, json.loads((folder / "gpu.json").read_text())
 

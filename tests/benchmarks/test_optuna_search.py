@@ -140,7 +140,9 @@ def test_killed_it_goes_on_with_the_same_trials_and_trains_no_run_twice(argument
     assert len(found) == len(store.ids()) == 2
     assert out.count("row written") == 2 - len(kept)
     assert {run_id: store.json_path(run_id).stat().st_mtime_ns for run_id in kept} == kept
-    optuna_search.main([*typed, "--study", str(tmp_path / "whole")])  # a search that was never killed, of the same rows
+    optuna_search.main(
+        [*typed, "--study", str(tmp_path / "whole")]
+    )  # a search that was never killed, of the same rows
     assert capsys.readouterr().out.count("done already") == 2
     assert [t.params for t in complete(tmp_path / "whole")] == [t.params for t in found]
 
@@ -306,7 +308,9 @@ def test_a_damaged_journal_and_one_of_other_settings_are_refused(tmp_path):
         with pytest.raises(UserError, match=said):
             searched(path, 2)
     path.write_text(whole)
-    with pytest.raises(UserError, match=r"a study of other settings \(a is 1 there, 2 here\): name another file"):
+    with pytest.raises(
+        UserError, match=r"a study of other settings \(a is 1 there, 2 here\): name another file"
+    ):
         studies.Study(path, SPACE, {"a": 2}, seed=3)
     assert len(searched(path, 2)) == 2
 
@@ -329,5 +333,7 @@ def test_the_documented_command_is_one():
     page = (ROOT / "docs" / "tuning.md").read_text(encoding="utf-8")
     command = page.split("```\npython benchmarks/optuna_search.py ")[1].split("\n```")[0].replace("\\\n", " ")
     options = optuna_search.parse_words(shlex.split(command))
-    task = optuna_search.Task(tuple(options.overrides), tuple(options.lr), tuple(options.epochs), options.seeds, options.metric)
+    task = optuna_search.Task(
+        tuple(options.overrides), tuple(options.lr), tuple(options.epochs), options.seeds, options.metric
+    )
     assert list(task.space) == ["optim.lr", "optim.epochs"]

@@ -7,7 +7,9 @@ from synthweight.config.schema import CONF
 from synthweight.losses import LOSSES
 
 
-@pytest.mark.parametrize(("command", "group"), [("losses", "loss"), ("datasets", "dataset"), ("models", "model")])
+@pytest.mark.parametrize(
+    ("command", "group"), [("losses", "loss"), ("datasets", "dataset"), ("models", "model")]
+)
 def test_every_choice_is_listed_with_a_description(command, group, capsys):
     assert run_cli(command) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())

@@ -18,7 +18,9 @@ def said(capfd, *arguments: str, code: int = 0) -> str:
 
 def test_the_configuration_is_shown_instead_of_run(capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert said(capfd, "train", "--cfg", "job", "loss=focal", "--package", "loss").startswith("# @package loss\nname: focal\n")
+    assert said(capfd, "train", "--cfg", "job", "loss=focal", "--package", "loss").startswith(
+        "# @package loss\nname: focal\n"
+    )
     assert "name: dimp" in said(capfd, "train", "loss=dimp", "-c", "job")
     assert "SynthweightSweeper" in said(capfd, "train", "--cfg", "hydra")
     assert "seed: 0" in said(capfd, "train", "--cfg", "all")
@@ -43,11 +45,15 @@ def test_a_folder_and_a_root_of_the_users_own(capfd, tmp_path, settings):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mine.yaml").write_text("defaults: [config, _self_]\nseed: 7\n")
     (tmp_path / "own" / "optim").mkdir()
-    (tmp_path / "own" / "optim" / "slow.yaml").write_text("defaults: [minilm, _self_]\nname: slow\nepochs: 9\n")
+    (tmp_path / "own" / "optim" / "slow.yaml").write_text(
+        "defaults: [minilm, _self_]\nname: slow\nepochs: 9\n"
+    )
     folder = str(tmp_path / "own")
     for options in (["--config-dir", folder, "--config-name", "mine"], ["-cd", folder, "-cn", "mine"]):
         assert said(capfd, "train", "optim=slow", *options, "--cfg", "job", "-p", "seed").strip() == "7"
-        assert said(capfd, "train", "optim=slow", *options, "--cfg", "job", "-p", "optim.epochs").strip() == "9"
+        assert (
+            said(capfd, "train", "optim=slow", *options, "--cfg", "job", "-p", "optim.epochs").strip() == "9"
+        )
     assert said(capfd, "train", *settings, "-cd", folder, "-cn", "mine") is not None
     store = Store(tmp_path / "outputs")
     assert [store.row(i)["config"]["seed"] for i in store.ids()] == [7]
@@ -88,7 +94,9 @@ def test_generate_has_no_multirun(capfd, asking, tmp_path):
 
 
 def test_completion_in_the_shell(capfd, monkeypatch):
-    assert "complete -o nospace -o default -F hydra_bash_completion synthweight" in said(capfd, "-sc", "install=bash")
+    assert "complete -o nospace -o default -F hydra_bash_completion synthweight" in said(
+        capfd, "-sc", "install=bash"
+    )
     assert "synthweight" in said(capfd, "train", "--shell-completion", "install=bash")
 
     def completed(line: str) -> list[str]:
@@ -117,7 +125,9 @@ def test_quiet_and_hydras_own_logging(capfd, settings, monkeypatch, tmp_path):
             "handlers: {out: {class: logging.StreamHandler, formatter: line, stream: ext://sys.stdout}}\n"
             "root: {level: WARNING, handlers: [out]}\n"
         )
-        assert run_cli("train", *settings, "-cd", str(tmp_path), "hydra/job_logging=json", "optim.epochs=1") == 0
+        assert (
+            run_cli("train", *settings, "-cd", str(tmp_path), "hydra/job_logging=json", "optim.epochs=1") == 0
+        )
         out = capfd.readouterr().out
         assert "nothing to do" in out or "done" in out
     finally:

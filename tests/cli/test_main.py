@@ -21,7 +21,11 @@ def outputs(settings) -> Path:
 
 def process(*arguments: str, **kwargs) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", CLI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+        [sys.executable, "-c", CLI, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
     )
 
 
@@ -54,7 +58,10 @@ BAD = {
     "negative rate": (["optim.lr=-1"], "optim.lr must be above 0"),
     "negative gamma": (["loss=focal", "loss.gamma=-1"], "loss.gamma must be at least 0"),
     "imp on small_real": (["loss=imp", "source=small_real", "selection=last"], "every weight 1"),
-    "dprime on small_real": (["source=small_real", "selection=dprime"], "use selection=last or selection=holdout"),
+    "dprime on small_real": (
+        ["source=small_real", "selection=dprime"],
+        "use selection=last or selection=holdout",
+    ),
     "loss beside ablation": (["ablation=no_diversity_checker", "loss=imp"], "give one of them"),
     "absent data folder": (
         ["dataset=mrpc", "dataset.path=null", "paths.data=/no/such/folder"],
@@ -64,10 +71,22 @@ BAD = {
     "absent file": (["source=file", "source.path=/no/such"], "source.path=/no/such: no such file"),
     "file without path": (["source=file"], "source=file needs source.path=PATH"),
     "more than there is": (["loss=dimp", "source.n=9999"], "source.n=9999: there are 96 examples"),
-    "holdout too small": (["loss=dimp", "selection=holdout", "selection.holdout=0.01"], "a part without class"),
-    "unknown other": (["loss=dimp", "source=noisy", "corruption.other=imdb"], "no committed set of that name"),
+    "holdout too small": (
+        ["loss=dimp", "selection=holdout", "selection.holdout=0.01"],
+        "a part without class",
+    ),
+    "unknown other": (
+        ["loss=dimp", "source=noisy", "corruption.other=imdb"],
+        "no committed set of that name",
+    ),
     "one checker twice": (
-        ["loss=imp", "selection=last", "source=large_real", "checker.quality.source=large_real", "checker.quality.epochs=2"],
+        [
+            "loss=imp",
+            "selection=last",
+            "source=large_real",
+            "checker.quality.source=large_real",
+            "checker.quality.epochs=2",
+        ],
         "checker are one run, so every weight is 1",
     ),
     "texts too long": (["optim.max_length=65"], "has 64 positions"),
@@ -111,7 +130,9 @@ BROKEN = {
 def test_broken_data_is_one_line_with_file_and_line(case, settings, toy, tmp_path, capfd):
     line, expected = BROKEN[case]
     copytree(toy, tmp_path / "broken")
-    (tmp_path / "broken" / "synthetic.jsonl").write_bytes(b'{"text": "good", "label": "positive"}\n' + line + b"\n")
+    (tmp_path / "broken" / "synthetic.jsonl").write_bytes(
+        b'{"text": "good", "label": "positive"}\n' + line + b"\n"
+    )
     labels = "dataset.labels=[negative,neutral,positive]"
     assert run_cli("train", *settings, f"dataset.path={tmp_path / 'broken'}", labels) == 2
     error = capfd.readouterr().err
@@ -193,4 +214,11 @@ def test_a_users_own_folder_and_file(settings, toy, tmp_path):
     store = Store(outputs(settings))
     row = next(r for r in map(store.row, store.ids()) if r["config"]["loss"]["name"] == "dimp")
     assert row["data"]["file"]["n"] == 90
-    assert row["provenance"]["argv"] == ["synthweight", "train", *settings, "source=file", f"source.path={own}", "loss=dimp"]
+    assert row["provenance"]["argv"] == [
+        "synthweight",
+        "train",
+        *settings,
+        "source=file",
+        f"source.path={own}",
+        "loss=dimp",
+    ]

@@ -24,7 +24,9 @@ def reported(code: str, *arguments: str, **variables: str) -> list[str]:
     """The spin counts that the OpenMP libraries of a program and of its children write as they are loaded."""
     kept = {key: value for key, value in os.environ.items() if key not in USERS}
     environment = kept | {"OMP_DISPLAY_ENV": "verbose"} | variables
-    done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)
 
@@ -52,6 +54,8 @@ def test_the_function_that_launchers_call_is_imported_with_the_policy(libgomp):
 def test_workers_and_the_processes_of_a_run_have_the_policy(libgomp, small):
     """The command, two workers, and the second process of the run that each of them trains on two devices."""
     path, values = small
-    found = reported(CLI, "sweep", str(path), *values, "loss=ce", "source=synthetic", "trainer.devices=2", "--workers", "2")
+    found = reported(
+        CLI, "sweep", str(path), *values, "loss=ce", "source=synthetic", "trainer.devices=2", "--workers", "2"
+    )
     assert len(found) >= 5
     assert set(found) == {SPIN}

@@ -48,7 +48,10 @@ def test_every_panel_names_what_a_run_logs(bound):
 
 @pytest.mark.parametrize("arguments", [["--json"], []])
 def test_without_a_key_it_is_a_file(arguments, settings, fresh_wandb, capfd, tmp_path):
-    assert run_cli("wandb", "dashboard", "table1", *arguments, *(s for s in settings if s.startswith("paths"))) == 0
+    assert (
+        run_cli("wandb", "dashboard", "table1", *arguments, *(s for s in settings if s.startswith("paths")))
+        == 0
+    )
     out = capfd.readouterr().out
     assert ("W&B: no key" in out) == (arguments == [])
     path = tmp_path / "outputs" / "wandb-dashboard-table1.json"

@@ -59,7 +59,9 @@ def test_online_a_row_is_sent_once_and_again_where_the_server_has_another(swept,
     sent, row = server.runs[run_id], store.row(run_id)
     assert (sent["state"], sent["groupName"], sent["jobType"]) == ("finished", "mine", "dimp")
     lines = sent["files"]["wandb-history.jsonl"]
-    assert [lines[i]["selection/nll"] for i in (0, 1)] == pytest.approx([e["selection"]["nll"] for e in row["epochs"]])
+    assert [lines[i]["selection/nll"] for i in (0, 1)] == pytest.approx(
+        [e["selection"]["nll"] for e in row["epochs"]]
+    )
     asked = server.asked.count("UpsertBucket")
     assert run_cli(*command) == 0
     assert f"({run_id}): there already" in capfd.readouterr().out

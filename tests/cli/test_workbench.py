@@ -31,7 +31,9 @@ def test_from_two_files_to_labels(toy, tiny, here, capsys):
     (here / "new.csv").write_text("text\ngood great camera\nbad awful phone\n")
     assert run_cli("predict", "my_model", "new.csv", "--out", "labelled.jsonl", "--proba") == 0
     rows = [json.loads(line) for line in (here / "labelled.jsonl").read_text().splitlines()]
-    assert [set(row) for row in rows] == [{"text", "predicted_label", "probability", "p_negative", "p_neutral", "p_positive"}] * 2
+    assert [set(row) for row in rows] == [
+        {"text", "predicted_label", "probability", "p_negative", "p_neutral", "p_positive"}
+    ] * 2
     capsys.readouterr()
     assert run_cli("audit", "my_model", "--top", "3") == 0
     assert len(capsys.readouterr().out.split("p(label)")[1].splitlines()) == 4

@@ -45,7 +45,9 @@ def test_lists_and_maps_of_text(bound):
         bind.settings({**values, "labels": [True, False]}, dataset, "dataset")
     with pytest.raises(UserError, match=r"^dataset\.sha256\.test must be text, is 7"):
         bind.settings({**values, "labels": None, "sha256": {"test": 7}}, dataset, "dataset")
-    with pytest.raises(UserError, match=r"^dataset\.hub holds settings of its own \(path, name, data_dir, revision\), is 'x'"):
+    with pytest.raises(
+        UserError, match=r"^dataset\.hub holds settings of its own \(path, name, data_dir, revision\), is 'x'"
+    ):
         bind.settings({**values, "labels": None, "hub": "x"}, dataset, "dataset")
 
 

@@ -26,7 +26,9 @@ def test_a_copy_with_values_set_equals_hydras_own_composition(settings):
         for _ in range(100):
             keys = rng.sample(sorted(axes), k=rng.randint(1, len(axes)))
             job = [f"{key}={rng.choice(list(axes[key]))}" for key in keys]
-            job += [f"loss={rng.choice(axes['loss'])}"] * rng.randint(0, 1)  # a choice given twice: the last one counts
+            job += [f"loss={rng.choice(axes['loss'])}"] * rng.randint(
+                0, 1
+            )  # a choice given twice: the last one counts
             own = hydra_compose("config", overrides=[*composer.extra, *job])
             assert OmegaConf.to_container(composer.config(job)) == OmegaConf.to_container(own), job
         assert len(composer.bases) < 100
@@ -41,7 +43,10 @@ def test_a_value_that_others_are_made_from(tmp_path):
 
 def test_a_file_that_names_itself_is_one_line(tmp_path):
     (tmp_path / "own.yaml").write_text("defaults: [own, _self_]\n")
-    with compose.offline(tmp_path), pytest.raises(UserError, match="own: its defaults list names the file itself"):
+    with (
+        compose.offline(tmp_path),
+        pytest.raises(UserError, match="own: its defaults list names the file itself"),
+    ):
         compose.Composer("own").run([])
 
 
@@ -52,7 +57,12 @@ def test_a_runs_overrides_compose_the_same_run(bound, settings):
         ["model.name=mine", "dataset.name=reviews", "dataset.labels=[a,b]"],
         ["dataset=mrpc", "dataset.hub=null", "source=noisy", "corruption.swapped=0.4"],
         ["source.folds=5", "source.fold=2", "weighting.clip=2", "weighting.self_normalise=true"],
-        ["loss=imp", "checker.quality.calibrate=true", "checker.diversity.folds=3", "checker.calibration_folds=4"],
+        [
+            "loss=imp",
+            "checker.quality.calibrate=true",
+            "checker.diversity.folds=3",
+            "checker.calibration_folds=4",
+        ],
         ["loss=filter", "loss.threshold=0.25", "corruption=noisy"],
         ["dataset.path='a b, c'", "optim.name=own", "optim.lr=1e-5"],
     ):

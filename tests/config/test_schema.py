@@ -10,7 +10,9 @@ from synthweight.sweeps import grid
 ROOTS = {"config.yaml", "generate.yaml", "prompt.yaml"}
 HYDRAS = {"hydra", "experiment"}  # Hydra's own groups, and what is added with a plus
 FILES = sorted(
-    p.relative_to(CONF) for p in CONF.rglob("*.yaml") if p.parent != CONF and p.relative_to(CONF).parts[0] not in HYDRAS
+    p.relative_to(CONF)
+    for p in CONF.rglob("*.yaml")
+    if p.parent != CONF and p.relative_to(CONF).parts[0] not in HYDRAS
 )
 OF_LLMS = [file for file in FILES if file.parts[0] == "generator"]  # read by `generate` and `prompt` alone
 NEEDS = {
@@ -28,7 +30,11 @@ def test_every_file_composes_and_binds(file):
     with compose.offline(CONF):
         run = compose.Composer("config").run([f"{file.parent}={file.stem}", *NEEDS.get(str(file), [])])
     chosen = getattr(run, str(file.parent), None)
-    name = getattr(chosen, "split", None) if file.parent.name == "selection" else getattr(chosen, "name", file.stem)
+    name = (
+        getattr(chosen, "split", None)
+        if file.parent.name == "selection"
+        else getattr(chosen, "name", file.stem)
+    )
     assert name == file.stem
 
 
@@ -57,7 +63,9 @@ def test_every_experiment_composes_and_binds(name):
 @pytest.mark.parametrize("dataset", bind.choices("dataset"))
 def test_every_dataset_has_a_template(dataset):
     with compose.offline(CONF):
-        settings = compose.Composer("prompt").prompt([f"dataset={dataset}", *NEEDS.get(f"dataset/{dataset}.yaml", [])])
+        settings = compose.Composer("prompt").prompt(
+            [f"dataset={dataset}", *NEEDS.get(f"dataset/{dataset}.yaml", [])]
+        )
     assert settings.generator.prompt.name == dataset
     words = settings.generator.prompt.words
     assert settings.dataset.labels is None or set(words) == set(settings.dataset.labels)
@@ -157,14 +165,18 @@ def test_combinations_that_make_no_sense(bound):
     for folds in ("checker.diversity.folds=2", "checker.diversity.calibrate=true"):
         with pytest.raises(UserError, match="a fold of a fold"):
             bound("source.folds=5", "source.fold=0", "loss=imp", folds)
-        assert bound("source.folds=5", "source.fold=0", "loss=dimp", folds).source.fold == 0  # has no diversity checker
+        assert (
+            bound("source.folds=5", "source.fold=0", "loss=dimp", folds).source.fold == 0
+        )  # has no diversity checker
 
 
 def test_an_ablation_that_hides_a_loss_is_refused(bound):
     assert bound("ablation=no_diversity_checker").loss.name == "quality_only"
     with pytest.raises(UserError, match="ablation=rho_selection sets loss=rho and the command line loss=imp"):
         bound("ablation=rho_selection", "loss=imp")
-    with pytest.raises(UserError, match="ablation=no_diversity_checker sets loss=quality_only and the command line loss=imp"):
+    with pytest.raises(
+        UserError, match="ablation=no_diversity_checker sets loss=quality_only and the command line loss=imp"
+    ):
         bound("ablation=no_diversity_checker", "loss=imp")
 
 
@@ -180,7 +192,9 @@ def test_a_source_with_dprime_in_it_brings_a_selection_that_fits(bound):
 def test_an_ablation_changes_what_its_name_says(bound):
     plain = bound("loss=imp")
     changed = {
-        "clipped_weights": lambda run: run.weighting.clip == pytest.approx(run.optim.batch_size**0.5, abs=0.1),
+        "clipped_weights": lambda run: (
+            run.weighting.clip == pytest.approx(run.optim.batch_size**0.5, abs=0.1)
+        ),
         "self_normalised_weights": lambda run: run.weighting.self_normalise,
         "temperature_scaled_quality_checker": lambda run: run.checker.calibrated("quality"),
         "cross_fitted_diversity_checker": lambda run: run.checker.folds("diversity") == 5,

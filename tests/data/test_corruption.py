@@ -19,7 +19,9 @@ SHARES = (0.1, 0.2, 0.3)
 
 
 def examples(n=40, pair=False):
-    return tuple(Example(f"large_real:{i}", f"t{i}", f"p{i}" if pair else None, LABELS[i % 3]) for i in range(n))
+    return tuple(
+        Example(f"large_real:{i}", f"t{i}", f"p{i}" if pair else None, LABELS[i % 3]) for i in range(n)
+    )
 
 
 def test_the_rule_by_hand():
@@ -33,7 +35,12 @@ def test_the_rule_by_hand():
     twins = out[40:48]
     assert [e.id for e in twins] == [f"large_real:{i}+dup1" for i in duplicated]
     for i, twin in zip(duplicated, twins, strict=True):
-        assert (twin.text, twin.label, twin.kind, twin.origin) == (f"t{i}", LABELS[i % 3], "duplicated", f"large_real:{i}")
+        assert (twin.text, twin.label, twin.kind, twin.origin) == (
+            f"t{i}",
+            LABELS[i % 3],
+            "duplicated",
+            f"large_real:{i}",
+        )
         assert out[i].kind == "duplicated"
     for k, e in enumerate(out[48:]):
         assert e.origin is not None
@@ -50,13 +57,19 @@ def test_one_corrupted_set_is_pinned():
 
 
 def test_seeded_and_nothing_at_zero():
-    assert corrupt(examples(), LABELS, 0, *SHARES, "o", OTHER) == corrupt(examples(), LABELS, 0, *SHARES, "o", OTHER)
-    assert corrupt(examples(), LABELS, 0, *SHARES, "o", OTHER) != corrupt(examples(), LABELS, 1, *SHARES, "o", OTHER)
+    assert corrupt(examples(), LABELS, 0, *SHARES, "o", OTHER) == corrupt(
+        examples(), LABELS, 0, *SHARES, "o", OTHER
+    )
+    assert corrupt(examples(), LABELS, 0, *SHARES, "o", OTHER) != corrupt(
+        examples(), LABELS, 1, *SHARES, "o", OTHER
+    )
     assert corrupt(examples(), LABELS, 0, 0.0, 0.0, 0.0, "o", OTHER) == examples()
 
 
 def test_new_labels_are_uniform_over_the_others():
-    out = corrupt(tuple(Example(str(i), "t", None, "a") for i in range(3000)), LABELS, 0, 1.0, 0.0, 0.0, "o", OTHER)
+    out = corrupt(
+        tuple(Example(str(i), "t", None, "a") for i in range(3000)), LABELS, 0, 1.0, 0.0, 0.0, "o", OTHER
+    )
     assert Counter(e.label for e in out)["a"] == 0
     assert abs(Counter(e.label for e in out)["b"] - 1500) < 150
 
@@ -69,9 +82,16 @@ def test_pairs_get_two_texts():
 def test_a_noisy_run_its_row_and_its_checkers(bound):
     job = bound("source=noisy", "loss=imp", "corruption.swapped=0.3")
     material = sources.build_run_data(job)
-    assert Counter(e.kind for e in material.train) == {"original": 54, "swapped": 27, "duplicated": 18, "unrelated": 9}
+    assert Counter(e.kind for e in material.train) == {
+        "original": 54,
+        "swapped": 27,
+        "duplicated": 18,
+        "unrelated": 9,
+    }
     who = identify(job)
-    assert who.checkers["diversity"].run.corruption == job.corruption  # the diversity checker sees the same harm
+    assert (
+        who.checkers["diversity"].run.corruption == job.corruption
+    )  # the diversity checker sees the same harm
     assert not who.checkers["quality"].run.corruption.active  # the quality checker sees none
     assert who.checkers["quality"].id == identify(bound("loss=dimp")).checkers["quality"].id
     run.train(job)
@@ -82,7 +102,9 @@ def test_a_noisy_run_its_row_and_its_checkers(bound):
     assert set(row["data"]) == {"large_real", "small_real", "test", "other"}
     # a swapped label is scored as it stands, not as it was
     swapped = next(e for e in material.train if e.kind == "swapped")
-    scores, _ = checker_scores.scores(who, "quality", material, lambda checker, part: run.ask(store, checker, part))
+    scores, _ = checker_scores.scores(
+        who, "quality", material, lambda checker, part: run.ask(store, checker, part)
+    )
     at = [e.id for e in material.train].index(swapped.id)
     before = next(e for e in sources.build_run_data(bound("source=large_real")).train if e.id == swapped.id)
     assert before.label != swapped.label
@@ -101,5 +123,7 @@ def test_refusals(bound):
         bound("source=noisy", "corruption.swapped=0", "corruption.duplicated=0", "corruption.unrelated=0")
     with pytest.raises(UserError, match=r"corruption\.swapped must be a share"):
         bound("source=noisy", "corruption.swapped=1.5")
-    with pytest.raises(UserError, match="corruption.other=imdb: no committed set of that name; there are financial"):
+    with pytest.raises(
+        UserError, match="corruption.other=imdb: no committed set of that name; there are financial"
+    ):
         sources.build_run_data(bound("source=noisy", "corruption.other=imdb"))

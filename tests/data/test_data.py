@@ -57,7 +57,9 @@ def test_bom_and_crlf_are_accepted(tmp_path):
 
 def test_a_line_separator_inside_a_text_is_no_line_end(tmp_path):
     path = tmp_path / "f.jsonl"
-    path.write_text(json.dumps({"text": "a\u2028b\x85c", "label": "x"}, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps({"text": "a\u2028b\x85c", "label": "x"}, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     assert len(read_examples(path, "test")) == 1
 
 
@@ -156,7 +158,9 @@ def test_official_splits_keep_their_overlaps_but_count_them(bound, toy, tmp_path
             [json.loads(x) for x in (toy / f"{split}.jsonl").read_text().splitlines()],
         )
     write(tmp_path / "o" / "large_real.jsonl", [*rows, twin])
-    kept = sources.build_run_data(bound("source=large_real", f"dataset.path={tmp_path / 'o'}", "dataset.drop_overlap=false"))
+    kept = sources.build_run_data(
+        bound("source=large_real", f"dataset.path={tmp_path / 'o'}", "dataset.drop_overlap=false")
+    )
     assert kept.record["large_real"] | {"sha256": ""} == {
         "sha256": "", "n": len(rows) + 1, "overlap": {"test": 1, "small_real": 0}, "dropped": 0, "absent": [],
     }  # fmt: skip
@@ -229,7 +233,9 @@ def test_subsets_are_nested_stratified_and_seeded(bound):
     assert {e.id for e in small} < {e.id for e in large} < {e.id for e in whole}
     assert Counter(e.label for e in small) == {"negative": 10, "neutral": 10, "positive": 10}
     assert [e.id for e in small] == [e.id for e in whole if e in small]
-    assert {e.id for e in sources.build_run_data(bound("source.n=30", "seed=1")).train} != {e.id for e in small}
+    assert {e.id for e in sources.build_run_data(bound("source.n=30", "seed=1")).train} != {
+        e.id for e in small
+    }
     with pytest.raises(UserError, match=r"source\.n=10000"):
         sources.build_run_data(bound("source.n=10000"))
 
@@ -284,7 +290,9 @@ def test_folds_keep_equal_texts_together(bound):
 
 def test_product_reviews_split_rule():
     """Whole reviews by the hash of their id; ratings at the edges; source order within a split."""
-    table = "".join(f"{r}_{s}\t{[-0.5, 0.49, 0.5][s % 3]}\ttext {r} {s} \r\n" for r in range(250) for s in range(8))
+    table = "".join(
+        f"{r}_{s}\t{[-0.5, 0.49, 0.5][s % 3]}\ttext {r} {s} \r\n" for r in range(250) for s in range(8)
+    )
     out = product_reviews.split_reviews(table)
     assert sum(map(len, out.values())) == 2000
     order = sorted(map(str, range(250)), key=lambda r: hashlib.sha256(r.encode()).hexdigest())
@@ -322,9 +330,14 @@ def hub_like(folder, dataset: str, splits: dict[str, int]):
     """Local files of the hub's shape: parquet with a ClassLabel, under a config name."""
     from datasets import ClassLabel, Dataset, Features, Value
 
-    features = Features({**dict.fromkeys(COLUMNS[dataset], Value("string")), "label": ClassLabel(names=LABELS[dataset])})
+    features = Features(
+        {**dict.fromkeys(COLUMNS[dataset], Value("string")), "label": ClassLabel(names=LABELS[dataset])}
+    )
     for split, n in splits.items():
-        rows = [{**{c: f" {split} {c} {i} " for c in COLUMNS[dataset]}, "label": i % len(LABELS[dataset])} for i in range(n)]
+        rows = [
+            {**{c: f" {split} {c} {i} " for c in COLUMNS[dataset]}, "label": i % len(LABELS[dataset])}
+            for i in range(n)
+        ]
         part = folder / ("sentences_50agree" if dataset == "financial" else "data") / split
         part.mkdir(parents=True)
         Dataset.from_list(rows, features=features).to_parquet(part / "0000.parquet")
@@ -359,7 +372,11 @@ def test_financial_from_the_hub(bound, monkeypatch, tmp_path):
 def test_tweet_irony_from_the_hub(bound, monkeypatch, tmp_path):
     folder = hub_like(tmp_path / "hub", "tweet_irony", {"train": 50, "validation": 400, "test": 20})
     splits = from_hub(bound, monkeypatch, folder, "tweet_irony")
-    assert {name: len(s.examples) for name, s in splits.items()} == {"large_real": 50, "small_real": 300, "test": 20}
+    assert {name: len(s.examples) for name, s in splits.items()} == {
+        "large_real": 50,
+        "small_real": 300,
+        "test": 20,
+    }
     assert [e.text for e in splits["large_real"].examples][:2] == ["train text 0", "train text 1"]
     assert splits["large_real"].examples[1].label == "irony"
     hashes = [hashlib.sha256(e.text.encode()).hexdigest() for e in splits["small_real"].examples]
@@ -369,7 +386,11 @@ def test_tweet_irony_from_the_hub(bound, monkeypatch, tmp_path):
 def test_mrpc_from_the_hub(bound, monkeypatch, tmp_path):
     folder = hub_like(tmp_path / "hub", "mrpc", {"train": 30, "validation": 12, "test": 17})
     splits = from_hub(bound, monkeypatch, folder, "mrpc")
-    assert {name: len(s.examples) for name, s in splits.items()} == {"large_real": 30, "small_real": 12, "test": 17}
+    assert {name: len(s.examples) for name, s in splits.items()} == {
+        "large_real": 30,
+        "small_real": 12,
+        "test": 17,
+    }
     first = splits["small_real"].examples[0]
     assert (first.text, first.text_pair, first.label) == (
         "validation sentence1 0",
@@ -392,7 +413,11 @@ def test_the_hub_out_of_reach_says_how_to_work_offline(bound, monkeypatch, tmp_p
 def test_paths_data_comes_before_the_projects_own(bound, toy, tmp_path):
     own = tmp_path / "d" / "product_reviews"
     for split in ("small_real", "test", "synthetic"):
-        write(own / f"{split}.jsonl", [json.loads(x) for x in (toy / f"{split}.jsonl").read_text().splitlines()])
+        write(
+            own / f"{split}.jsonl", [json.loads(x) for x in (toy / f"{split}.jsonl").read_text().splitlines()]
+        )
     none = "dataset.sha256={small_real: null, large_real: null, test: null, synthetic: null}"
-    splits = sources.load_splits(bound("dataset=product_reviews", "dataset.path=null", f"paths.data={tmp_path / 'd'}", none))
+    splits = sources.load_splits(
+        bound("dataset=product_reviews", "dataset.path=null", f"paths.data={tmp_path / 'd'}", none)
+    )
     assert len(splits["synthetic"].examples) == 96

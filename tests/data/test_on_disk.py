@@ -66,7 +66,9 @@ def test_a_shelf_holds_where_they_begin_alone(monkeypatch):
 
 def test_no_room_for_a_shelf_is_said(few, monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "wb"))  # noqa: SIM115
-    with pytest.raises(UserError, match=r"No space left on device: point TMPDIR to a folder with room for the texts"):
+    with pytest.raises(
+        UserError, match=r"No space left on device: point TMPDIR to a folder with room for the texts"
+    ):
         spill_to_disk(iter(SOME))
 
 
@@ -84,7 +86,9 @@ def test_no_folder_for_a_shelf_is_said(few, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
-    with pytest.raises(UserError, match=r"^No usable temporary directory found in \['/nowhere'\]: point TMPDIR to a folder"):
+    with pytest.raises(
+        UserError, match=r"^No usable temporary directory found in \['/nowhere'\]: point TMPDIR to a folder"
+    ):
         spill_to_disk(iter(SOME))
 
 
@@ -128,7 +132,10 @@ def test_the_material_is_the_same_from_a_shelf(bound, settings, few, monkeypatch
 
 def test_a_run_over_shelves_leaves_the_same_row(bound, tmp_path, few, monkeypatch):
     """With its checkers, and its lines written in parts."""
-    job = [bound("loss=dimp", "optim.epochs=2", f"paths.outputs={tmp_path / name}") for name in ("shelves", "tuples")]
+    job = [
+        bound("loss=dimp", "optim.epochs=2", f"paths.outputs={tmp_path / name}")
+        for name in ("shelves", "tuples")
+    ]
     monkeypatch.setattr(store, "GROUP", 7)
     monkeypatch.setattr("synthweight.runs.record.GROUP", 7)
     first = run.train(job[0])

@@ -58,16 +58,26 @@ def test_labels_that_differ_in_form_only_are_refused_or_united(changed, other, s
 
 
 def test_unicode_forms_of_a_label_are_one(changed):
-    edits = {split: relabel("negative", COMPOSED) for split in SPLITS} | {"synthetic": relabel("negative", DECOMPOSED)}
-    with pytest.raises(UserError, match=r"labels 'ne\\u0301gative' and 'n\\xe9gative' differ in case, white space or Unicode"):
+    edits = {split: relabel("negative", COMPOSED) for split in SPLITS} | {
+        "synthetic": relabel("negative", DECOMPOSED)
+    }
+    with pytest.raises(
+        UserError, match=r"labels 'ne\\u0301gative' and 'n\\xe9gative' differ in case, white space or Unicode"
+    ):
         sources.build_run_data(changed(**edits)())
     assert COMPOSED in sources.build_run_data(changed(**edits)("dataset.unite_labels=true")).labels
 
 
 def test_the_spelling_of_a_united_label_is_the_most_frequent_of_dprime_or_the_one_given(changed):
     rare = changed(small_real=relabel("negative", "Negative", every=3), test=relabel("negative", "NEGATIVE"))
-    assert sources.build_run_data(rare("dataset.unite_labels=true")).labels == ("negative", "neutral", "positive")
-    given = sources.build_run_data(rare("dataset.unite_labels=true", "dataset.labels=[Negative,neutral,positive]"))
+    assert sources.build_run_data(rare("dataset.unite_labels=true")).labels == (
+        "negative",
+        "neutral",
+        "positive",
+    )
+    given = sources.build_run_data(
+        rare("dataset.unite_labels=true", "dataset.labels=[Negative,neutral,positive]")
+    )
     assert given.labels == ("Negative", "neutral", "positive")
 
 
@@ -76,11 +86,15 @@ def test_an_unknown_label_is_named_by_file_and_line(changed):
         rows[5]["label"] = "great"
         return rows
 
-    with pytest.raises(UserError, match=r"synthetic\.jsonl:6: unknown label 'great': D_P' has negative, neutral, positive"):
+    with pytest.raises(
+        UserError, match=r"synthetic\.jsonl:6: unknown label 'great': D_P' has negative, neutral, positive"
+    ):
         sources.build_run_data(changed(synthetic=wrong)())
     for labels in ("[negative,neutral,positive]", "null"):
         with pytest.raises(UserError, match=r"test\.jsonl:6: unknown label 'great'"):
-            sources.build_run_data(changed(test=wrong)(f"dataset.labels={labels}", "dataset.unite_labels=true"))
+            sources.build_run_data(
+                changed(test=wrong)(f"dataset.labels={labels}", "dataset.unite_labels=true")
+            )
 
 
 def test_classes_without_an_example_to_train_on_are_said_and_kept(changed, caplog):
@@ -123,7 +137,9 @@ def test_ids_of_mixed_are_unique_by_split(changed):
     synthetic = lambda rows: [row | {"id": "small_real/95" if i == 0 else i} for i, row in enumerate(rows)]  # noqa: E731
     real = lambda rows: [row | {"id": 95 if i == 0 else f"a{i}"} for i, row in enumerate(rows)]  # noqa: E731
     with pytest.raises(UserError, match=r"source=mixed: id 'small_real/95' is in D_Q or D_P' already"):
-        sources.build_run_data(changed(synthetic=synthetic, small_real=real)("source=mixed", "selection=last"))
+        sources.build_run_data(
+            changed(synthetic=synthetic, small_real=real)("source=mixed", "selection=last")
+        )
 
 
 def test_a_hold_out_that_cannot_be_names_a_share_that_can(changed):
@@ -131,10 +147,16 @@ def test_a_hold_out_that_cannot_be_names_a_share_that_can(changed):
         return rows[:6]
 
     job = changed(small_real=two_a_class)
-    with pytest.raises(UserError, match=r"holding out 0\.2 of D_P' leaves a part without class '\w+': 0\.\d+ would do") as caught:
+    with pytest.raises(
+        UserError, match=r"holding out 0\.2 of D_P' leaves a part without class '\w+': 0\.\d+ would do"
+    ) as caught:
         sources.build_run_data(job("source=small_real", "selection=holdout"))
     share = str(caught.value).split(": ")[-1].split()[0]
-    material = sources.build_run_data(job("source=small_real", "selection=holdout", f"selection.holdout={share}"))
+    material = sources.build_run_data(
+        job("source=small_real", "selection=holdout", f"selection.holdout={share}")
+    )
     assert len(material.train) == len(material.selection) == 3
     with pytest.raises(UserError, match="no share would do, use selection=last"):
-        sources.build_run_data(changed(small_real=lambda rows: rows[:3])("source=small_real", "selection=holdout"))
+        sources.build_run_data(
+            changed(small_real=lambda rows: rows[:3])("source=small_real", "selection=holdout")
+        )

@@ -51,7 +51,10 @@ def test_pairs_have_segments(tiny, tmp_path):
 
 def test_texts_are_tokenized_a_part_at_a_time(tiny, tmp_path, monkeypatch):
     """Singles and pairs, the last part a smaller one: the same arrays as in one go."""
-    for name, texts in ("singles", examples(7)), ("pairs", tuple(Example(e.id, e.text, "bad cable", "x") for e in examples(7))):
+    for name, texts in (
+        ("singles", examples(7)),
+        ("pairs", tuple(Example(e.id, e.text, "bad cable", "x") for e in examples(7))),
+    ):
         whole = tokenize(tiny, "f", texts, 16, tmp_path / name)
         monkeypatch.setattr("synthweight.data.tokenization.CHUNK", 3)
         parts = tokenize(tiny, "f", texts, 16, tmp_path / name / "again")
@@ -62,7 +65,9 @@ def test_texts_are_tokenized_a_part_at_a_time(tiny, tmp_path, monkeypatch):
 
 def test_cached_by_content(tiny, tmp_path, monkeypatch):
     tokenize(tiny, "f", examples(), 16, tmp_path)
-    monkeypatch.setattr(tokens_module, "encode_examples", lambda *_: (_ for _ in ()).throw(AssertionError("made twice")))
+    monkeypatch.setattr(
+        tokens_module, "encode_examples", lambda *_: (_ for _ in ()).throw(AssertionError("made twice"))
+    )
     assert len(tokenize(tiny, "f", examples(), 16, tmp_path)) == 40
     for changed in [("f", examples(39), 16), ("g", examples(), 16), ("f", examples(), 8)]:
         try:
@@ -118,7 +123,10 @@ def test_batches_are_of_like_length():
         return sum(int(lengths[b].max()) * len(b) for b in batches) / lengths.sum()
 
     assert (
-        padded(LengthGroupedBatchSampler(lengths, labels, 32, 0)) < 1.25 < 1.5 < padded(RandomBatchSampler(len(lengths), 32, 0))
+        padded(LengthGroupedBatchSampler(lengths, labels, 32, 0))
+        < 1.25
+        < 1.5
+        < padded(RandomBatchSampler(len(lengths), 32, 0))
     )
 
 
@@ -226,7 +234,9 @@ def test_a_sentencepiece_model_alone_is_read(tmp_path):
     """As DeBERTa-v3 is published; what is saved needs no such file."""
     folder = tmp_path / "model"
     folder.mkdir()
-    (tmp_path / "texts").write_text("\n".join(["the good camera", "a bad cable", "this phone was great", "love the screen"] * 50))
+    (tmp_path / "texts").write_text(
+        "\n".join(["the good camera", "a bad cable", "this phone was great", "love the screen"] * 50)
+    )
     sentencepiece.SentencePieceTrainer.train(
         input=str(tmp_path / "texts"), model_prefix=str(folder / "spm"), vocab_size=26, pad_id=0, unk_id=1, bos_id=2, eos_id=3,
         minloglevel=2,
@@ -250,6 +260,7 @@ def test_processes_that_write_the_same_tokens_do_not_meet(tiny, tmp_path):
             assert len(tokenize(Path({str(tiny)!r}), "f", examples(n), 16, Path({str(tmp_path)!r}))) == n
     """
     running = [
-        subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.PIPE, text=True) for _ in range(4)
+        subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
     ]
     assert [(r.communicate()[1][-500:], r.returncode) for r in running] == [("", 0)] * 4

@@ -43,7 +43,11 @@ def truth(body) -> str:
 
 def with_probabilities(body, number):
     label = truth(body)
-    top = {f" {label[:3]}": math.log(0.7), " the": math.log(0.1), f" {LABELS[(LABELS.index(label) + 1) % 3]}": math.log(0.05)}
+    top = {
+        f" {label[:3]}": math.log(0.7),
+        " the": math.log(0.1),
+        f" {LABELS[(LABELS.index(label) + 1) % 3]}": math.log(0.05),
+    }
     return Say(f" {label}", top=top)
 
 
@@ -103,8 +107,13 @@ def test_unparseable_answers_are_wrong_and_reported(classified, capfd):
 )
 def test_every_manner_of_answering_is_read(classified, tmp_path, labels):
     label_of = {f"case {i}!": labels[i % len(labels)] for i in range(33)}
-    write(tmp_path / "own" / "test.jsonl", [{"text": text, "label": label} for text, label in label_of.items()])
-    write(tmp_path / "own" / "small_real.jsonl", [{"text": f"real {i}", "label": labels[i % len(labels)]} for i in range(12)])
+    write(
+        tmp_path / "own" / "test.jsonl", [{"text": text, "label": label} for text, label in label_of.items()]
+    )
+    write(
+        tmp_path / "own" / "small_real.jsonl",
+        [{"text": f"real {i}", "label": labels[i % len(labels)]} for i in range(12)],
+    )
     manners = list(ANSWERING.values())
 
     def answer(body, number):
@@ -130,7 +139,10 @@ def test_a_server_without_log_probabilities(classified, caplog):
 
 def test_what_is_shown(classified, toy, tmp_path):
     """Shots of every label, from D_P' alone, the same for every text; greedy."""
-    small = {json.loads(x)["text"]: json.loads(x)["label"] for x in (toy / "small_real.jsonl").read_text().splitlines()}
+    small = {
+        json.loads(x)["text"]: json.loads(x)["label"]
+        for x in (toy / "small_real.jsonl").read_text().splitlines()
+    }
     test = [json.loads(x)["text"] for x in (toy / "test.jsonl").read_text().splitlines()]
     with serving(with_probabilities) as server:
         classified(server)
@@ -164,7 +176,12 @@ def test_what_names_a_row(asking, tmp_path):
             return classify.identify(compose.Composer("prompt").prompt(asking(server, *overrides))).id
 
     same = name()
-    for override in ("generator.concurrency=9", "generator.price.input=1", "paths.outputs=x", "generator.prompt.name=y"):
+    for override in (
+        "generator.concurrency=9",
+        "generator.price.input=1",
+        "paths.outputs=x",
+        "generator.prompt.name=y",
+    ):
         assert name(override) == same, override
     for override in (
         "seed=1",
@@ -181,7 +198,10 @@ def test_interrupted_by_the_server_it_goes_on(classified, tmp_path):
     def failing(body, number):
         return Say(status=500) if number > 20 else with_probabilities(body, number)
 
-    with serving(failing) as server, pytest.raises(UserError, match="HTTP 500, 2 times in a row: the same command goes on"):
+    with (
+        serving(failing) as server,
+        pytest.raises(UserError, match="HTTP 500, 2 times in a row: the same command goes on"),
+    ):
         classified(server, "generator.retries=1", "generator.concurrency=2")
     (failed,) = (tmp_path / "outputs" / "runs").glob("*/failed.json")
     with serving(with_probabilities) as server:
@@ -264,7 +284,9 @@ def test_a_sweep_of_few_shot_classifications_is_joined_by_a_table(sweeps, capfd,
         assert lines[2].startswith("| – | m, 2 shots a label | 100.0 ± 0.0 (n = 2) | 100.0 ± 0.0 (n = 2) |")
         assert lines[3].startswith("| synthetic | ce | ")
         assert run_cli("tables", str(trained), *given, "generator.model=other") == 0
-        assert capfd.readouterr().out.splitlines()[2].startswith("| synthetic | ce | ")  # whose rows do not exist
+        assert (
+            capfd.readouterr().out.splitlines()[2].startswith("| synthetic | ce | ")
+        )  # whose rows do not exist
         assert run_cli("tables", str(trained), *given, "shotz=3") == 2
         assert "shotz" in capfd.readouterr().err
         assert run_cli("sweep", str(few), *values, "shots=3", "seed=0") == 0
@@ -289,10 +311,15 @@ def test_several_few_shot_classifications_by_hydras_multirun(asking, tmp_path):
 def test_files_of_several_generators_are_lines_of_their_own(bound, tmp_path, toy):
     runs = []
     for name in ("weak", "strong"):
-        path = write(tmp_path / name / "synthetic.jsonl", [json.loads((toy / "synthetic.jsonl").read_text().splitlines()[0])])
+        path = write(
+            tmp_path / name / "synthetic.jsonl",
+            [json.loads((toy / "synthetic.jsonl").read_text().splitlines()[0])],
+        )
         runs.append((name, bound("source=file", f"source.path={path}")))
     wanted = [RequestedRow(run_id, run) for run_id, run in runs]
-    text = render.to_markdown(results.results_table(gather_rows(Store(tmp_path / "none"), wanted, "generators", partial=True)))
+    text = render.to_markdown(
+        results.results_table(gather_rows(Store(tmp_path / "none"), wanted, "generators", partial=True))
+    )
     assert "| trained on | loss | source.path |" in text
     assert all(f"| file | ce | {run.source.path} |" in text for _, run in runs)
 

@@ -62,7 +62,9 @@ def test_a_set_and_its_card(made, capfd):
     assert "12 of 12 examples" in capfd.readouterr().out
     journal = (folder / "journal.jsonl").read_text().splitlines()
     assert len(journal) == 13
-    assert (folder / "journal.jsonl").stat().st_mode & 0o777 == 0o600  # prompts and replies are the user's own
+    assert (
+        folder / "journal.jsonl"
+    ).stat().st_mode & 0o777 == 0o600  # prompts and replies are the user's own
     assert {b["response_format"]["json_schema"]["strict"] for b in server.asked} == {True}
 
 
@@ -72,7 +74,9 @@ def test_any_order_of_replies_gives_the_same_file(made):
     def shuffled(body, number):
         say = obliging(body, number)
         say.delay = rng.uniform(0, 0.05)
-        return Say("", delay=say.delay) if fresh(body)[10] in "01" else say  # some replies are bad, by their request
+        return (
+            Say("", delay=say.delay) if fresh(body)[10] in "01" else say
+        )  # some replies are bad, by their request
 
     with serving(shuffled) as server:
         one, _ = made(server, "one", "n=20", "attempts=3")
@@ -110,7 +114,9 @@ def test_a_misbehaving_server_loses_nothing_and_nothing_is_asked_twice(made, toy
             "0": good.text[: len(good.text) // 2],
             "1": "",
             "2": json.dumps({"label": wanted(body), "text": "always the same"}),
-            "3": json.dumps({"label": "neutral" if wanted(body) != "neutral" else "positive", "text": fresh(body)}),
+            "3": json.dumps(
+                {"label": "neutral" if wanted(body) != "neutral" else "positive", "text": fresh(body)}
+            ),
             "4": json.dumps({"label": wanted(body), "text": "long " * 300}),
             "5": json.dumps({"label": wanted(body), "text": real.upper() + "!"}),
             "6": "I cannot help with that.",
@@ -118,12 +124,16 @@ def test_a_misbehaving_server_loses_nothing_and_nothing_is_asked_twice(made, toy
         return Say(spoilt.get(fresh(body)[10], good.text))
 
     with serving(answer) as server:
-        folder, outcome = made(server, "gen", "n=60", "generator.timeout=0.3", "attempts=8", "generator.concurrency=6")
+        folder, outcome = made(
+            server, "gen", "n=60", "generator.timeout=0.3", "attempts=8", "generator.concurrency=6"
+        )
     assert outcome.kept == 60 == len({row["text"] for row in rows(folder)})
     assert outcome.most_in_flight <= 6
     counts = card(folder)["counts"]
     assert sum(counts.values()) == card(folder)["replies"] == outcome.sent
-    assert all(counts[fate] for fate in ("duplicate", "malformed", "wrong label", "too long", "equal to a real text"))
+    assert all(
+        counts[fate] for fate in ("duplicate", "malformed", "wrong label", "too long", "equal to a real text")
+    )
     journal = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()[1:]]
     assert len({reply["key"] for reply in journal}) == len(journal) == outcome.sent
     delivered = {seed: n for seed, n in server.delivered.items() if n > 1}
@@ -166,7 +176,10 @@ def test_killed_at_any_moment_it_asks_only_for_what_is_missing(made, asking, tmp
         command = asking(server, "n=40", "shots=3", f"out={tmp_path / 'gen'}")
         environment = {**os.environ, "TEST_KEY": KEY}
         running = subprocess.Popen(
-            [sys.executable, "-c", CLI, "generate", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            [sys.executable, "-c", CLI, "generate", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
         )
         journal = tmp_path / "gen" / "journal.jsonl"
         while not journal.is_file() or journal.read_bytes().count(b"\n") < 12:
@@ -207,7 +220,14 @@ def test_a_larger_n_goes_on_and_another_configuration_is_refused(made, tmp_path)
             overrides = [override] if override.startswith("n=") else [override, "n=9"]
             with pytest.raises(UserError, match=f"gen: holds the output of another configuration .*{named}"):
                 made(server, "gen", *overrides)
-        _, same = made(server, "gen", "n=9", "generator.concurrency=1", "generator.retries=0", "generator.prompt.name=renamed")
+        _, same = made(
+            server,
+            "gen",
+            "n=9",
+            "generator.concurrency=1",
+            "generator.retries=0",
+            "generator.prompt.name=renamed",
+        )
         assert same.sent == 0
         write(tmp_path / "mine" / "synthetic.jsonl", [{"text": "a", "label": "b"}])
         with pytest.raises(UserError, match="this command did not write it"):
@@ -227,7 +247,9 @@ def test_no_text_of_test_is_ever_in_a_prompt(made, toy, tmp_path):
     write(tmp_path / "both" / "small_real.jsonl", small + shared)
     with serving() as server:
         folder, _ = made(server, "gen", f"dataset.path={tmp_path / 'both'}", "shots=15", "n=30")
-        with pytest.raises(UserError, match="shots=16: D_P' has 15 examples of its smallest class 'negative'"):
+        with pytest.raises(
+            UserError, match="shots=16: D_P' has 15 examples of its smallest class 'negative'"
+        ):
             made(server, "too many", f"dataset.path={tmp_path / 'both'}", "shots=16")
     assert card(folder)["excluded"] == 3
     prompts = "\n".join(server.prompts).casefold()
@@ -236,7 +258,10 @@ def test_no_text_of_test_is_ever_in_a_prompt(made, toy, tmp_path):
 
 
 def test_few_shot_examples_are_of_the_wanted_label(made, toy):
-    labels = {json.loads(x)["text"]: json.loads(x)["label"] for x in (toy / "small_real.jsonl").read_text().splitlines()}
+    labels = {
+        json.loads(x)["text"]: json.loads(x)["label"]
+        for x in (toy / "small_real.jsonl").read_text().splitlines()
+    }
     with serving() as server:
         made(server, "gen")
     shown = [re.findall(r"^Text: (.*)$", p, re.MULTILINE) for p in server.prompts]
@@ -264,7 +289,14 @@ def test_plain_completions(made):
     assert Counter(row["label"] for row in rows(folder)) == {"negative": 4, "neutral": 4, "positive": 4}
 
 
-SCRIPTS = ["किताब {} टूटी हुई है", "หนังสือ {} ดีมาก", "这本书 {} 很好", "الكتاب {} جيد", "good 👎 {} #1 <3", "C++ {} isn't C#"]
+SCRIPTS = [
+    "किताब {} टूटी हुई है",
+    "หนังสือ {} ดีมาก",
+    "这本书 {} 很好",
+    "الكتاب {} جيد",
+    "good 👎 {} #1 <3",
+    "C++ {} isn't C#",
+]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +314,9 @@ def test_every_manner_of_writing_is_kept(made, tmp_path, labels):
         return Say(manners[number % len(manners)](wanted(body), text))
 
     with serving(answer) as server:
-        folder, outcome = made(server, "gen", f"dataset.path={tmp_path / 'own'}", f"n={2 * len(manners)}", "attempts=1")
+        folder, outcome = made(
+            server, "gen", f"dataset.path={tmp_path / 'own'}", f"n={2 * len(manners)}", "attempts=1"
+        )
     assert outcome.kept == 2 * len(manners), card(folder)["counts"]
     assert {row["label"] for row in rows(folder)} == set(labels)
 
@@ -313,7 +347,9 @@ def test_pairs(made, tmp_path):
         with pytest.raises(UserError, match=r"has no \{text_pair\}, and the data has pairs: name another"):
             made(server, "gen", *given)
         for generator in ("local", "local_base"):
-            folder, _ = made(server, generator, *given, f"generator={generator}", "generator/prompt=general_pair")
+            folder, _ = made(
+                server, generator, *given, f"generator={generator}", "generator/prompt=general_pair"
+            )
             assert all(row["text_pair"] for row in rows(folder))
 
 
@@ -338,7 +374,9 @@ def test_a_server_without_the_features_asked_for(made, caplog):
 def test_the_budget_stops_in_time(made, capfd):
     prices = ["generator.price.input=1000", "generator.price.output=1000", "generator.max_tokens=10"]
     with serving() as server:
-        with pytest.raises(UserError, match=r"budget=1: \$0\.\d+ spent, .* raise it, and the same command goes on"):
+        with pytest.raises(
+            UserError, match=r"budget=1: \$0\.\d+ spent, .* raise it, and the same command goes on"
+        ):
             made(server, "gen", *prices, "budget=1.0", "n=30")
         assert capfd.readouterr().out.count("of 30 examples") == 1
         spent = sum(len(p) // 4 + 10 for p in server.prompts) * 1000 / 1e6
@@ -368,7 +406,11 @@ def test_a_budget_needs_a_server_that_counts(made, monkeypatch):
 
 def test_near_duplicates_on_demand(made):
     def answer(body, number):
-        return Say(json.dumps({"label": wanted(body), "text": f"the same eight words in a row but {fresh(body)[10]} and on"}))
+        return Say(
+            json.dumps(
+                {"label": wanted(body), "text": f"the same eight words in a row but {fresh(body)[10]} and on"}
+            )
+        )
 
     with serving(answer) as server:
         folder, _ = made(server, "all", "attempts=1")
@@ -406,23 +448,43 @@ def refusing(status: int, error: str = "", **headers: str):
 
 BAD = {
     "n = 0": (["n=0"], obliging, "n must be at least 1, is 0"),
-    "shots above the smallest class": (["shots=16"], obliging, "shots=16: D_P' has 15 examples of its smallest class"),
+    "shots above the smallest class": (
+        ["shots=16"],
+        obliging,
+        "shots=16: D_P' has 15 examples of its smallest class",
+    ),
     "unknown generator": (
         ["generator=claude"],
         obliging,
         "generator=claude: unknown; there are gpt35, local, local_base, openai",
     ),
-    "unknown template": (["generator/prompt=haiku"], obliging, "generator/prompt=haiku: unknown; there are financial, general"),
+    "unknown template": (
+        ["generator/prompt=haiku"],
+        obliging,
+        "generator/prompt=haiku: unknown; there are financial, general",
+    ),
     "no key": (["generator.key_env=NOT_SET"], obliging, "NOT_SET is not set: export your key in it"),
-    "a key as the name": (["generator.key_env=sk-abc"], obliging, "must be the NAME of an environment variable"),
-    "a password in the address": (["generator.base_url=http://me:pw@h/v1"], obliging, "without user, password or query"),
+    "a key as the name": (
+        ["generator.key_env=sk-abc"],
+        obliging,
+        "must be the NAME of an environment variable",
+    ),
+    "a password in the address": (
+        ["generator.base_url=http://me:pw@h/v1"],
+        obliging,
+        "without user, password or query",
+    ),
     "a budget without prices": (["budget=1", "generator.price.input=null"], obliging, "budget needs prices"),
     "unknown field": (
         ["generator.prompt.example='{label} {text} {mood}'"],
         obliging,
         "generator.prompt.example: unknown field {mood}: there are {label}, {text}, {text_pair}",
     ),
-    "stray brace": (["generator.prompt.write_chat='{task'"], obliging, "generator.prompt.write_chat: not a template"),
+    "stray brace": (
+        ["generator.prompt.write_chat='{task'"],
+        obliging,
+        "generator.prompt.write_chat: not a template",
+    ),
     "words for other labels": (
         ["generator/prompt=mrpc"],
         obliging,
@@ -433,10 +495,18 @@ BAD = {
     "a sweep": (["seed=0,1"], obliging, "seed"),
     "wrong key": ([], refusing(401, "no"), "refuses the key in TEST_KEY (HTTP 401)"),
     "unknown model": ([], refusing(404, "model m does not exist"), "generator.model=m: http://127.0.0.1"),
-    "unknown model, by 400": ([], refusing(400, "The model `m` does not exist"), "knows no such model or address"),
+    "unknown model, by 400": (
+        [],
+        refusing(400, "The model `m` does not exist"),
+        "knows no such model or address",
+    ),
     "no credit": ([], refusing(429, "insufficient_quota"), "the account has no credit left (HTTP 429)"),
     "a long wait": ([], refusing(429, "later", **{"Retry-After": "3600"}), "asks to wait 3600 s (HTTP 429)"),
-    "always 500": (["generator.retries=2"], refusing(500), "HTTP 500, 3 times in a row: the same command goes on later"),
+    "always 500": (
+        ["generator.retries=2"],
+        refusing(500),
+        "HTTP 500, 3 times in a row: the same command goes on later",
+    ),
     "a refused request": ([], refusing(413, "too large"), "refuses the request (HTTP 413: "),
 }
 
@@ -445,9 +515,15 @@ BAD = {
 def test_bad_input_is_one_line(case, asking, tmp_path, capfd, monkeypatch):
     overrides, answer, expected = BAD[case]
     with serving(answer) as server:
-        code = run_cli("generate", *asking(server, "n=5", "generator.retries=1", f"out={tmp_path / 'gen'}", *overrides))
+        code = run_cli(
+            "generate", *asking(server, "n=5", "generator.retries=1", f"out={tmp_path / 'gen'}", *overrides)
+        )
     assert code == 2
-    said = [line for line in capfd.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("synthweight: ")]
+    said = [
+        line
+        for line in capfd.readouterr().err.replace("\r", "\n").splitlines()
+        if line.startswith("synthweight: ")
+    ]
     assert len(said) == 1
     assert expected in said[0]
     assert not (tmp_path / "gen" / "synthetic.jsonl").exists()
@@ -470,6 +546,13 @@ def test_a_generated_set_trains(made, settings):
     with serving() as server:
         folder, _ = made(server, "gen", "n=24")
     assert (
-        run_cli("train", *settings, "source=file", f"source.path={folder / 'synthetic.jsonl'}", "loss=dimp", "optim.epochs=1")
+        run_cli(
+            "train",
+            *settings,
+            "source=file",
+            f"source.path={folder / 'synthetic.jsonl'}",
+            "loss=dimp",
+            "optim.epochs=1",
+        )
         == 0
     )

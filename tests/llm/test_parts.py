@@ -41,7 +41,12 @@ def test_an_example_in_a_reply(reply, expected):
 
 @pytest.mark.parametrize(
     ("reply", "expected"),
-    [(" x\nSentence 2: y\n\nSame: yes", ("x", "y")), ("x\nSentence 2: y", ("x", "y")), (" x", None), (" x\n\n", None)],
+    [
+        (" x\nSentence 2: y\n\nSame: yes", ("x", "y")),
+        ("x\nSentence 2: y", ("x", "y")),
+        (" x", None),
+        (" x\n\n", None),
+    ],
 )
 def test_a_completion_goes_on_from_its_opening(reply, expected):
     found = parsing.parse_example(reply, "Same: no\nSentence 1:", PAIR, pairs=True)
@@ -68,7 +73,16 @@ def test_a_label_in_an_answer(answer, label):
 
 SETS = {  # labels that readers of replies stumble over
     "within another": ["positive", "very positive", "negative", "very negative"],
-    "brackets and stops": ["Billing (refund)", "Billing (invoice)", "Other...", "U.S.", "Q&A", "C#", "C++", "C"],
+    "brackets and stops": [
+        "Billing (refund)",
+        "Billing (invoice)",
+        "Other...",
+        "U.S.",
+        "Q&A",
+        "C#",
+        "C++",
+        "C",
+    ],
     "Chinese": ["正面", "负面", "中性", "非常正面"],
     "Japanese": ["ポジティブ", "ネガティブ", "どちらでもない"],
     "Korean": ["긍정", "부정", "중립"],
@@ -135,7 +149,9 @@ def test_log_probabilities_of_labels():
 
 def test_first_tokens_in_three_forms():
     top = {" a": -0.1, " b": -2.0}
-    chat = {"content": [{"token": " a", "top_logprobs": [{"token": t, "logprob": p} for t, p in top.items()]}]}
+    chat = {
+        "content": [{"token": " a", "top_logprobs": [{"token": t, "logprob": p} for t, p in top.items()]}]
+    }
     plain = {"tokens": ["\n", " a"], "top_logprobs": [{"\n": -0.5}, top]}
     assert first_token(chat) == first_token(plain) == top  # llama.cpp's completions have the form of chat
     for nothing in (None, {}, {"content": None}, {"content": []}, {"tokens": ["a"], "top_logprobs": None}):
@@ -185,7 +201,9 @@ def test_figures_by_hand():
     texts = [["a", "b", "c"], ["a", "b", "d"]]
     assert data_card.distinct_n(texts, 1) == round(4 / 6, 4)
     assert data_card.distinct_n(texts, 2) == round(3 / 4, 4)
-    one = (2 / 3 * 1 / 2 * 1 / 2) ** (1 / 3)  # unigrams 2 of 3, bigrams 1 of 2, the one trigram smoothed; equal lengths
+    one = (2 / 3 * 1 / 2 * 1 / 2) ** (
+        1 / 3
+    )  # unigrams 2 of 3, bigrams 1 of 2, the one trigram smoothed; equal lengths
     assert data_card.self_bleu(texts) == pytest.approx(one, abs=1e-4)
     assert data_card.self_bleu([["a", "b"], ["a", "b"], ["a", "b"]]) == 1
     assert data_card.self_bleu([["a"]]) is None
@@ -193,5 +211,14 @@ def test_figures_by_hand():
     brief, long = math.exp(1 - 3), (1 / 3 * 1 / 4 * 1 / 2) ** (1 / 3)
     assert data_card.self_bleu(short) == pytest.approx((brief + long) / 2, abs=1e-4)
     empty = data_card.describe_examples([])
-    assert (empty["words"], empty["distinct_1"], empty["self_bleu_4"], empty["labels"]) == (None, None, None, {})
-    assert data_card.describe_examples([Example("0", "A b", "c", "x")])["words"] == {"mean": 3, "median": 3, "p95": 3}
+    assert (empty["words"], empty["distinct_1"], empty["self_bleu_4"], empty["labels"]) == (
+        None,
+        None,
+        None,
+        {},
+    )
+    assert data_card.describe_examples([Example("0", "A b", "c", "x")])["words"] == {
+        "mean": 3,
+        "median": 3,
+        "p95": 3,
+    }

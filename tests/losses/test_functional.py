@@ -29,7 +29,9 @@ def test_nll_is_minus_the_log_probability_whatever_is_added_to_all_logits():
     assert nll.mean().item() == pytest.approx(cross_entropy(logits, labels).item())
 
 
-@pytest.mark.parametrize(("given", "computed"), [("float64", "float64"), ("float32", "float32"), ("bfloat16", "float32")])
+@pytest.mark.parametrize(
+    ("given", "computed"), [("float64", "float64"), ("float32", "float32"), ("bfloat16", "float32")]
+)
 def test_nll_is_computed_in_fp32_at_least(given, computed):
     logits, labels = logits_and_labels()
     assert functional.nll(logits.to(getattr(torch, given)), labels).dtype == getattr(torch, computed)
@@ -59,7 +61,9 @@ def test_dimp_times_the_models_probability_is_the_checkers():
     weights = functional.dimp_weights(quality, nll)
     assert not weights.requires_grad  # the model's own share is held constant
     torch.testing.assert_close(weights * nll.detach().neg().exp(), quality.exp())
-    torch.testing.assert_close(functional.dimp_weights(-nll.detach(), nll), torch.ones(12, dtype=torch.float64))
+    torch.testing.assert_close(
+        functional.dimp_weights(-nll.detach(), nll), torch.ones(12, dtype=torch.float64)
+    )
 
 
 def test_dimp_is_imp_with_the_model_in_place_of_the_diversity_checker():
@@ -79,7 +83,9 @@ def test_dimp_is_at_least_the_quality_weighted_loss():
 def test_quality_weights_are_imp_with_a_diversity_checker_that_is_always_sure():
     quality = log_probabilities()
     torch.testing.assert_close(functional.quality_weights(quality), quality.exp())
-    torch.testing.assert_close(functional.quality_weights(quality), functional.imp_weights(quality, torch.zeros_like(quality)))
+    torch.testing.assert_close(
+        functional.quality_weights(quality), functional.imp_weights(quality, torch.zeros_like(quality))
+    )
 
 
 @pytest.mark.parametrize("detach", [True, False])
@@ -141,7 +147,9 @@ def test_self_normalisation_removes_the_scale_of_a_checker():
     nll = functional.nll(*logits_and_labels()).detach()
     quality, diversity = log_probabilities(seed=1), log_probabilities(seed=2)
     values = [
-        functional.weighted_nll(functional.self_normalise(functional.imp_weights(quality + shift, diversity)), nll)
+        functional.weighted_nll(
+            functional.self_normalise(functional.imp_weights(quality + shift, diversity)), nll
+        )
         for shift in (0.0, -3.0)
     ]
     torch.testing.assert_close(*values)
@@ -149,10 +157,18 @@ def test_self_normalisation_removes_the_scale_of_a_checker():
 
 def test_weighted_nll_is_a_mean_linear_in_the_weights():
     logits, labels = logits_and_labels()
-    nll, one, other = functional.nll(logits, labels), log_probabilities(seed=1).exp(), log_probabilities(seed=2).exp()
-    assert functional.weighted_nll(torch.ones_like(nll), nll).item() == pytest.approx(cross_entropy(logits, labels).item())
+    nll, one, other = (
+        functional.nll(logits, labels),
+        log_probabilities(seed=1).exp(),
+        log_probabilities(seed=2).exp(),
+    )
+    assert functional.weighted_nll(torch.ones_like(nll), nll).item() == pytest.approx(
+        cross_entropy(logits, labels).item()
+    )
     both = functional.weighted_nll(2 * one + other, nll)
-    torch.testing.assert_close(both, 2 * functional.weighted_nll(one, nll) + functional.weighted_nll(other, nll))
+    torch.testing.assert_close(
+        both, 2 * functional.weighted_nll(one, nll) + functional.weighted_nll(other, nll)
+    )
 
 
 def test_the_guard_bounds_and_is_counted():

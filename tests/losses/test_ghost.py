@@ -23,7 +23,9 @@ def traced(network, inputs, losses, weights):
     return trace, trace.gradient(value), leaves
 
 
-@pytest.mark.parametrize("lengths", [(7, 1, 12, 3), (7, 6, 7, 7, 7), (4,)], ids=["two groups", "one group", "one text"])
+@pytest.mark.parametrize(
+    "lengths", [(7, 1, 12, 3), (7, 6, 7, 7, 7), (4,)], ids=["two groups", "one group", "one text"]
+)
 @pytest.mark.parametrize("types", [True, False], ids=["segments", "no segments"])
 @pytest.mark.parametrize("family", KNOWN)
 def test_ghost_products_are_the_alignments(family, types, lengths):
@@ -40,7 +42,9 @@ def test_ghost_products_are_the_alignments(family, types, lengths):
     explicit = gradients.alignment_explicit(losses, leaves, v)
     assert explicit.abs().min() > 1e-3
     torch.testing.assert_close(got, weights * explicit, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(gradient, gradients.gradient((weights * losses(leaves)).sum(), leaves), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        gradient, gradients.gradient((weights * losses(leaves)).sum(), leaves), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_mpnet_has_a_bias_by_distance_that_belongs_to_no_one_text():

@@ -36,9 +36,13 @@ def test_the_central_difference_is_the_alignment(network):
     v = random_direction(params)
     explicit = meta_gradients.alignment_explicit(losses, params, v)
     assert explicit.abs().min() > 1e-3
-    torch.testing.assert_close(meta_gradients.alignment_difference(losses, params, v), explicit, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        meta_gradients.alignment_difference(losses, params, v), explicit, rtol=1e-5, atol=1e-5
+    )
     scaled = {name: 1e6 * value for name, value in v.items()}  # ε comes from ‖v‖
-    torch.testing.assert_close(meta_gradients.alignment_difference(losses, params, scaled), 1e6 * explicit, rtol=1e-5, atol=1e1)
+    torch.testing.assert_close(
+        meta_gradients.alignment_difference(losses, params, scaled), 1e6 * explicit, rtol=1e-5, atol=1e1
+    )
 
 
 def test_no_direction_no_alignment(network):
@@ -94,13 +98,17 @@ def test_a_fixed_denominator_makes_the_step_affine(network, adam):
     weighted = {name: sum(wi * g[name] for wi, g in zip(w, gradients, strict=True)) for name in params}
     mean = {name: value / w.sum() for name, value in weighted.items()}
     linear = look.linearize(params, mean, float(w.sum()))
-    deltas = [{name: look.affine(name, g[name], linear.denominators[name]) for name in params} for g in gradients]
+    deltas = [
+        {name: look.affine(name, g[name], linear.denominators[name]) for name in params} for g in gradients
+    ]
     step = {name: sum(wi * d[name] for wi, d in zip(w, deltas, strict=True)) for name in params}
     torch.testing.assert_close(linear.ahead, look.ahead(params, step))
     d = random_direction(params)
     u, offset = linear.pullback(d)
     for g, delta in zip(gradients, deltas, strict=True):
-        torch.testing.assert_close(meta_gradients.dot(u, g) + offset, meta_gradients.dot(d, delta), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            meta_gradients.dot(u, g) + offset, meta_gradients.dot(d, delta), rtol=1e-9, atol=1e-9
+        )
 
 
 def test_sungens_rule_is_the_derivative_it_says(network):
@@ -124,4 +132,6 @@ def test_reverse_cross_entropy_ignores_symmetric_noise():
     over = sum(sungen.reverse_cross_entropy(logits, torch.full((4,), k), 10.0) for k in range(3))
     torch.testing.assert_close(over, over[0].expand(4))
     by_hand = -(logits.softmax(-1) @ torch.tensor([10.0, 0, 0], dtype=torch.float64).log_softmax(0))
-    torch.testing.assert_close(sungen.reverse_cross_entropy(logits, torch.zeros(4, dtype=torch.long), 10.0), by_hand)
+    torch.testing.assert_close(
+        sungen.reverse_cross_entropy(logits, torch.zeros(4, dtype=torch.long), 10.0), by_hand
+    )

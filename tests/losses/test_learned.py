@@ -36,7 +36,9 @@ LEARNED = ["hu", "ren", "sungen"]
 
 def split(job, examples, labels):
     folder = pretrained.locate(job.model)
-    tokens = tokenize(folder, pretrained.fingerprint(job.model), examples, job.optim.max_length, job_cache(job))
+    tokens = tokenize(
+        folder, pretrained.fingerprint(job.model), examples, job.optim.max_length, job_cache(job)
+    )
     position = {label: i for i, label in enumerate(labels)}
     return tokens, np.array([position[e.label] for e in examples])
 
@@ -80,7 +82,9 @@ def hu(job, **changed) -> Hu:
 def test_hus_response_is_the_derivative_in_the_weight(bound, plain, rows, lookahead, length):
     """By finite difference in w_i with the δ held; with one example, and a shorter look-ahead, too."""
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
-    learner = HuLearner(hu(bound("loss=hu"), lookahead=lookahead, lookahead_steps=length, dev_batch=None), made)
+    learner = HuLearner(
+        hu(bound("loss=hu"), lookahead=lookahead, lookahead_steps=length, dev_batch=None), made
+    )
     learner.raw = torch.linspace(0.2, 2.0, len(learner.raw), dtype=torch.float64)
     look = Lookahead.from_optimizer(made.optimizer(), learner.network.named, lookahead == "adam")
     with learner.network.evaluation():
@@ -94,10 +98,15 @@ def test_hus_response_is_the_derivative_in_the_weight(bound, plain, rows, lookah
             deltas.append(look.delta(gradients.gradient(value, leaves)))
 
         def dev_loss(w):
-            step = {name: length / 8 * sum(wi * d[name] for wi, d in zip(w, deltas, strict=True)) for name in params}
+            step = {
+                name: length / 8 * sum(wi * d[name] for wi, d in zip(w, deltas, strict=True))
+                for name in params
+            }
             dev = made.dev.batch(list(range(len(made.dev.targets))))
             with torch.no_grad():
-                return learner.network.losses(look.ahead(params, step), dev, torch.from_numpy(made.dev.targets)).mean()
+                return learner.network.losses(
+                    look.ahead(params, step), dev, torch.from_numpy(made.dev.targets)
+                ).mean()
 
         h = 1e-4
         for i in range(len(rows)):
@@ -115,7 +124,9 @@ def test_hus_response_is_the_derivative_in_the_weight(bound, plain, rows, lookah
 def test_the_approximate_form_is_exact_in_its_own_terms(bound, plain, lookahead, alignment):
     """r_i = ⟨∇L_dev(θ'), δ_i⟩ with δ_i's denominator fixed: by explicit gradients of each example."""
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
-    learner = HuLearner(hu(bound("loss=hu"), lookahead=lookahead, alignment=alignment, exact=False, dev_batch=None), made)
+    learner = HuLearner(
+        hu(bound("loss=hu"), lookahead=lookahead, alignment=alignment, exact=False, dev_batch=None), made
+    )
     learner.raw = torch.linspace(0.2, 2.0, len(learner.raw), dtype=torch.float64)
     look = Lookahead.from_optimizer(made.optimizer(), learner.network.named, lookahead == "adam")
     with forward.packed_forward(made.network), learner.network.evaluation():
@@ -132,7 +143,17 @@ def test_under_sgd_the_cheap_form_is_the_exact_one(bound, plain):
     """One sub-batch as large as the batch: the same look-ahead, and nothing is approximated."""
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
     one, other = (
-        HuLearner(hu(bound("loss=hu"), lookahead="sgd", exact=exact, sub_batch=12, dev_batch=None, alignment="difference"), made)
+        HuLearner(
+            hu(
+                bound("loss=hu"),
+                lookahead="sgd",
+                exact=exact,
+                sub_batch=12,
+                dev_batch=None,
+                alignment="difference",
+            ),
+            made,
+        )
         for exact in (True, False)
     )
     for learner in (one, other):
@@ -142,7 +163,13 @@ def test_under_sgd_the_cheap_form_is_the_exact_one(bound, plain):
 
 
 def test_rens_weight_is_the_clipped_alignment_with_dev(bound, plain):
-    job = bound("loss=ren", "loss.lookahead=sgd", "loss.alignment=difference", "loss.dev_batch=null", f"model.path={plain}")
+    job = bound(
+        "loss=ren",
+        "loss.lookahead=sgd",
+        "loss.alignment=difference",
+        "loss.dev_batch=null",
+        f"model.path={plain}",
+    )
     made, batch = task(job)
     learner = job.loss.learner(made)
     weights = learner.weights(batch)
@@ -231,7 +258,9 @@ def test_equal_weights_are_cross_entropy(bound, exact, precision):
 
 def trained(job, strategy=None):
     material = sources.build_run_data(job)
-    train, dev, test = (split(job, part, material.labels) for part in (material.train, material.dev, material.test))
+    train, dev, test = (
+        split(job, part, material.labels) for part in (material.train, material.dev, material.test)
+    )
     strategy = strategy or job.loss
     folder = pretrained.locate(job.model)
     made = TrainingJob.from_run(job, folder, material.labels, train, {"selection": test})
@@ -288,9 +317,13 @@ def test_only_the_highest_weights_enter_the_outer_loss(bound, plain):
     made, _ = task(bound("loss=sungen", f"model.path={plain}"), dtype=torch.float32)
     targets = made.train.targets
     for per_class in (False, True):
-        learner = SungenLearner(dataclasses.replace(bound("loss=sungen").loss, keep=0.5, keep_per_class=per_class), made)
+        learner = SungenLearner(
+            dataclasses.replace(bound("loss=sungen").loss, keep=0.5, keep_per_class=per_class), made
+        )
         with torch.no_grad():
-            learner.u.copy_(torch.from_numpy(np.where(targets == 0, -5.0, 1.0) + np.linspace(0, 1, len(targets))))
+            learner.u.copy_(
+                torch.from_numpy(np.where(targets == 0, -5.0, 1.0) + np.linspace(0, 1, len(targets)))
+            )
         chosen = learner.trusted(np.random.default_rng(0))
         assert len(set(chosen.tolist())) == len(chosen) == 48
         assert ((targets[chosen] == 0).sum() == 16) == per_class
@@ -361,7 +394,9 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("loss", "key", "value"), [(x, k, v) for x, bad in BAD.items() for k, v in bad.items()])
+@pytest.mark.parametrize(
+    ("loss", "key", "value"), [(x, k, v) for x, bad in BAD.items() for k, v in bad.items()]
+)
 def test_a_setting_out_of_range_names_its_key(bound, loss, key, value):
     with pytest.raises(UserError, match=rf"loss\.{key} must be .*, is "):
         bound(f"loss={loss}", f"loss.{key}={value}")
@@ -399,7 +434,9 @@ def test_an_encoder_without_ghost_products_falls_back_with_one_warning(bound, pl
     settings = hu(bound("loss=hu"), exact=False, alignment="ghost")
     learner = HuLearner(settings, made)
     other = HuLearner(dataclasses.replace(settings, alignment="difference"), made)
-    with pytest.warns(UserWarning, match="loss.alignment=ghost: it needs .*; central differences are used instead") as caught:
+    with pytest.warns(
+        UserWarning, match="loss.alignment=ghost: it needs .*; central differences are used instead"
+    ) as caught:
         first, _ = learner.weights(batch), learner.weights(batch)
     assert len(caught) == 1
     torch.testing.assert_close(first, other.weights(batch))
@@ -425,7 +462,9 @@ def test_weights_that_all_fall_to_the_floor_are_said_and_uniform(bound, plain):
     made, batch = task(bound("loss=hu", f"model.path={plain}"))
     learner = HuLearner(hu(bound("loss=hu"), floor=1e6), made)
     assert (learner.weights(batch) == 1).all()
-    assert learner.epoch_warnings() == ["all weights fell to the floor in 1 batches: those were trained with uniform weights"]
+    assert learner.epoch_warnings() == [
+        "all weights fell to the floor in 1 batches: those were trained with uniform weights"
+    ]
     assert learner.epoch_warnings() == []
     ren = bound("loss=ren").loss.learner(made)
     assert ren.normalise(torch.zeros(4)) == (pytest.approx(torch.ones(4)), True)
@@ -452,7 +491,11 @@ def test_absent_learned_weights_are_refused(bound, loss):
 REAL = [
     "source.n=384", "optim.epochs=3", "selection=last", "trainer.accelerator=cpu", "logger=none",
 ]  # fmt: skip
-METHODS = ["hu loss.exact=false loss.alignment=ghost", "hu", "sungen"]  # Ren et al. find no swapped labels (docs/tuning.md)
+METHODS = [
+    "hu loss.exact=false loss.alignment=ghost",
+    "hu",
+    "sungen",
+]  # Ren et al. find no swapped labels (docs/tuning.md)
 
 
 def real_weights(tmp_path, seed, *overrides):
@@ -461,7 +504,11 @@ def real_weights(tmp_path, seed, *overrides):
         paths = [f"paths.outputs={tmp_path / 'outputs'}"]
         job = compose.Composer("config").run([*REAL, *paths, f"seed={seed}", *overrides])
     outcome = run.train(job)
-    lines = [x for x in Store(job.paths.outputs).table(outcome.id).to_pylist() if x["split"] == "train" and x["epoch"] == 3]
+    lines = [
+        x
+        for x in Store(job.paths.outputs).table(outcome.id).to_pylist()
+        if x["split"] == "train" and x["epoch"] == 3
+    ]
     return np.array([x["weight"] for x in lines]), np.array([x["kind"] == "swapped" for x in lines])
 
 
@@ -489,5 +536,8 @@ def test_with_nothing_swapped_the_weights_tell_nothing(tmp_path, method):
     weights, swapped = real_weights(tmp_path, 0, *f"loss={method}".split())
     assert not swapped.any()
     rng = np.random.default_rng(0)
-    found = [roc_auc_score(rng.permutation(np.arange(len(weights)) < 0.3 * len(weights)), weights) for _ in range(100)]
+    found = [
+        roc_auc_score(rng.permutation(np.arange(len(weights)) < 0.3 * len(weights)), weights)
+        for _ in range(100)
+    ]
     assert np.mean(found) == pytest.approx(0.5, abs=0.05)

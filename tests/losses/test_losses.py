@@ -40,7 +40,9 @@ def batch(n=12, classes=3, scale=1.0, dtype=torch.float32, seed=0, requires_grad
 
 def scored(logits, labels, quality=None, diversity=None):
     learned = None if quality is None else quality.exp()  # what a learner would bring along
-    return losses.BatchScores.from_logits(torch.arange(len(labels)), logits, labels, quality, diversity, learned)
+    return losses.BatchScores.from_logits(
+        torch.arange(len(labels)), logits, labels, quality, diversity, learned
+    )
 
 
 def value_of(loss, s, weighting=losses.PLAIN):
@@ -102,7 +104,9 @@ def test_absent_scores_are_refused(name):
 def test_cross_entropy_is_cross_entropy():
     logits, labels, *_ = batch()
     assert torch.equal(value_of(make_loss("ce"), scored(logits, labels)), (scored(logits, labels).nll).mean())
-    assert value_of(make_loss("ce"), scored(logits, labels)).item() == pytest.approx(cross_entropy(logits, labels).item())
+    assert value_of(make_loss("ce"), scored(logits, labels)).item() == pytest.approx(
+        cross_entropy(logits, labels).item()
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +141,9 @@ def test_filter_that_keeps_all_is_cross_entropy():
     logits, labels, quality, _ = batch(dtype=torch.float64)
     quality[0] = -90.0  # a probability that fp32 cannot hold is still above 0
     for renormalise in (True, False):
-        value = value_of(make_loss("filter", threshold=0.0, renormalise=renormalise), scored(logits, labels, quality))
+        value = value_of(
+            make_loss("filter", threshold=0.0, renormalise=renormalise), scored(logits, labels, quality)
+        )
         got = torch.autograd.grad(value, logits)[0]
         torch.testing.assert_close(got, torch.autograd.grad(cross_entropy(logits, labels), logits)[0])
 
@@ -169,7 +175,9 @@ def test_rho_picks_the_largest_reducible_losses():
     assert set(make_loss("dimp").weights(s).topk(3).indices.tolist()) == set(by_hand)  # log of DIMP's weight
 
 
-@pytest.mark.parametrize(("n", "share", "picked"), [(12, 0.25, 3), (2, 0.25, 1), (1, 0.1, 1), (7, 0.5, 4), (7, 1.0, 7)])
+@pytest.mark.parametrize(
+    ("n", "share", "picked"), [(12, 0.25, 3), (2, 0.25, 1), (1, 0.1, 1), (7, 0.5, 4), (7, 1.0, 7)]
+)
 def test_rho_keeps_its_share_of_an_incomplete_batch(n, share, picked):
     logits, labels, quality, _ = batch(n=n)
     assert len(make_loss("rho", share=share).pick(scored(logits, labels, quality))) == picked
@@ -180,8 +188,12 @@ def test_rho_with_share_one_is_cross_entropy():
     whole = make_loss("rho", share=1.0)
     assert whole.candidates == 1
     assert make_loss("rho").candidates == 4
-    assert torch.equal(value_of(whole, scored(logits, labels, quality)), value_of(make_loss("ce"), scored(logits, labels)))
-    assert make_loss("rho", renormalise=False).weights(scored(logits, labels, quality)).tolist() == [0.25] * 12
+    assert torch.equal(
+        value_of(whole, scored(logits, labels, quality)), value_of(make_loss("ce"), scored(logits, labels))
+    )
+    assert (
+        make_loss("rho", renormalise=False).weights(scored(logits, labels, quality)).tolist() == [0.25] * 12
+    )
 
 
 def test_only_a_loss_that_picks_draws_candidates():
@@ -202,7 +214,9 @@ def test_weights_are_clipped_and_then_normalised():
 @pytest.mark.parametrize("name", LOSSES)
 def test_self_normalised_weights_have_a_mean_of_one(name):
     logits, labels, quality, diversity = batch(dtype=torch.float64)
-    weights = losses.Weighting(None, True)(make_loss(name).weights(scored(logits, labels, quality, diversity)))
+    weights = losses.Weighting(None, True)(
+        make_loss(name).weights(scored(logits, labels, quality, diversity))
+    )
     assert weights.mean().item() == pytest.approx(1)
 
 
@@ -213,7 +227,10 @@ def test_self_normalised_weights_have_a_mean_of_one(name):
         (lambda: make_loss("filter", threshold=1.0), r"loss\.threshold must be .* below 1, is 1\.0"),
         (lambda: make_loss("rho", share=0.0), r"loss\.share must be above 0 and at most 1, is 0\.0"),
         (lambda: make_loss("rho", share=1.1), r"loss\.share .* is 1\.1"),
-        (lambda: losses.Weighting(0.0, False), r"weighting\.clip must be above 0, or null for no bound, is 0\.0"),
+        (
+            lambda: losses.Weighting(0.0, False),
+            r"weighting\.clip must be above 0, or null for no bound, is 0\.0",
+        ),
         (lambda: losses.Weighting(math.nan, False), r"weighting\.clip .* is nan"),
         (lambda: losses.Weighting(math.inf, False), r"weighting\.clip .* null for no bound, is inf"),
     ],

@@ -11,7 +11,13 @@ from synthweight.data.tokenization import encode, load_tokenizer
 from synthweight.models import classifier
 from synthweight.training.predict import log_probs
 
-TEXTS = ["good camera", "this player was broken and useless it is a refund", "love it", "awful", "the phone is great"]
+TEXTS = [
+    "good camera",
+    "this player was broken and useless it is a refund",
+    "love it",
+    "awful",
+    "the phone is great",
+]
 
 
 @torch.no_grad()
@@ -43,10 +49,14 @@ def test_a_kept_model_pads_alike_in_transformers_own_pipeline(tmp_path):
     network.save_pretrained(tmp_path / "kept")
     tokenizer.save_pretrained(tmp_path / "kept")
     assert json.loads((tmp_path / "kept" / "config.json").read_text())["pad_token_id"] == SEP
-    own = transformers.pipeline("text-classification", model=str(tmp_path / "kept"), top_k=None, batch_size=5, device="cpu")
+    own = transformers.pipeline(
+        "text-classification", model=str(tmp_path / "kept"), top_k=None, batch_size=5, device="cpu"
+    )
     ours = log_probs(network, tokens, 3)
     for found, expected in zip(own(TEXTS), ours, strict=True):
-        assert {s["label"]: pytest.approx(s["score"], abs=1e-5) for s in found} == dict(zip("abc", np.exp(expected), strict=True))
+        assert {s["label"]: pytest.approx(s["score"], abs=1e-5) for s in found} == dict(
+            zip("abc", np.exp(expected), strict=True)
+        )
 
 
 def test_left_padding_lies_before_the_text(tmp_path):

@@ -42,13 +42,17 @@ def training(bound, plain):
 @pytest.mark.parametrize("padding", ["true", "false"])
 def test_a_step_is_compiled_whole(bound, tiny, padding):
     """With dropout, as people train: one frame, and no break in it."""
-    made = training_job(bound(f"model.path={tiny}", "optim.epochs=1", "source.n=40", f"trainer.padding={padding}"))
+    made = training_job(
+        bound(f"model.path={tiny}", "optim.epochs=1", "source.n=40", f"trainer.padding={padding}")
+    )
     torch._dynamo.reset()
     with job.built_network(compiled_of(made)) as (network, t):
         batch = t.train[0].batch([0, 1, 2])
         counters.clear()
         place, name = compile.compiled_attribute(network)
-        getattr(place, name).fast = torch.compile(getattr(place, name).eager, dynamic=True, backend="aot_eager")
+        getattr(place, name).fast = torch.compile(
+            getattr(place, name).eager, dynamic=True, backend="aot_eager"
+        )
         network(**classifier.inputs(batch)).logits.sum().backward()
     assert not counters["graph_break"]
     assert counters["frames"] == {"total": 1, "ok": 1}
@@ -60,7 +64,13 @@ def compiled_of(made):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler on this machine")
 @pytest.mark.parametrize(
-    "loss", ["dimp", pytest.param("hu loss.exact=false loss.alignment=difference trainer.padding=true", marks=pytest.mark.slow)]
+    "loss",
+    [
+        "dimp",
+        pytest.param(
+            "hu loss.exact=false loss.alignment=difference trainer.padding=true", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_a_compiled_training_is_the_eager_one(training, loss):
     made = training(*f"loss={loss}".split())
@@ -83,7 +93,9 @@ def test_where_compiling_fails_it_runs_eager_and_says_so_once(training, padding,
     equal(trainer.fit(made), fell)
 
 
-def test_past_the_limit_of_recompilations_it_begins_anew_once_then_runs_eager_and_says_so(bound, plain, caplog):
+def test_past_the_limit_of_recompilations_it_begins_anew_once_then_runs_eager_and_says_so(
+    bound, plain, caplog
+):
     made = training_job(bound(f"model.path={plain}"))
     torch._dynamo.reset()
     with job.built_network(compiled_of(made)) as (network, t), torch._dynamo.config.patch(recompile_limit=1):

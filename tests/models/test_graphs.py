@@ -55,7 +55,9 @@ def recorded(monkeypatch):
     monkeypatch.setattr(forward, "varlen_attention", by_sequence)
     read = lambda self, _: self.network.training or torch.is_inference_mode_enabled()  # noqa: E731
     monkeypatch.setattr(PackedForward, "takes_sequences", read)
-    monkeypatch.setattr(PackedForward, "captures", lambda self, _: self.network.training and torch.is_grad_enabled())
+    monkeypatch.setattr(
+        PackedForward, "captures", lambda self, _: self.network.training and torch.is_grad_enabled()
+    )
     return Again
 
 
@@ -92,7 +94,10 @@ def test_what_cannot_be_recorded_is_computed(training, request, monkeypatch, cap
 
     monkeypatch.setattr(recorder, "record", refuse)
     equal(trainer.fit(made), plain, RATE)
-    assert caplog.text.count("no CUDA graph of this encoder (operation not permitted when stream is capturing)") == 1
+    assert (
+        caplog.text.count("no CUDA graph of this encoder (operation not permitted when stream is capturing)")
+        == 1
+    )
 
 
 def test_the_update_alone_can_fail(training, request, monkeypatch):
@@ -135,4 +140,6 @@ def test_the_recorded_update_clips(training, request):
     for a, b in zip(trainer.fit(made).epochs, plain.epochs, strict=True):
         np.testing.assert_allclose(a.log_probs["selection"], b.log_probs["selection"], rtol=1e-4)
     free = trainer.fit(training("loss=ce"))
-    assert np.abs(free.epochs[-1].log_probs["selection"] - plain.epochs[-1].log_probs["selection"]).max() > 0.01
+    assert (
+        np.abs(free.epochs[-1].log_probs["selection"] - plain.epochs[-1].log_probs["selection"]).max() > 0.01
+    )

@@ -33,7 +33,8 @@ LINES = [
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
-    ("family", "types"), [*((f, False) for f in packing.FAMILIES), *((f, True) for f in packing.FAMILIES if f != "mpnet")]
+    ("family", "types"),
+    [*((f, False) for f in packing.FAMILIES), *((f, True) for f in packing.FAMILIES if f != "mpnet")],
 )  # MPNet knows no segments
 def test_the_packed_pass_is_the_padded_one(family, types, training):
     """Logits and every gradient, to 1e-9 in fp64; out of training with long and short texts apart."""
@@ -48,7 +49,12 @@ def test_the_packed_pass_is_the_padded_one(family, types, training):
         network.zero_grad()
         logits = forward(**inputs).logits
         (logits * torch.arange(1, 13, dtype=torch.float64).view(4, 3)).sum().backward()
-        out.append((logits.detach(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}))
+        out.append(
+            (
+                logits.detach(),
+                {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None},
+            )
+        )
     torch.testing.assert_close(out[1], out[0], rtol=1e-9, atol=1e-9)
     assert out[0][0].std() > 0.01
 
@@ -58,7 +64,11 @@ def test_the_evaluated_pass_is_the_padded_one(family, monkeypatch):
     """By torch's own attention; long and short texts apart, or beside each other."""
     network = classifier(family).eval()
     kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or kernel(*a, **k))
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *a, **k: calls.append(1) or kernel(*a, **k),
+    )
     for lengths in ((7, 1, 12, 3), (12, 9, 10)):
         inputs = batch(lengths, types=family != "mpnet")
         with torch.no_grad():
@@ -87,12 +97,19 @@ def test_attention_by_sequences_is_that_of_the_padded_pass(family, types, length
     inputs = batch(lengths, types=types)
     monkeypatch.setattr(packing, "varlen_attention", by_sequence)
     padded = network(**inputs).logits
-    packed = PackedForward(network).of_sequences(**{"token_type_ids": None, **inputs}, device=torch.device("cpu"))
+    packed = PackedForward(network).of_sequences(
+        **{"token_type_ids": None, **inputs}, device=torch.device("cpu")
+    )
     out = []
     for logits in (padded, packed):
         network.zero_grad()
         (logits * torch.arange(1, 1 + logits.numel(), dtype=torch.float64).view_as(logits)).sum().backward()
-        out.append((logits.detach(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}))
+        out.append(
+            (
+                logits.detach(),
+                {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None},
+            )
+        )
     torch.testing.assert_close(out[1], out[0], rtol=1e-9, atol=1e-9)
     assert out[0][0].std() > 0.01
 
@@ -140,7 +157,10 @@ def test_sizes_are_few_and_near(policy):
         assert up % policy.tokens == 0
         assert 0 <= up - n < max(policy.tokens, n / policy.buckets_per_octave)
     for low in (40, 700, 4000):
-        assert len({n + policy.padding(n, policy.width) for n in range(low, 2 * low)}) <= policy.buckets_per_octave + 1
+        assert (
+            len({n + policy.padding(n, policy.width) for n in range(low, 2 * low)})
+            <= policy.buckets_per_octave + 1
+        )
 
 
 def test_padding_does_not_enter():
@@ -149,7 +169,10 @@ def test_padding_does_not_enter():
     inputs = batch((3, 12))
     alone = {key: value[:1, :3] for key, value in inputs.items()}
     torch.testing.assert_close(
-        PackedForward(network)(**inputs).logits[:1], PackedForward(network)(**alone).logits, rtol=1e-9, atol=1e-9
+        PackedForward(network)(**inputs).logits[:1],
+        PackedForward(network)(**alone).logits,
+        rtol=1e-9,
+        atol=1e-9,
     )
 
 
@@ -163,12 +186,16 @@ def test_dropout_keeps_the_share_and_the_mean(dtype):
         assert kept == pytest.approx(1 - p, abs=5 * (p * (1 - p) / out.numel()) ** 0.5 + 2**-17)
         assert out.max().item() == pytest.approx(1 / (1 - p), rel=2**-8)
         rows = (out != 0).float().mean(1)
-        assert rows.std().item() == pytest.approx((p * (1 - p) / 1001) ** 0.5, rel=0.15)  # no two elements share their bits
+        assert rows.std().item() == pytest.approx(
+            (p * (1 - p) / 1001) ** 0.5, rel=0.15
+        )  # no two elements share their bits
     packed.network.eval()
     torch.testing.assert_close(packed.dropout(torch.ones(5), 0.5), torch.ones(5))
 
 
-@pytest.mark.parametrize(("width", "wide"), [(7, True), (12, True), (32, False), (40, False), (44, True), (64, False)])
+@pytest.mark.parametrize(
+    ("width", "wide"), [(7, True), (12, True), (32, False), (40, False), (44, True), (64, False)]
+)
 def test_softmax_in_fp32_only_rounds_otherwise(width, wide):
     """Where bf16 scores fill a vector badly."""
     mask = batch((width, 3))["attention_mask"]
@@ -179,7 +206,8 @@ def test_softmax_in_fp32_only_rounds_otherwise(width, wide):
     found = []
     for group in (laid, dataclasses.replace(laid, fp32_softmax=not wide)):
         inputs = [
-            torch.randn(2, 4, group.shape[1], 6, generator=rng.manual_seed(i)).bfloat16().requires_grad_() for i in range(3)
+            torch.randn(2, 4, group.shape[1], 6, generator=rng.manual_seed(i)).bfloat16().requires_grad_()
+            for i in range(3)
         ]
         out = packed.attend(*inputs, group, None)
         assert out.dtype == torch.bfloat16
@@ -219,7 +247,9 @@ def test_another_family_stays_as_it_is_which_is_logged_once(log):
     with packing.packed_network(network, [tokens]) as narrow:
         assert narrow(tokens) is tokens
         assert network.get_input_embeddings().weight.shape[0] == 50
-    assert log.messages == ["distilbert encoders are padded; those packed are bert, roberta, xlm-roberta, mpnet"]
+    assert log.messages == [
+        "distilbert encoders are padded; those packed are bert, roberta, xlm-roberta, mpnet"
+    ]
 
 
 def test_a_causal_encoder_is_padded(log):
@@ -232,8 +262,14 @@ def test_a_causal_encoder_is_padded(log):
 
 def test_a_training_of_another_family_is_padded_and_its_row_says_so(bound, tiny, tmp_path, log):
     folder = copytree(tiny, tmp_path / "electra")
-    sizes = {"vocab_size": len((tiny / "vocab.txt").read_text().split()), "embedding_size": 16, "hidden_size": 16}
-    config = transformers.ElectraConfig(**sizes, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    sizes = {
+        "vocab_size": len((tiny / "vocab.txt").read_text().split()),
+        "embedding_size": 16,
+        "hidden_size": 16,
+    }
+    config = transformers.ElectraConfig(
+        **sizes, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
     transformers.ElectraModel(config).save_pretrained(folder)
     done = run.train(bound(f"model.path={folder}", "optim.epochs=1"))
     assert log.text.count("electra encoders are padded") == 1
@@ -264,7 +300,9 @@ def test_words_not_met_shrink_by_the_decay_alone():
         assert narrow.get_input_embeddings().weight.shape[0] == len([0, 1, 3, 7, 9]) + 1
         trained(narrow, vocabulary.remap(tokens).batch([0, 1])["input_ids"])
     torch.testing.assert_close(narrow.state_dict(), whole.state_dict(), rtol=1e-9, atol=1e-9)
-    assert not torch.equal(whole.get_input_embeddings().weight[20], classifier("bert").get_input_embeddings().weight[20])
+    assert not torch.equal(
+        whole.get_input_embeddings().weight[20], classifier("bert").get_input_embeddings().weight[20]
+    )
 
 
 def test_a_batch_holds_the_words_numbers_and_that_of_its_padding():
@@ -293,7 +331,9 @@ def passes(monkeypatch):
     """Each packed pass leaves its word embedding's number of rows here."""
     found, call = [], PackedForward.__call__
     rows = lambda packed: len(packed.network.get_input_embeddings().weight)  # noqa: E731
-    monkeypatch.setattr(PackedForward, "__call__", lambda self, *a, **k: found.append(rows(self)) or call(self, *a, **k))
+    monkeypatch.setattr(
+        PackedForward, "__call__", lambda self, *a, **k: found.append(rows(self)) or call(self, *a, **k)
+    )
     return found
 
 
@@ -349,7 +389,9 @@ def test_what_changes_a_training_is_part_of_the_identity_and_of_its_speed(bound,
 
 def test_without_bf16_units_fp32_is_used_which_is_logged_once(bound, tiny, monkeypatch, log):
     """The training that precision=32 gives, to the digit; the row says so."""
-    narrow, wide = (training_job(bound(f"trainer.precision={p}", "optim.epochs=1")) for p in ("bf16-mixed", "32"))
+    narrow, wide = (
+        training_job(bound(f"trainer.precision={p}", "optim.epochs=1")) for p in ("bf16-mixed", "32")
+    )
     assert devices.machine(wide.trainer, {})["fallbacks"] == {}
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     fell = trainer.fit(narrow)
@@ -359,7 +401,9 @@ def test_without_bf16_units_fp32_is_used_which_is_logged_once(bound, tiny, monke
     assert devices.machine(wide.trainer, {})["fallbacks"] == {}
 
 
-@pytest.mark.parametrize(("lengths", "groups"), [((9, 9, 8, 7), 1), ((9, 2), 2), ((9,), 1), ((9, 9, 2), 2), ((9, 2, 9, 9, 9), 1)])
+@pytest.mark.parametrize(
+    ("lengths", "groups"), [((9, 9, 8, 7), 1), ((9, 2), 2), ((9,), 1), ((9, 9, 2), 2), ((9, 2, 9, 9, 9), 1)]
+)
 def test_only_unlike_lengths_are_taken_apart(lengths, groups):
     layout = Layout.from_mask(batch(lengths)["attention_mask"], EVALUATION, by_length=True)
     assert len(layout.groups) == groups

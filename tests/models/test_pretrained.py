@@ -40,7 +40,15 @@ def hub(tmp_path, tiny, monkeypatch):
 
 
 def model(**values) -> Model:
-    fields = {"name": "tiny", "path": None, "package": None, "folder": None, "hub": "me/tiny", "revision": None, "sha256": PIN}
+    fields = {
+        "name": "tiny",
+        "path": None,
+        "package": None,
+        "folder": None,
+        "hub": "me/tiny",
+        "revision": None,
+        "sha256": PIN,
+    }
     return Model(**{**fields, **values})
 
 
@@ -98,10 +106,14 @@ def test_a_sentence_transformers_folder_gives_its_encoder(tiny, tmp_path, caplog
     (whole / "modules.json").write_text(json.dumps(modules))
     assert pretrained.locate(local(whole)) == inner
     assert pretrained.fingerprint(local(whole)) == pretrained.fingerprint(local(tiny))
-    assert caplog.messages == [f"{whole}: a folder of sentence-transformers; its encoder is taken from 0_Transformer"]
+    assert caplog.messages == [
+        f"{whole}: a folder of sentence-transformers; its encoder is taken from 0_Transformer"
+    ]
     for modules in ('[{"path": "../tiny"}]', "[]", "{", '{"path": 1}'):
         (whole / "modules.json").write_text(modules)
-        with pytest.raises(UserError, match=r"config.json is not there: a Hugging Face encoder folder is expected"):
+        with pytest.raises(
+            UserError, match=r"config.json is not there: a Hugging Face encoder folder is expected"
+        ):
             pretrained.locate(local(whole))
 
 
@@ -110,7 +122,8 @@ def test_pickled_weights_are_refused(tiny, tmp_path, name):
     copy = changed(tiny, tmp_path / "copy")
     (copy / "model.safetensors").rename(copy / name)
     with pytest.raises(
-        UserError, match=rf"only pickled weights \({name}\), which are never read: save them as model.safetensors"
+        UserError,
+        match=rf"only pickled weights \({name}\), which are never read: save them as model.safetensors",
     ):
         pretrained.locate(local(copy))
 

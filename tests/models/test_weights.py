@@ -44,14 +44,17 @@ def test_an_encoder_is_loaded_as_transformers_loads_it(tmp_path, family):
     """The body from the file, the head drawn from the seed, and the generator left alike."""
     folder = make_family(tmp_path / "model", family)
     torch.manual_seed(5)
-    own = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3, dtype=torch.float32)
+    own = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=3, dtype=torch.float32
+    )
     after = torch.rand(1)
     assert equal(built(folder, seed=5), own.state_dict())
     assert torch.equal(torch.rand(1), after)
 
 
 @pytest.mark.parametrize(
-    "prefix", ["model.", "module.bert.", "network.bert.", "0.auto_model.", "module.", "_orig_mod.bert.", "x.y."]
+    "prefix",
+    ["model.", "module.bert.", "network.bert.", "0.auto_model.", "module.", "_orig_mod.bert.", "x.y."],
 )
 def test_a_wrappers_prefix_is_mapped_and_logged(tiny, tmp_path, caplog, prefix):
     caplog.set_level("INFO")
@@ -69,7 +72,10 @@ def test_a_language_models_file_is_read_in_silence(tiny, tmp_path, caplog):
             n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): t
             for n, t in tensors.items()
         }
-        more = {"cls.predictions.bias": torch.zeros(3), "bert.embeddings.position_ids": torch.arange(64)[None]}
+        more = {
+            "cls.predictions.bias": torch.zeros(3),
+            "bert.embeddings.position_ids": torch.arange(64)[None],
+        }
         return under("bert.")(old) | more
 
     assert equal(built(changed(tiny, tmp_path / "masked", as_masked_model)), built(tiny))
@@ -88,14 +94,18 @@ def test_a_missing_pooler_is_drawn_and_logged(tiny, tmp_path, caplog):
 @pytest.mark.parametrize("labels", [1, 3, 5], ids=["a regression", "as many labels", "more labels"])
 def test_an_old_head_is_never_used(tiny, tmp_path, caplog, labels):
     caplog.set_level("INFO")
-    tuned = transformers.AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=labels, problem_type="regression")
+    tuned = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tiny, num_labels=labels, problem_type="regression"
+    )
     folder = tmp_path / "tuned"
     shutil.copytree(tiny, folder)
     tuned.save_pretrained(folder)
     one, other = built(folder, 0), built(folder, 1)
     assert equal(one, built(tiny, 0))
     assert not torch.equal(one["classifier.weight"], other["classifier.weight"])
-    assert caplog.messages == [f"{folder}: its old classification head is not used: a new one is drawn from the seed"]
+    assert caplog.messages == [
+        f"{folder}: its old classification head is not used: a new one is drawn from the seed"
+    ]
     config = classifier.build(folder, LABELS).config
     assert (config.id2label, config.problem_type) == ({0: "a", 1: "b", 2: "c"}, None)
 
@@ -115,16 +125,32 @@ REFUSED = {
         None,
         r"16 of the 39 parameters of its bert body are not in the file, first bert\.",
     ),
-    "fewer layers in the config": (None, {"num_hidden_layers": 1}, r"16 parameters of the file have no place in the bert body"),
+    "fewer layers in the config": (
+        None,
+        {"num_hidden_layers": 1},
+        r"16 parameters of the file have no place in the bert body",
+    ),
     "another architecture's names": (None, {"model_type": "distilbert"}, "not in the file, first distilbert"),
-    "another architecture's prefix": (under("electra."), None, "model_type=bert, but the weights are those of electra"),
-    "BERT's weights as RoBERTa's": (None, {"model_type": "roberta"}, "model_type=roberta, but its pad_token_id=0 is the first"),
+    "another architecture's prefix": (
+        under("electra."),
+        None,
+        "model_type=bert, but the weights are those of electra",
+    ),
+    "BERT's weights as RoBERTa's": (
+        None,
+        {"model_type": "roberta"},
+        "model_type=roberta, but its pad_token_id=0 is the first",
+    ),
     "two encoders": (
         lambda t: under("query.")(t) | {"passage." + name: x.clone() for name, x in t.items()},
         None,
         "holds 2 encoders, under 'passage.' and 'query.'",
     ),
-    "other sizes": (None, {"hidden_size": 64, "intermediate_size": 128}, r"is \[.*\] in the file, and \[.*\] by config.json"),
+    "other sizes": (
+        None,
+        {"hidden_size": 64, "intermediate_size": 128},
+        r"is \[.*\] in the file, and \[.*\] by config.json",
+    ),
     "nothing of an encoder": (
         lambda t: {"w": torch.zeros(2)},
         None,
@@ -147,7 +173,9 @@ def test_what_does_not_fit_is_refused(tiny, tmp_path, fault):
 def test_a_parameter_that_no_encoder_of_the_kind_has_is_logged(tiny, tmp_path, caplog):
     folder = changed(tiny, tmp_path / "more", lambda t: t | {"LayerNorm.weight": torch.ones(32)})
     assert equal(built(folder), built(tiny))
-    assert caplog.messages == [f"{folder}: 1 parameters of the file are not used, no bert has them, first LayerNorm.weight"]
+    assert caplog.messages == [
+        f"{folder}: 1 parameters of the file are not used, no bert has them, first LayerNorm.weight"
+    ]
 
 
 def test_shards_are_read_by_their_index_alone(tiny, tmp_path):

@@ -31,7 +31,10 @@ def parquet(loss):
 
 def timed_row(run_id, seed, checkers, seconds, threads=2):
     """A row of two epochs, both with test metrics."""
-    metrics = [{"test": {"accuracy": a + seed / 100, "macro_f1": a / 2}, "selection": {"accuracy": a}} for a in (0.5, 0.6)]
+    metrics = [
+        {"test": {"accuracy": a + seed / 100, "macro_f1": a / 2}, "selection": {"accuracy": a}}
+        for a in (0.5, 0.6)
+    ]
     return rows.row(run_id, 0.0) | {
         "epochs": metrics,
         "data": {"test": {"sha256": "t"}, "synthetic": {"sha256": "s", "n": 100, "dropped": 4}},
@@ -51,7 +54,10 @@ def timed(bound, tmp_path):
     for seed in (0, 1):
         store.write_row(timed_row(f"qc{seed}", seed, {}, {"train": 4.0}), parquet("ce"))
         for loss, scores in (("ce", 0.0), ("imp", 3.0), ("dimp", 0.01)):
-            checkers = {"imp": {"quality": f"qc{seed}", "diversity": f"ce{seed}"}, "dimp": {"quality": f"qc{seed}"}}
+            checkers = {
+                "imp": {"quality": f"qc{seed}", "diversity": f"ce{seed}"},
+                "dimp": {"quality": f"qc{seed}"},
+            }
             seconds = {"train": TRAIN[loss] + seed, "scores": scores}
             store.write_row(timed_row(f"{loss}{seed}", seed, checkers.get(loss, {}), seconds), parquet(loss))
             runs.append((f"{loss}{seed}", dataclasses.replace(by_loss[loss], seed=seed)))

@@ -25,8 +25,12 @@ def test_dynamics(timed):
 
 def test_dynamics_need_test_after_each_epoch(timed, replace_row):
     store, runs = timed
-    replace_row(store, "imp1", lambda row: row | {"epochs": [row["epochs"][0] | {"test": None}, row["epochs"][1]]})
-    with pytest.raises(UserError, match=r"1 of 6 rows, first imp1, have no test metrics .* set trainer\.test=epoch"):
+    replace_row(
+        store, "imp1", lambda row: row | {"epochs": [row["epochs"][0] | {"test": None}, row["epochs"][1]]}
+    )
+    with pytest.raises(
+        UserError, match=r"1 of 6 rows, first imp1, have no test metrics .* set trainer\.test=epoch"
+    ):
         CHARTS["dynamics"](row_set(store, runs))
     assert points(CHARTS["cost"](row_set(store, runs)), "imp")[0].n == 2
 
@@ -44,7 +48,10 @@ def test_weights_by_kind_and_their_distribution(timed):
 def test_curves_and_cost(timed):
     store, runs = timed
     ce = [run for run_id, run in runs if run_id.startswith("ce")]
-    x = [dataclasses.replace(run, source=dataclasses.replace(run.source, n=n)) for run, n in zip(ce, [48, None], strict=True)]
+    x = [
+        dataclasses.replace(run, source=dataclasses.replace(run.source, n=n))
+        for run, n in zip(ce, [48, None], strict=True)
+    ]
     chart = CHARTS["quantity"](row_set(store, [("ce0", x[0]), ("ce1", x[1])]))
     assert [(p.x, p.n) for p in points(chart, "ce")] == [(48, 1), (96, 1)]
     assert "n = 1: one seed, no spread" in chart.notes[0]
@@ -55,7 +62,9 @@ def test_curves_and_cost(timed):
 def test_an_incomplete_chart_is_marked(timed):
     store, runs = timed
     store.json_path("dimp1").unlink()
-    assert "INCOMPLETE: 1 of 6 runs have no row." in CHARTS["dynamics"](row_set(store, runs, partial=True)).notes
+    assert (
+        "INCOMPLETE: 1 of 6 runs have no row." in CHARTS["dynamics"](row_set(store, runs, partial=True)).notes
+    )
     for run_id, _ in runs:
         store.json_path(run_id).unlink(missing_ok=True)
     with pytest.raises(UserError, match="nothing to draw"):

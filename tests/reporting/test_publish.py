@@ -22,7 +22,10 @@ def test_marked_tables_are_written_and_checked(tmp_path):
     with pytest.raises(UserError, match="not what the rows give: synthweight tables --write"):
         publish.update_document(document, table, write=False)
     publish.update_document(document, table, write=True)
-    assert document.read_text() == 2 * "# t\n<!-- tables demo seed=range(0,2) -->\n| a |\n|---|\n| 2.0 |\n<!-- /tables -->\nend\n"
+    assert (
+        document.read_text()
+        == 2 * "# t\n<!-- tables demo seed=range(0,2) -->\n| a |\n|---|\n| 2.0 |\n<!-- /tables -->\nend\n"
+    )
     publish.update_document(document, table, write=False)
     assert set(requested) == {"demo seed=range(0,2)"}
     (tmp_path / "none.md").write_text("nothing")
@@ -94,13 +97,22 @@ def test_what_is_committed_is_checked(published):
         listed.check()
     stray.unlink()
     store.json_path(ids[1]).unlink()
-    with pytest.raises(UserError, match=rf"1 of 2 runs have no row, first {ids[1]} \(local synthetic focal seed 0\)"):
+    with pytest.raises(
+        UserError, match=rf"1 of 2 runs have no row, first {ids[1]} \(local synthetic focal seed 0\)"
+    ):
         listed.check()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["[]", "tables: {}\nother: {}", "tables: {a/b: demo}", "tables: {a: }", "tables: [demo]", "documents: README.md"],
+    [
+        "[]",
+        "tables: {}\nother: {}",
+        "tables: {a/b: demo}",
+        "tables: {a: }",
+        "tables: [demo]",
+        "documents: README.md",
+    ],
 )
 def test_a_malformed_list_is_named(tmp_path, text):
     (tmp_path / "published.yaml").write_text(text)
@@ -115,7 +127,11 @@ def test_an_empty_list_publishes_nothing(tmp_path):
 
 def test_every_document_with_a_marked_table_is_listed():
     listed = publish.Published.read(ROOT / "outputs")
-    marked = [p for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if publish.MARKER.search(p.read_text())]
+    marked = [
+        p
+        for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        if publish.MARKER.search(p.read_text())
+    ]
     assert {str(p.relative_to(ROOT)) for p in marked} == set(listed.documents)
 
 
@@ -127,7 +143,9 @@ def test_a_published_command_has_one_option():
 
 def test_an_unknown_kind_of_table_or_figure_is_named(tmp_path):
     path = tmp_path / "bad.yaml"
-    path.write_text("defaults: [config, _self_]\nreport: {table: pie}\nhydra: {mode: MULTIRUN, sweeper: {blocks: [{seed: 0}]}}\n")
+    path.write_text(
+        "defaults: [config, _self_]\nreport: {table: pie}\nhydra: {mode: MULTIRUN, sweeper: {blocks: [{seed: 0}]}}\n"
+    )
     with pytest.raises(UserError, match="no table or figure pie; there are results, timing"):
         publish.sweep_report(str(path))
 

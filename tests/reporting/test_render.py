@@ -38,11 +38,18 @@ TABLE = Table(
 
 def test_number_from_values():
     n = Number.from_values([1.0, 2.0, 4.0], requested=5)
-    assert (n.mean, n.sd, n.n, n.missing) == (pytest.approx(7 / 3), pytest.approx(statistics.stdev([1, 2, 4])), 3, 2)
+    assert (n.mean, n.sd, n.n, n.missing) == (
+        pytest.approx(7 / 3),
+        pytest.approx(statistics.stdev([1, 2, 4])),
+        3,
+        2,
+    )
     assert Number.from_values([5.0], 1).sd is None
     assert (Number.from_values([], 2).n, Number.from_values([], 2).missing) == (0, 2)
     values = [0.1, 0.7, 1e-9, 3.3]
-    assert len({(n.mean, n.sd) for n in (Number.from_values(p, 4) for p in itertools.permutations(values))}) == 1
+    assert (
+        len({(n.mean, n.sd) for n in (Number.from_values(p, 4) for p in itertools.permutations(values))}) == 1
+    )
 
 
 def test_markdown():
@@ -84,5 +91,10 @@ def test_csv_parses_into_plain_numbers():
         "all − CE high": "3", "all − CE p": "0.0125", "all − CE datasets": "3",
     }  # fmt: skip
     hole = lines[1]
-    assert (hole["a_b accuracy"], hole["a_b accuracy n"], hole["a_b accuracy missing"], hole["all − CE p"]) == ("", "0", "2", "")
+    assert (
+        hole["a_b accuracy"],
+        hole["a_b accuracy n"],
+        hole["a_b accuracy missing"],
+        hole["all − CE p"],
+    ) == ("", "0", "2", "")
     assert (lines[2]["a_b accuracy"], lines[2]["a_b accuracy sd"]) == ("0.333333", "")

@@ -22,7 +22,9 @@ def test_missing_rows_are_named_or_counted(made):
     store, runs = made
     assert row_set(store, runs).missing == 0
     store.json_path("ce1").unlink()
-    with pytest.raises(UserError, match=r"1 of 2 runs have no row, first ce1 \(local .* seed 1\): run synthweight sweep demo"):
+    with pytest.raises(
+        UserError, match=r"1 of 2 runs have no row, first ce1 \(local .* seed 1\): run synthweight sweep demo"
+    ):
         row_set(store, runs)
     assert row_set(store, runs, partial=True).missing == 1
 
@@ -38,7 +40,9 @@ def test_rows_of_two_kinds_of_device_are_refused(made):
     store, runs = made
     store.json_path("ce0").unlink()
     store.write_row(row("ce0", 0.5, device="cuda"), predictions_table())
-    with pytest.raises(UserError, match=r"different kinds of device in one table: cpu \(ce1\), cuda \(ce0\): delete"):
+    with pytest.raises(
+        UserError, match=r"different kinds of device in one table: cpu \(ce1\), cuda \(ce0\): delete"
+    ):
         row_set(store, runs)
 
 

@@ -20,8 +20,14 @@ def test_checkers_of_other_encoders_and_shares(bound):
     quality = checker_run(run, "quality")
     assert (quality.model.name, quality.optim.name, quality.optim.lr) == ("bert_base", "bert_base", 6e-5)
     diversity = checker_run(run, "diversity")
-    assert (diversity.model, diversity.optim.name, diversity.source.name) == (run.model, "mpnet_base", "synthetic")
+    assert (diversity.model, diversity.optim.name, diversity.source.name) == (
+        run.model,
+        "mpnet_base",
+        "synthetic",
+    )
     part = checker_run(bound("loss=dimp", "checker.quality.share=0.2", "checker.quality.epochs=5"), "quality")
     assert (part.source.n, part.epochs) == (9, 5)
-    large = checker_run(bound("loss=dimp", "checker.quality.source=large_real", "checker.quality.epochs=5"), "quality")
+    large = checker_run(
+        bound("loss=dimp", "checker.quality.source=large_real", "checker.quality.epochs=5"), "quality"
+    )
     assert (large.source.name, large.epochs, large.selection.split) == ("large_real", 5, "last")

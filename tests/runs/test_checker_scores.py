@@ -37,7 +37,11 @@ def trained_on(store, checker):
 
 
 def weights_of(store, run_id):
-    return {x["id"]: x["weight"] for x in store.table(run_id).to_pylist() if x["split"] == "train" and x["epoch"] == 1}
+    return {
+        x["id"]: x["weight"]
+        for x in store.table(run_id).to_pylist()
+        if x["split"] == "train" and x["epoch"] == 1
+    }
 
 
 def test_a_calibrated_quality_checker(bound, capsys):
@@ -87,7 +91,9 @@ def test_a_cross_fitted_diversity_checker_never_scores_what_it_saw(bound):
     for checker, fold in zip(who.folds("diversity"), left, strict=True):
         assert trained_on(store, checker) == everything - fold
         files = list((store.run_folder(checker.id) / "scores").iterdir())
-        assert [set(pq.read_table(f)["id"].to_pylist()) for f in files] == [fold]  # and was asked for nothing else
+        assert [set(pq.read_table(f)["id"].to_pylist()) for f in files] == [
+            fold
+        ]  # and was asked for nothing else
     q, targets = left_out_scores(store, who.folds("diversity"), row["labels"])
     run.train(bound("loss=quality_only"))
     p = weights_of(store, identify(bound("loss=quality_only")).id)
@@ -112,23 +118,31 @@ def test_a_calibrated_diversity_checker_has_a_run_on_all_and_its_folds(bound):
     who = identify(bound("loss=imp", "checker.diversity.calibrate=true"))
     assert list(who.checkers) == ["diversity", *(f"diversity/{i}" for i in range(5)), "quality"]
     assert who.checkers["diversity"].id == identify(bound("loss=ce")).id
-    assert identify(bound("loss=dimp", "checker.diversity.calibrate=true")).id == identify(bound("loss=dimp")).id
+    assert (
+        identify(bound("loss=dimp", "checker.diversity.calibrate=true")).id == identify(bound("loss=dimp")).id
+    )
 
 
 def test_folds_are_drawn_from_the_data_and_keep_equal_texts_together(bound):
     """Both of a duplicate's twins are seen or left out, and the seed has no say where the data is the same."""
-    one, two = (sources.build_run_data(bound("source.folds=3", "source.fold=1", f"seed={seed}")) for seed in (0, 1))
+    one, two = (
+        sources.build_run_data(bound("source.folds=3", "source.fold=1", f"seed={seed}")) for seed in (0, 1)
+    )
     assert (one.train, one.held_out_fold) == (two.train, two.held_out_fold)
     for fold in range(3):
         harmed = sources.build_run_data(
             bound("corruption=noisy", "corruption.duplicated=0.4", "source.folds=3", f"source.fold={fold}")
         )
         assert not {e.text for e in harmed.train} & {e.text for e in harmed.held_out_fold}
-        assert {e.label for e in harmed.train} == {e.label for e in harmed.held_out_fold} == set(harmed.labels)
+        assert (
+            {e.label for e in harmed.train} == {e.label for e in harmed.held_out_fold} == set(harmed.labels)
+        )
 
 
 def test_more_folds_than_texts_of_a_class_are_refused_before_anything_is_trained(bound):
-    with pytest.raises(UserError, match="source.folds=16: class 'negative' has 15 different texts to train on") as caught:
+    with pytest.raises(
+        UserError, match="source.folds=16: class 'negative' has 15 different texts to train on"
+    ) as caught:
         identify(bound("loss=dimp", "checker.quality.calibrate=true", "checker.calibration_folds=16"))
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="source.folds=33: class 'negative' has 32"):
@@ -172,7 +186,9 @@ def test_a_plan_adds_the_folds_first(settings):
 
 @pytest.mark.parametrize("padding", ["false", "true"])
 def test_scores_in_bf16_are_near_those_in_fp32(bound, monkeypatch, padding):
-    monkeypatch.setattr(devices, "bf16_products", lambda: True)  # without its own units a CPU does it too, slowly
+    monkeypatch.setattr(
+        devices, "bf16_products", lambda: True
+    )  # without its own units a CPU does it too, slowly
     ids, scores = [], {}
     for precision in ("32", "bf16-mixed"):
         job = bound("loss=imp", f"trainer.precision={precision}", f"trainer.padding={padding}")

@@ -30,7 +30,9 @@ def test_an_id_by_hand(bound):
     }  # fmt: skip
 
     def digest(whole):
-        return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[
+            :16
+        ]
 
     who = identify(run)
     assert who.id == digest({**settings, "data": data, "checkers": {}, "version": identity.VERSION})
@@ -95,7 +97,10 @@ def test_a_checkers_data_names_the_run(bound, toy, tmp_path):
 
 
 def test_the_diversity_checker_is_the_cross_entropy_baseline(bound):
-    assert identify(bound("loss=imp", "seed=3")).checkers["diversity"].id == identify(bound("loss=ce", "seed=3")).id
+    assert (
+        identify(bound("loss=imp", "seed=3")).checkers["diversity"].id
+        == identify(bound("loss=ce", "seed=3")).id
+    )
 
 
 def test_the_quality_checker_is_the_small_real_row(bound):

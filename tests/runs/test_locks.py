@@ -31,7 +31,9 @@ def holding():
     started = []
 
     def start(folder, before="", duration=60.0, inside="time.sleep(60)") -> subprocess.Popen:
-        code = textwrap.dedent(HOLD).format(folder=str(folder), before=before, duration=duration, inside=inside)
+        code = textwrap.dedent(HOLD).format(
+            folder=str(folder), before=before, duration=duration, inside=inside
+        )
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout.readline() == "held\n"

@@ -57,7 +57,10 @@ def test_losses_that_learn_weights_fit(check, tmp_path, family, loss):
     ("longformer", 63), ("mpnet", 62), ("gpt2", 64), ("ibert", 63),
 ])  # fmt: skip
 def test_more_tokens_than_positions(check, tmp_path, monkeypatch, family, most):
-    more = {"longformer": {"attention_window": [4, 4]}, "xmod": {"languages": ["en_XX"], "default_language": "en_XX"}}
+    more = {
+        "longformer": {"attention_window": [4, 4]},
+        "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
+    }
     kin = SIZE | {"bos_token_id": 2, "eos_token_id": 3} | more.get(family, {})
     monkeypatch.setitem(FAMILIES, family, FAMILIES.get(family, (kin, *FAMILIES["roberta"][1:])))
     folder = make_family(tmp_path / "model", family)
@@ -78,7 +81,8 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding_has_rows(check, tiny, t
     tokenizer.save_pretrained(folder)
     n = len(VOCABULARY)
     with pytest.raises(
-        UserError, match=rf"ids up to {n + 1}, and its word embedding {n} rows.*resize_token_embeddings\({n + 2}\)"
+        UserError,
+        match=rf"ids up to {n + 1}, and its word embedding {n} rows.*resize_token_embeddings\({n + 2}\)",
     ):
         check(folder)
 
@@ -88,7 +92,10 @@ def pairs(toy, tmp_path):
     """The toy benchmark with a second text."""
     folder = tmp_path / "pairs"
     for path in toy.glob("*.jsonl"):
-        write(folder / path.name, [json.loads(line) | {"text_pair": "this cable"} for line in path.read_text().splitlines()])
+        write(
+            folder / path.name,
+            [json.loads(line) | {"text_pair": "this cable"} for line in path.read_text().splitlines()],
+        )
     return f"dataset.path={folder}"
 
 
@@ -99,7 +106,8 @@ def test_token_types_that_the_encoder_has_not(check, tiny, tmp_path, monkeypatch
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tiny / name, folder / name)  # BERT's, which marks the second text
     with pytest.raises(
-        UserError, match=r"token types that its encoder has not: set .*model_input_names.* in tokenizer_config.json"
+        UserError,
+        match=r"token types that its encoder has not: set .*model_input_names.* in tokenizer_config.json",
     ):
         check(folder, pairs)
     config_of(folder, model_input_names=["input_ids", "attention_mask"])
@@ -109,16 +117,22 @@ def test_token_types_that_the_encoder_has_not(check, tiny, tmp_path, monkeypatch
 def test_padding_on_a_side_that_the_encoder_does_not_expect(check, tiny, tmp_path):
     folder = changed(tiny, tmp_path / "turned")
     config_of(folder, padding_side="left")
-    with pytest.raises(UserError, match='padded on the left, .* set "padding_side": "right" in tokenizer_config.json'):
+    with pytest.raises(
+        UserError, match='padded on the left, .* set "padding_side": "right" in tokenizer_config.json'
+    ):
         check(folder)
 
 
 def test_an_encoder_that_mixes_padding_with_the_text_is_logged(check, tmp_path, monkeypatch, caplog):
-    monkeypatch.setitem(FAMILIES, "fnet", (SIZE | {"bos_token_id": 2, "eos_token_id": 3}, *FAMILIES["bert"][1:]))
+    monkeypatch.setitem(
+        FAMILIES, "fnet", (SIZE | {"bos_token_id": 2, "eos_token_id": 3}, *FAMILIES["bert"][1:])
+    )
     folder = make_family(tmp_path / "model", "fnet")
     config_of(folder, model_input_names=["input_ids"])
     check(folder)
-    assert caplog.messages == [f"{folder}: a text's logits depend on the padding of its batch, as fnet encoders compute them"]
+    assert caplog.messages == [
+        f"{folder}: a text's logits depend on the padding of its batch, as fnet encoders compute them"
+    ]
 
 
 def test_a_vocabulary_of_other_texts(check, tiny, toy, tmp_path, caplog):
@@ -134,7 +148,9 @@ def test_a_vocabulary_of_other_texts(check, tiny, toy, tmp_path, caplog):
 
 
 def test_code_that_is_not_run_is_logged(check, tiny, tmp_path, caplog):
-    folder = changed(tiny, tmp_path / "coded", config=lambda config: config | {"auto_map": {"AutoModel": "m.M"}})
+    folder = changed(
+        tiny, tmp_path / "coded", config=lambda config: config | {"auto_map": {"AutoModel": "m.M"}}
+    )
     check(folder)
     assert caplog.messages == [f"{folder}/config.json: its auto_map is ignored: no code of the folder is run"]
 
@@ -168,7 +184,10 @@ def test_nothing_is_trained_before(settings, small, tmp_path, capfd):
     assert run_cli("train", *settings, "loss=dimp", *wrong) == 2
     path, values = small
     assert run_cli("sweep", str(path), *values, *wrong) == 2
-    assert capfd.readouterr().err.splitlines() == ["synthweight: optim.max_length=64: model has 63 positions"] * 2
+    assert (
+        capfd.readouterr().err.splitlines()
+        == ["synthweight: optim.max_length=64: model has 63 positions"] * 2
+    )
     assert not (tmp_path / "outputs").exists()
 
 
@@ -176,6 +195,11 @@ def test_a_checkers_own_encoder_is_looked_at_before_the_checker_is_trained(setti
     """The run's is bad, its checkers' is not."""
     folder = make_family(tmp_path / "model", "roberta")
     checker = ["checker.quality.model=minilm", "checker.quality.epochs=1"]
-    assert run_cli("train", *settings, "loss=quality_only", f"model.path={folder}", "optim.max_length=64", *checker) == 2
+    assert (
+        run_cli(
+            "train", *settings, "loss=quality_only", f"model.path={folder}", "optim.max_length=64", *checker
+        )
+        == 2
+    )
     assert "has 63 positions" in capfd.readouterr().err
     assert Store(tmp_path / "outputs").ids() == set()

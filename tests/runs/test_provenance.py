@@ -45,7 +45,9 @@ def test_dirty_means_that_the_commit_lacks_code(checkout, caplog, change, dirty,
     with caplog.at_level(logging.WARNING):
         found = provenance.code_version()
     provenance.code_version.cache_clear()
-    head = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
     assert (found["commit"], found["dirty"], found["diff"] is not None) == (head, dirty, diff)
     assert ("uncommitted code" in caplog.text) == dirty
 

@@ -35,7 +35,9 @@ def test_a_kept_model_is_all_that_transformers_needs(tmp_path, family):
     tokens = encode(load_tokenizer(encoder), ["good camera", "this player was broken"], None, 16)
     network = classifier.build(encoder, LABELS, tokens)
     save_model(network, encoder, kept)
-    padded = AutoTokenizer.from_pretrained(kept)(["good camera", "this player was broken"], padding=True, return_tensors="pt")
+    padded = AutoTokenizer.from_pretrained(kept)(
+        ["good camera", "this player was broken"], padding=True, return_tensors="pt"
+    )
     for name in ("input_ids", "attention_mask"):
         assert padded[name].tolist() == tokens.batch([0, 1])[name].tolist()
     again = AutoModelForSequenceClassification.from_pretrained(kept)

@@ -52,7 +52,9 @@ def test_a_row_of_every_loss(bound, loss):
     assert row["data"]["synthetic"]["n"] == 96
     assert all(store.exists(checker) for checker in row["checkers"].values() if checker)
     best = max(e["selection"]["accuracy"] for e in row["epochs"])
-    assert row["selected_epoch"] == next(e["epoch"] for e in row["epochs"] if e["selection"]["accuracy"] == best)
+    assert row["selected_epoch"] == next(
+        e["epoch"] for e in row["epochs"] if e["selection"]["accuracy"] == best
+    )
 
     lines = store.table(run_id).to_pylist()
     test = [x for x in lines if x["split"] == "test"]
@@ -76,7 +78,11 @@ def test_weights_on_disk_are_the_formulas(bound):
     """IMP's weight is p'/q by id: q from the CE row's own Parquet, p' from the quality checker's model."""
     store, run_id = train(bound("loss=imp"))
     row = store.row(run_id)
-    weights = {x["id"]: x["weight"] for x in store.table(run_id).to_pylist() if x["split"] == "train" and x["epoch"] == 1}
+    weights = {
+        x["id"]: x["weight"]
+        for x in store.table(run_id).to_pylist()
+        if x["split"] == "train" and x["epoch"] == 1
+    }
     q = {
         x["id"]: x["log_probs"][row["labels"].index(x["label"])]
         for x in store.table(row["checkers"]["diversity"]).to_pylist()
@@ -156,7 +162,11 @@ def test_a_checker_of_another_encoder(bound, tmp_path, monkeypatch):
 
     def with_folder(group, name):
         found = named(group, name)
-        changed = {"path": str(other)} if group == "model" else {"lr": 0.005, "epochs_small_real": 2, "max_length": 16}
+        changed = (
+            {"path": str(other)}
+            if group == "model"
+            else {"lr": 0.005, "epochs_small_real": 2, "max_length": 16}
+        )
         return dataclasses.replace(found, **changed)
 
     monkeypatch.setattr(bind, "load_choice", with_folder)
@@ -181,7 +191,9 @@ def test_a_failed_checker_fails_the_run_because_of_it(bound, monkeypatch):
         run.train(job)
     store = Store(job.paths.outputs)
     assert store.ids() == set()
-    assert "no luck" in json.loads((store.run_folder(identify(job).id) / "failed.json").read_text())["exception"]
+    assert (
+        "no luck" in json.loads((store.run_folder(identify(job).id) / "failed.json").read_text())["exception"]
+    )
     assert "RuntimeError" in json.loads((store.run_folder(quality) / "failed.json").read_text())["traceback"]
     monkeypatch.setattr(run, "work", work)
     run.train(job)
@@ -223,7 +235,12 @@ def test_test_metrics_have_no_say_in_the_choice(bound, monkeypatch):
     def blind(log_probs, targets, labels):
         found = evaluate(log_probs, targets, labels)
         if len(targets) == 60:
-            found |= {"accuracy": float("nan"), "macro_f1": float("nan"), "nll": float("nan"), "ece": float("nan")}
+            found |= {
+                "accuracy": float("nan"),
+                "macro_f1": float("nan"),
+                "nll": float("nan"),
+                "ece": float("nan"),
+            }
         return found
 
     monkeypatch.setattr(history.metrics, "evaluate", blind)
@@ -279,7 +296,9 @@ def test_a_loss_that_is_not_finite_fails_loudly(bound, monkeypatch):
     from synthweight.losses import functional
 
     weighted_nll = functional.weighted_nll
-    monkeypatch.setattr(functional, "weighted_nll", lambda weights, nll: weighted_nll(weights, nll) * float("nan"))
+    monkeypatch.setattr(
+        functional, "weighted_nll", lambda weights, nll: weighted_nll(weights, nll) * float("nan")
+    )
     with pytest.raises(UserError, match="epoch 1: the training loss is nan"):
         run.train(bound())
     assert Store(bound().paths.outputs).ids() == set()
@@ -302,8 +321,15 @@ def test_the_real_encoder_trains_on_real_synthetic_texts(bound, tmp_path):
     from support.toy import write
     from synthweight.config import schema
 
-    rows = [json.loads(x) for x in (schema.DATA / "product_reviews" / "synthetic.jsonl").read_text("utf-8").splitlines()]
-    for split, part in {"small_real": rows[0::12][:60], "test": rows[1::12][:90], "synthetic": rows[2::8][:96]}.items():
+    rows = [
+        json.loads(x)
+        for x in (schema.DATA / "product_reviews" / "synthetic.jsonl").read_text("utf-8").splitlines()
+    ]
+    for split, part in {
+        "small_real": rows[0::12][:60],
+        "test": rows[1::12][:90],
+        "synthetic": rows[2::8][:96],
+    }.items():
         write(tmp_path / "real" / f"{split}.jsonl", part)
     job = bound(
         f"dataset.path={tmp_path / 'real'}",

@@ -171,7 +171,9 @@ def test_concurrent_writers_leave_matching_json_and_parquet(tmp_path, monkeypatc
     link = os.link
 
     def other_first(source, target):
-        s.json_path("ab").write_text(json.dumps({**row(), "parquet_sha256": "of the other's, which ours has replaced"}))
+        s.json_path("ab").write_text(
+            json.dumps({**row(), "parquet_sha256": "of the other's, which ours has replaced"})
+        )
         link(source, target)
 
     monkeypatch.setattr(os, "link", other_first)
@@ -184,7 +186,10 @@ def test_a_process_that_lost_its_lock_writes_nothing(tmp_path):
     s.prepare()
     with s.lock("ab"):
         (s.run_folder("ab") / "lease").unlink()
-        with Store(tmp_path).lock("ab"), pytest.raises(LockLostError, match="ab: this process gave no sign of life"):
+        with (
+            Store(tmp_path).lock("ab"),
+            pytest.raises(LockLostError, match="ab: this process gave no sign of life"),
+        ):
             s.write_row(row(), table())
     assert s.ids() == set()
     assert os.listdir(s.rows) == []

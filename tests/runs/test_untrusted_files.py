@@ -56,7 +56,10 @@ def test_an_encoders_folder(tiny, tmp_path, settings, poison, capfd):
     (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
     assert run_cli("train", *given) == 2
     first, second = capfd.readouterr().err.splitlines()
-    assert "only pickled weights (pytorch_model.bin), which are never read: save them as model.safetensors" in first
+    assert (
+        "only pickled weights (pytorch_model.bin), which are never read: save them as model.safetensors"
+        in first
+    )
     assert "not readable as safetensors" in second
 
 
@@ -89,7 +92,9 @@ def test_a_checkpoint(bound, tmp_path, poison):
     store = Store(tmp_path / "outputs")
     fit_until(training_job(wanted.run), run.checkpoints_of(store, wanted), 3)
     written = [path for path in store.run_folder(wanted.id).rglob("checkpoint*") if path.is_file()]
-    written += [path for folder in store.run_folder(wanted.id).glob("checkpoint-*") for path in folder.rglob("*")]
+    written += [
+        path for folder in store.run_folder(wanted.id).glob("checkpoint-*") for path in folder.rglob("*")
+    ]
     assert written
     for path in written:
         path.write_bytes(poison)

@@ -13,7 +13,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from .toy import FILLER, WORDS
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-VOCABULARY = {word: i for i, word in enumerate([*SPECIAL, *sorted({w for group in [*WORDS.values(), FILLER] for w in group})])}
+VOCABULARY = {
+    word: i
+    for i, word in enumerate([*SPECIAL, *sorted({w for group in [*WORDS.values(), FILLER] for w in group})])
+}
 PAD, CLS, SEP = 0, 2, 3
 SIZE = {"vocab_size": len(VOCABULARY), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
         "intermediate_size": 48, "max_position_embeddings": 64}  # fmt: skip
@@ -48,7 +51,9 @@ FAMILIES: dict[str, tuple[dict[str, Any], str, str, bool]] = {  # sizes, special
 def make_family(folder: Path, family: str) -> Path:
     """An encoder of a family with random weights, and a tokenizer of the toy benchmark's words as that family has it."""
     sizes, template, side, has_pad = FAMILIES[family]
-    config = transformers.AutoConfig.for_model(family.split()[0], **sizes, pad_token_id=PAD if has_pad else None)
+    config = transformers.AutoConfig.for_model(
+        family.split()[0], **sizes, pad_token_id=PAD if has_pad else None
+    )
     torch.manual_seed(0)
     network = transformers.AutoModel.from_config(config)
     with torch.no_grad():
@@ -57,7 +62,9 @@ def make_family(folder: Path, family: str) -> Path:
     network.save_pretrained(folder)
     words = Tokenizer(models.WordLevel(VOCABULARY, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)])
+    words.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+    )
     pad = {"pad_token": "[PAD]"} if has_pad else {}
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=words, unk_token="[UNK]", eos_token="[SEP]", cls_token="[CLS]", padding_side=side,
@@ -77,7 +84,10 @@ def changed(source: Path, folder: Path, weights: Any = None, config: Any = None)
     """
     shutil.copytree(source, folder)
     if weights is not None:
-        tensors = {name: tensor.contiguous() for name, tensor in weights(load_file(folder / "model.safetensors")).items()}
+        tensors = {
+            name: tensor.contiguous()
+            for name, tensor in weights(load_file(folder / "model.safetensors")).items()
+        }
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     if config is not None:
         path = folder / "config.json"

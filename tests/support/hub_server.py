@@ -22,7 +22,9 @@ class HubServer:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                known = self.path.startswith("/large/") or self.headers.get("authorization") == f"Bearer {TOKEN}"
+                known = (
+                    self.path.startswith("/large/") or self.headers.get("authorization") == f"Bearer {TOKEN}"
+                )
                 reply = outer.answer(self.path, body) if known else {"error": "Invalid token"}
                 answer = json.dumps(reply).encode()
                 self.send_response(200 if known else 401)
@@ -65,7 +67,10 @@ class HubServer:
         if path.endswith("/objects/batch"):
             objects = json.loads(body)["objects"]
             actions = [{"upload": {"href": f"{self.url}/large/{o['oid']}"}} for o in objects]
-            return {"transfer": "basic", "objects": [o | {"actions": a} for o, a in zip(objects, actions, strict=True)]}
+            return {
+                "transfer": "basic",
+                "objects": [o | {"actions": a} for o, a in zip(objects, actions, strict=True)],
+            }
         if "/commit/" in path:
             for line in map(json.loads, body.decode().splitlines()):
                 value = line["value"]

@@ -40,7 +40,11 @@ def prompt_of(body: Body) -> str:
 def wanted(body: Body) -> str:
     """The label that a request of `generate` asks for."""
     text = prompt_of(body)
-    return text.split('of the label "')[1].split('"')[0] if "messages" in body else text.rpartition("Label: ")[2].split("\n")[0]
+    return (
+        text.split('of the label "')[1].split('"')[0]
+        if "messages" in body
+        else text.rpartition("Label: ")[2].split("\n")[0]
+    )
 
 
 def fresh(body: Body) -> str:
@@ -60,7 +64,9 @@ def _json(label: str, text: str) -> str:
     return json.dumps({"label": label, "text": text}, ensure_ascii=False)
 
 
-WRITING: dict[str, Callable[[str, str], str]] = {  # how models put an example, asked for a JSON object: label, text → reply
+WRITING: dict[
+    str, Callable[[str, str], str]
+] = {  # how models put an example, asked for a JSON object: label, text → reply
     "plain": _json,
     "escaped": lambda label, text: json.dumps({"label": label, "text": text}),
     "keys in capitals": lambda label, text: json.dumps({"Label": label, "TEXT": text}),
@@ -75,7 +81,9 @@ WRITING: dict[str, Callable[[str, str], str]] = {  # how models put an example, 
     "in a code fence": lambda label, text: f"Sure! Here it is:\n```json\n{_json(label, text)}\n```\nEnjoy!",
     "a label with a full stop": lambda label, text: _json(f"{label}.", text),
     "a label in capitals": lambda label, text: _json(label.upper(), text),
-    "after a thought": lambda label, text: f'<think>{{"label": "x", "text": "y"}}</think>{_json(label, text)}',
+    "after a thought": lambda label, text: (
+        f'<think>{{"label": "x", "text": "y"}}</think>{_json(label, text)}'
+    ),
     "in the template's lines": lambda label, text: f"Label: {label}\nText: {text}",
     "in bold lines": lambda label, text: f"**Label:** {label}\n**Text:** {text}",
     "with full-width colons": lambda label, text: f"Label：{label}\nText：{text}",
@@ -143,13 +151,19 @@ class Server:
 
     def serve(self, handler: BaseHTTPRequestHandler, body: Body, say: Say) -> None:
         time.sleep(say.delay)
-        data = json.dumps({"error": {"message": say.error}} if say.status != 200 else self.document(body, say)).encode()
+        data = json.dumps(
+            {"error": {"message": say.error}} if say.status != 200 else self.document(body, say)
+        ).encode()
         if say.broken:
             data = data[: len(data) // 2]
         with self.lock:
             self.in_flight -= 1  # before the answer goes out: the client may ask again at once
         handler.send_response(say.status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **say.headers}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(data)),
+            **say.headers,
+        }.items():
             handler.send_header(name, value)
         handler.end_headers()
         if say.cut:
@@ -181,7 +195,14 @@ class Server:
                 top = [{"token": token, "logprob": value} for token, value in say.top.items()]
                 choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
         usage = {"prompt_tokens": len(prompt_of(body)) // 4, "completion_tokens": 10, "total_tokens": 0}
-        return {"id": "x", "object": "y", "created": 0, "model": "served", "choices": [choice], "usage": usage}
+        return {
+            "id": "x",
+            "object": "y",
+            "created": 0,
+            "model": "served",
+            "choices": [choice],
+            "usage": usage,
+        }
 
     @property
     def prompts(self) -> list[str]:

@@ -13,7 +13,9 @@ SHAPE = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_atten
 def classifier(family: str, dropout: float = 0.0, positions: int = 40) -> nn.Module:
     torch.manual_seed(1)
     shape = SHAPE | {"max_position_embeddings": positions}
-    config = transformers.AutoConfig.for_model(family, **shape, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    config = transformers.AutoConfig.for_model(
+        family, **shape, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+    )
     network = transformers.AutoModelForSequenceClassification.from_config(config).double()
     with torch.no_grad():
         for p in network.parameters():  # biases and norms begin at 0 and 1, which would hide what is left out

@@ -21,11 +21,16 @@ def training_job(run):
     material, folder = sources.build_run_data(run), pretrained.locate(run.model)
 
     def split(examples):
-        tokens = tokenize(folder, pretrained.fingerprint(run.model), examples, run.optim.max_length, Path(run.paths.cache))
+        tokens = tokenize(
+            folder, pretrained.fingerprint(run.model), examples, run.optim.max_length, Path(run.paths.cache)
+        )
         return tokens, material.targets(examples)
 
     rng = np.random.default_rng(0)
-    scores = {role: np.log(rng.uniform(0.1, 1, len(material.train))).astype(np.float32) for role in sorted(run.loss.needs)}
+    scores = {
+        role: np.log(rng.uniform(0.1, 1, len(material.train))).astype(np.float32)
+        for role in sorted(run.loss.needs)
+    }
     series = {"selection": split(material.selection), "test": split(material.test)}
     job = TrainingJob.from_run(run, folder, material.labels, split(material.train), series)
     return dataclasses.replace(job, scores=scores, select=True, keep_state=True, dev=split(material.dev))
@@ -43,7 +48,9 @@ def equal(one, two, tolerance=1e-9):
         for name, log_probs in a.log_probs.items():
             np.testing.assert_allclose(log_probs, b.log_probs[name], rtol=1e-6)
             assert a.metrics[name]["accuracy"] == b.metrics[name]["accuracy"]
-    torch.testing.assert_close(one.network.state_dict(), two.network.state_dict(), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(
+        one.network.state_dict(), two.network.state_dict(), rtol=tolerance, atol=tolerance
+    )
     assert (one.selected, one.guard_hits) == (two.selected, two.guard_hits)
     assert "test" in one.epochs[one.selected].metrics
     for fitted in (one, two):

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 NOISE = pytest.mark.filterwarnings(  # of the client and of the service that it starts
-    "ignore::DeprecationWarning:wandb", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+    "ignore::DeprecationWarning:wandb",
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
 )
 
 
@@ -26,11 +28,19 @@ class Read:
 
 
 def timeless(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key.split(".")[0] not in ("_timestamp", "_runtime", "_wandb")}
+    return {
+        key: value
+        for key, value in values.items()
+        if key.split(".")[0] not in ("_timestamp", "_runtime", "_wandb")
+    }
 
 
 def read(file: Path) -> Read:
-    done = subprocess.run([sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     found = Read()
     for record in map(json.loads, done.stdout.splitlines()):

@@ -61,13 +61,24 @@ class Server:
         run = self.runs[run_id]
         for name, file in sent.get("files", {}).items():
             lines = run["files"].setdefault(name, {})
-            lines |= {file["offset"] + i: json.loads(text) for i, text in enumerate(file["content"]) if name != "output.log"}
+            lines |= {
+                file["offset"] + i: json.loads(text)
+                for i, text in enumerate(file["content"])
+                if name != "output.log"
+            }
         if sent.get("complete"):
             run["state"] = "finished" if sent["exitcode"] == 0 else "failed"
         return {}
 
     def Viewer(self, _: dict[str, Any]) -> dict[str, Any]:
-        viewer = {"id": "u", "entity": "me", "username": "me", "email": "me@localhost", "flags": "{}", "teams": {"edges": []}}
+        viewer = {
+            "id": "u",
+            "entity": "me",
+            "username": "me",
+            "email": "me@localhost",
+            "flags": "{}",
+            "teams": {"edges": []},
+        }
         return {"viewer": viewer}
 
     GetDefaultEntity = Viewer
@@ -91,15 +102,25 @@ class Server:
             return {"model": None}
         summary = run["files"].get("wandb-summary.json", {})
         lines = run["files"].get("wandb-history.jsonl", {})
-        said = {"id": "x", "name": given["name"], "summaryMetrics": json.dumps(list(summary.values())[-1] if summary else {})}
-        said |= {"displayName": run["displayName"], "config": run["config"], "tags": run["tags"], "wandbConfig": '{"t": 1}'}
+        said = {
+            "id": "x",
+            "name": given["name"],
+            "summaryMetrics": json.dumps(list(summary.values())[-1] if summary else {}),
+        }
+        said |= {
+            "displayName": run["displayName"],
+            "config": run["config"],
+            "tags": run["tags"],
+            "wandbConfig": '{"t": 1}',
+        }
         said |= {"logLineCount": 0, "historyLineCount": len(lines), "eventsLineCount": 0, "eventsTail": "[]"}
         return {
             "model": {
                 "id": "p",
                 "name": given["project"],
                 "entity": {"id": "e", "name": "me"},
-                "bucket": said | {"historyTail": json.dumps([json.dumps(list(lines.values())[-1])] if lines else [])},
+                "bucket": said
+                | {"historyTail": json.dumps([json.dumps(list(lines.values())[-1])] if lines else [])},
             }
         }
 
@@ -124,4 +145,6 @@ class Server:
 
     def UpsertView2(self, given: dict[str, Any]) -> dict[str, Any]:
         self.views[given["name"]] = given
-        return {"upsertView": {"view": {"id": given.get("id") or f"view{len(self.views)}", "name": given["name"]}}}
+        return {
+            "upsertView": {"view": {"id": given.get("id") or f"view{len(self.views)}", "name": given["name"]}}
+        }

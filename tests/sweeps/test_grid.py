@@ -7,7 +7,11 @@ from synthweight.sweeps import grid
 
 
 def test_blocks_are_products_united():
-    listed = [{"loss": "ce,dimp", "seed": "range(0,2)"}, {"loss": "dimp", "seed": 1}, {"source.n": [10, None]}]
+    listed = [
+        {"loss": "ce,dimp", "seed": "range(0,2)"},
+        {"loss": "dimp", "seed": 1},
+        {"source.n": [10, None]},
+    ]
     jobs = grid.expand(listed, [])
     assert jobs == [
         ["loss=ce", "seed=0"], ["loss=ce", "seed=1"], ["loss=dimp", "seed=0"], ["loss=dimp", "seed=1"],
@@ -16,7 +20,9 @@ def test_blocks_are_products_united():
 
 
 def test_the_command_line_replaces_and_adds():
-    jobs = grid.expand([{"loss": "ce", "seed": "range(0,9)"}, {"loss": "imp"}], ["seed=1,2", "model=mpnet_base"])
+    jobs = grid.expand(
+        [{"loss": "ce", "seed": "range(0,9)"}, {"loss": "imp"}], ["seed=1,2", "model=mpnet_base"]
+    )
     assert jobs == [
         [f"loss={loss}", f"seed={s}", "model=mpnet_base"] for loss in ("ce", "imp") for s in (1, 2)
     ]  # fmt: skip

@@ -39,7 +39,9 @@ def expect(store: Store) -> list[dict]:
     rows = [store.row(run_id) for run_id in sorted(store.ids())]
     assert sorted(r["config"]["loss"]["name"] for r in rows) == ["ce", "ce", "dimp", "focal", "imp"]
     ended = max(r["provenance"]["finished"] for r in rows if r["config"]["loss"]["name"] == "ce")
-    assert ended <= min(r["provenance"]["started"] for r in rows if r["config"]["loss"]["name"] in ("imp", "dimp"))
+    assert ended <= min(
+        r["provenance"]["started"] for r in rows if r["config"]["loss"]["name"] in ("imp", "dimp")
+    )
     for row in rows:
         store.table(row["id"])
     return rows

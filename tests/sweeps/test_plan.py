@@ -45,7 +45,9 @@ def test_a_sweep_runs_what_is_missing_and_then_nothing(small, capfd):
     assert "(n = 1)" in table
     assert "±" not in table
     assert run_cli("tables", str(path), *values) == 2
-    assert re.search(r"4 of 8 runs have no row, first \w{16} \(local small_real ce seed 1\)", capfd.readouterr().err)
+    assert re.search(
+        r"4 of 8 runs have no row, first \w{16} \(local small_real ce seed 1\)", capfd.readouterr().err
+    )
     assert run_cli("tables", str(path), "--partial", *values) == 0
     assert "[1 missing]" in capfd.readouterr().out
     assert run_cli("plan", str(path), *values) == 0
@@ -106,7 +108,9 @@ def test_an_empty_sweep_is_refused(tmp_path, capfd):
 
 def test_a_misspelt_key_in_a_sweeps_file_is_named(tmp_path, capfd):
     path = tmp_path / "bad.yaml"
-    path.write_text("defaults: [config, _self_]\nsed: 3\nhydra: {mode: MULTIRUN, sweeper: {blocks: [{loss: ce}]}}\n")
+    path.write_text(
+        "defaults: [config, _self_]\nsed: 3\nhydra: {mode: MULTIRUN, sweeper: {blocks: [{loss: ce}]}}\n"
+    )
     for command in ("plan", "sweep"):
         assert run_cli(command, str(path)) == 2
         assert "sed: no such setting; did you mean seed?" in capfd.readouterr().err

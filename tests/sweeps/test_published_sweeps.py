@@ -49,7 +49,13 @@ def test_every_sweep_runs_and_is_shown(path, toy, tiny, outputs, monkeypatch):
     monkeypatch.setenv("TEST_KEY", KEY)
     with serving(lambda body, number: Say("negative")) as server:
         if "[prompt," in path.read_text():
-            given += ["generator=local", "generator.model=m", "generator.key_env=TEST_KEY", "generator.concurrency=4", "n=4"]
+            given += [
+                "generator=local",
+                "generator.model=m",
+                "generator.key_env=TEST_KEY",
+                "generator.concurrency=4",
+                "n=4",
+            ]
             given += [f"generator.base_url={server.url}"]
         report = publish.sweep_report(path.stem, *given)
         for job in report.plan.jobs:  # in this process: Hydra would compose each of them once more

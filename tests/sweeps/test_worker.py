@@ -46,7 +46,10 @@ def test_what_failed_is_listed_again_and_tried_when_asked(small, store, trouble,
     assert run_cli(*command) == 1
     said = capfd.readouterr()
     assert "epoch" not in said.out
-    assert "3 of 3 runs failed; the others are done (1 failed before and were not tried: --retry-failed does):" in said.err
+    assert (
+        "3 of 3 runs failed; the others are done (1 failed before and were not tried: --retry-failed does):"
+        in said.err
+    )
     lines = said.err.strip().splitlines()
     assert len(lines) == 4
     assert re.search(r"small_real ce minilm seed 0: at all \(.+/failed\.json\)", lines[1])
@@ -64,11 +67,15 @@ def test_a_plan_says_how_many_runs_share_a_checker(small, capfd):
     shared = sorted(re.sub(r"^ +first  \w{16}  local ", "", line) for line in lines if "checker of" in line)
     assert shared == [
         *(f"small_real ce minilm seed {seed}  (checker of 2 runs)" for seed in (0, 1)),  # of IMP and DIMP
-        *(f"synthetic ce minilm seed {seed}  (checker of 1 run; no row of the table)" for seed in (0, 1)),  # of IMP
+        *(
+            f"synthetic ce minilm seed {seed}  (checker of 1 run; no row of the table)" for seed in (0, 1)
+        ),  # of IMP
     ]
 
 
-def test_what_failed_for_its_checker_alone_goes_on_once_the_checker_is_there(small, store, trouble, capfd, settings):
+def test_what_failed_for_its_checker_alone_goes_on_once_the_checker_is_there(
+    small, store, trouble, capfd, settings
+):
     path, values = small
     assert run_cli("sweep", str(path), *values, "seed=0") == 1
     trouble()
@@ -82,7 +89,9 @@ def test_fail_fast_begins_nothing_more(small, store, trouble, capfd):
     assert run_cli("sweep", str(path), *values, "--fail-fast") == 1
     error = capfd.readouterr().err
     assert "1 of 10 runs failed; 7 were not begun:" in error
-    assert {store.row(i)["config"]["loss"]["name"] for i in store.ids()} == {"ce"}  # the two that came before it
+    assert {store.row(i)["config"]["loss"]["name"] for i in store.ids()} == {
+        "ce"
+    }  # the two that came before it
 
 
 def test_a_locked_run_is_left_to_its_holder_and_waited_for_at_the_end(small, store, capfd):
@@ -97,7 +106,9 @@ with Store({str(store.root)!r}).lock({run_id!r}):
     print("held", flush=True)
     sys.stdin.read()
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "held\n"
         command = [sys.executable, "-c", CLI, "sweep", str(path), *values, "seed=0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ours:
@@ -113,7 +124,9 @@ with Store({str(store.root)!r}).lock({run_id!r}):
             said += ours.stdout
     out = "".join(said)
     assert ours.returncode == 0
-    assert re.search(rf"small_real ce minilm seed 0: locked by \S+ \(process {other.pid}, since 20\S+\); waiting", out)
+    assert re.search(
+        rf"small_real ce minilm seed 0: locked by \S+ \(process {other.pid}, since 20\S+\); waiting", out
+    )
     order = re.findall(r"local (\w+ \w+) minilm seed 0: epoch 1/", out)
     assert order.index("synthetic focal") < order.index("small_real ce") < order.index("synthetic dimp")
     assert len(store.ids()) == 5
@@ -145,7 +158,10 @@ def test_an_engine_that_loses_a_process_fails_its_runs_and_no_others(small, stor
     monkeypatch.setattr(worker.SweepWorker, "__init__", with_trouble)
     path, values = small
     assert run_cli("sweep", str(path), *values, "seed=0") == 1
-    assert re.search(r"1 of 5 runs failed; .*\n.* focal minilm seed 0: RuntimeError: a worker process", capfd.readouterr().err)
+    assert re.search(
+        r"1 of 5 runs failed; .*\n.* focal minilm seed 0: RuntimeError: a worker process",
+        capfd.readouterr().err,
+    )
     assert len(store.ids()) == 4
 
 
@@ -197,7 +213,10 @@ def test_a_swept_group_that_sets_the_sweepers_parameters_is_refused(sets, small,
     for command in ("plan", "sweep"):
         assert run_cli(command, str(path), *values, "ablation=plain,own") == 2
         error = capfd.readouterr().err
-        assert f"ablation=own: {folder}/own.yaml sets hydra.sweeper, which counts in the sweep's own file alone" in error
+        assert (
+            f"ablation=own: {folder}/own.yaml sets hydra.sweeper, which counts in the sweep's own file alone"
+            in error
+        )
         assert len(error.strip().splitlines()) == 1, error
     assert not store.root.exists()
 
@@ -216,7 +235,9 @@ def test_times_are_medians_of_rows_that_differ_by_seed_else_scaled(small, store,
     for file in store.rows.glob("*.json"):
         row = json.loads(file.read_text())
         n = 3 * 45 if row["config"]["source"]["name"] == "small_real" else 2 * 96
-        seconds = 1000.0 if row["config"]["loss"]["name"] == "dimp" else float(n)  # a second an example and epoch
+        seconds = (
+            1000.0 if row["config"]["loss"]["name"] == "dimp" else float(n)
+        )  # a second an example and epoch
         row["seconds"] = dict.fromkeys(row["seconds"], 0.0) | {"train": seconds}
         file.write_text(json.dumps(row, indent=1))
     capfd.readouterr()
@@ -227,7 +248,9 @@ def test_times_are_medians_of_rows_that_differ_by_seed_else_scaled(small, store,
     assert "Jobs: 2; done 1, to do 2 with their checkers" in out
     assert "Time: about 18.9 min for 2 runs" in out  # 1000 s as seed 0's dimp, 135 s as seed 0's checker
     assert run_cli("plan", str(path), *values, "loss=focal", "loss.gamma=3", "source.n=60") == 0
-    assert "Time: about 4.0 min for 2 runs, one after another" in capfd.readouterr().out  # 60 examples x 2 epochs, twice
+    assert (
+        "Time: about 4.0 min for 2 runs, one after another" in capfd.readouterr().out
+    )  # 60 examples x 2 epochs, twice
     assert run_cli("plan", str(path), *values, "loss=focal", "optim.max_length=16") == 0
     assert "no finished row of the same encoder" in capfd.readouterr().out
 

@@ -43,7 +43,9 @@ def test_tensorboard_has_curves_and_weight_histograms(bound):
     values = [(event.step, value) for event in events(file) for value in event.summary.value]
     accuracy = [value.simple_value for _, value in values if value.tag == "test/accuracy"]
     assert accuracy == pytest.approx([epoch["test"]["accuracy"] for epoch in row["epochs"]])
-    assert {"train/loss", "selection/macro_f1", "weights/mean", "weights/std"} <= {value.tag for _, value in values}
+    assert {"train/loss", "selection/macro_f1", "weights/mean", "weights/std"} <= {
+        value.tag for _, value in values
+    }
     histograms = {step: value.histo for step, value in values if value.tag == "weights/histogram"}
     assert set(histograms) == {1, 2}
     table = store.table(row["id"]).to_pandas().query("split == 'train' and epoch == 2")

@@ -30,7 +30,9 @@ def test_an_offline_run_says_what_its_row_says(bound):
     assert wandb.run is None
     (file,) = files(store_of(job).run_folder(run_id))
     found, row = read(file), store_of(job).row(run_id)
-    assert {key: found.run[key] for key in ("run_id", "run_group", "job_type", "project", "display_name")} == {
+    assert {
+        key: found.run[key] for key in ("run_id", "run_group", "job_type", "project", "display_name")
+    } == {
         "run_id": run_id,
         "run_group": "table1",
         "job_type": "dimp",
@@ -39,19 +41,30 @@ def test_an_offline_run_says_what_its_row_says(bound):
     }
     assert set(found.run["tags"]) == {"local", "synthetic", "minilm"}
     assert {key: found.config[key] for key in row["config"]} == row["config"]
-    assert {key: found.config[key] for key in tracking_wandb.ROW_CONFIG} == {key: row[key] for key in tracking_wandb.ROW_CONFIG}
+    assert {key: found.config[key] for key in tracking_wandb.ROW_CONFIG} == {
+        key: row[key] for key in tracking_wandb.ROW_CONFIG
+    }
     assert [line["epoch"] for line in found.history] == [1, 2]
     for line, epoch in zip(found.history, row["epochs"], strict=True):
         for key in ("accuracy", "macro_f1", "nll"):
             assert line[f"selection/{key}"] == pytest.approx(epoch["selection"][key])
             assert f"test/{key}" not in line  # evaluated once, after the last epoch
         assert line["train/loss"] == pytest.approx(epoch["train_loss"])
-        weights = store_of(job).table(run_id).to_pandas().query(f"split == 'train' and epoch == {epoch['epoch']}")["weight"]
+        weights = (
+            store_of(job)
+            .table(run_id)
+            .to_pandas()
+            .query(f"split == 'train' and epoch == {epoch['epoch']}")["weight"]
+        )
         assert line["weights/mean"] == pytest.approx(weights.mean())
         assert sum(line["weights/histogram.values"]) == len(weights)
         assert line["weights/histogram.bins"][-1] == pytest.approx(weights.max())
     chosen = row["epochs"][row["selected_epoch"] - 1]["test"]
-    final = {"selected_epoch": row["selected_epoch"], "test/accuracy": chosen["accuracy"], "test/macro_f1": chosen["macro_f1"]}
+    final = {
+        "selected_epoch": row["selected_epoch"],
+        "test/accuracy": chosen["accuracy"],
+        "test/macro_f1": chosen["macro_f1"],
+    }
     final |= {f"seconds/{key}": value for key, value in row["seconds"].items()}
     assert {key: found.summary[key] for key in final} == pytest.approx(final)
     assert found.exit_code == 0
@@ -141,7 +154,9 @@ def test_a_server_that_is_not_there_is_one_warning(bound, fresh_wandb):
     fresh_wandb.setenv("WANDB_API_KEY", KEY)
     fresh_wandb.setenv("WANDB_HTTP_TIMEOUT", "1")
     job = bound("logger=wandb")
-    with pytest.warns(UserWarning, match=r"W&B cannot be used online \(.*127\.0\.0\.1:9.*\): the runs go on offline"):
+    with pytest.warns(
+        UserWarning, match=r"W&B cannot be used online \(.*127\.0\.0\.1:9.*\): the runs go on offline"
+    ):
         run_id = run.train(job).id
     assert store_of(job).exists(run_id)
     assert len(files(store_of(job).run_folder(run_id))) == 1
@@ -200,7 +215,9 @@ def test_online_a_run_that_failed_and_is_tried_again_is_one_run(bound, fresh_wan
 def services() -> list[int]:
     """The processes that W&B has started from here."""
     stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
-    fields = [(stat.split(" (")[0], stat.rpartition(")")[2].split()) for stat in stats if "(wandb-core)" in stat]
+    fields = [
+        (stat.split(" (")[0], stat.rpartition(")")[2].split()) for stat in stats if "(wandb-core)" in stat
+    ]
     return [int(pid) for pid, rest in fields if int(rest[1]) == os.getpid()]
 
 

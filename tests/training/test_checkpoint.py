@@ -20,7 +20,18 @@ from synthweight.runs.store import Store
 from synthweight.training import devices, trainer
 from synthweight.training.checkpoint import Checkpoints
 
-LOSSES = ["ce", "focal", "imp", "dimp", "rho", "filter", "hu loss.exact=false", "hu", "ren", "sungen loss.outer_steps=3"]
+LOSSES = [
+    "ce",
+    "focal",
+    "imp",
+    "dimp",
+    "rho",
+    "filter",
+    "hu loss.exact=false",
+    "hu",
+    "ren",
+    "sungen loss.outer_steps=3",
+]
 MORE = [
     "ce trainer.precision=64-true",
     "ce trainer.precision=bf16-mixed",
@@ -95,7 +106,10 @@ def test_off_writes_nothing(training, checkpoints):
 def test_what_another_machine_computes_in_fp32_is_not_continued_in_bf16(bound, tmp_path, monkeypatch):
     who = identify(bound("trainer.precision=bf16-mixed", "optim.epochs=4"))
     made = training_job(who.run)
-    for has, messages in ((False, []), (True, ["checkpoint-2.pt is of another training (precision): not used"])):
+    for has, messages in (
+        (False, []),
+        (True, ["checkpoint-2.pt is of another training (precision): not used"]),
+    ):
         monkeypatch.setattr(devices, "bf16_products", lambda has=has: has)
         saved, reporter = run.checkpoints_of(Store(tmp_path / "outputs"), who), RecordingReporter()
         assert saved.latest(reporter) is None
@@ -117,7 +131,9 @@ def test_what_cannot_be_used_is_reported_and_passed_over(training, checkpoints, 
     reporter = RecordingReporter()
     same(whole, trainer.fit(made, reporter, checkpoints))
     (message,) = reporter.messages
-    assert message.startswith("checkpoint-2.pt is " + ("of another training (torch)" if harm == "other" else "damaged"))
+    assert message.startswith(
+        "checkpoint-2.pt is " + ("of another training (torch)" if harm == "other" else "damaged")
+    )
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one(training, checkpoints):
@@ -152,7 +168,10 @@ def test_killed_in_its_third_epoch_a_run_goes_on(settings, bound, tmp_path, caps
     checker = next(iter(identify(job).checkers.values()))
     run.train(checker.run)
     process = subprocess.Popen(
-        [sys.executable, "-c", CLI, "train", *settings, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", CLI, "train", *settings, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     for line in process.stdout:
         if "epoch 3/6" in line:

@@ -37,7 +37,9 @@ else:
 def in_little_memory(file, small, training) -> str:
     """What comes of a training in a process that may have 600 MiB more than it has after a small one."""
     file.write_bytes(pickle.dumps((small, training)))
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(file)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(file)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1]
 

@@ -24,7 +24,9 @@ def trained(bound):
         job = bound(*overrides)
         store, run_id = Store(job.paths.outputs), run.train(job).id
         lines = [x for x in store.table(run_id).to_pylist() if x["split"] == "train"]
-        return store.row(run_id), {e: {x["id"]: x["weight"] for x in lines if x["epoch"] == e} for e in (1, 2)}
+        return store.row(run_id), {
+            e: {x["id"]: x["weight"] for x in lines if x["epoch"] == e} for e in (1, 2)
+        }
 
     return train
 
@@ -130,7 +132,9 @@ def test_gradients_scaled_within_the_step_are_clipped_gradients(most):
 
 @pytest.mark.parametrize("batching", ["bucketed", "random"])
 @pytest.mark.parametrize("stacked", [False, True])
-def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bound, monkeypatch, batching, stacked):
+def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(
+    bound, monkeypatch, batching, stacked
+):
     """Of like length or at random, alone or in a stack; what the last step left is gone before the next and before evaluation."""
     kind = SeedEnsembleModule if stacked else ClassifierModule
     seen, held, step, evaluated = [], [], kind.training_step, kind.on_validation_start
@@ -142,7 +146,9 @@ def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(bo
 
     monkeypatch.setattr(kind, "training_step", stepped)
     monkeypatch.setattr(
-        kind, "on_validation_start", lambda self: held.extend(p.grad for p in self.parameters()) or evaluated(self)
+        kind,
+        "on_validation_start",
+        lambda self: held.extend(p.grad for p in self.parameters()) or evaluated(self),
     )
     made = training_job(bound("loss=ce", "optim.epochs=2", f"trainer.batching={batching}"))
     own = dataclasses.replace(made, seed=made.seed + 1)

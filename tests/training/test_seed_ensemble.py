@@ -20,7 +20,14 @@ from synthweight.training import seed_ensemble, trainer
 from synthweight.training.reporter import RunReporter
 from synthweight.training.seed_ensemble import EnsembleMember, fit_seed_ensemble
 
-LINES = ["ce", "focal", "imp", "dimp weighting.self_normalise=true", "quality_only weighting.clip=0.7", "filter"]
+LINES = [
+    "ce",
+    "focal",
+    "imp",
+    "dimp weighting.self_normalise=true",
+    "quality_only weighting.clip=0.7",
+    "filter",
+]
 
 
 def networks(family: str, count: int = 3) -> list[torch.nn.Module]:
@@ -57,7 +64,9 @@ def test_a_stack_is_its_networks(family, training):
             torch.testing.assert_close(logits[s], values, rtol=1e-9, atol=1e-9)
             for p, gradient in zip(stack.stacked, gradients, strict=True):
                 got = torch.zeros_like(p[s]) if p.grad is None else p.grad[s]
-                torch.testing.assert_close(got, torch.zeros_like(got) if gradient is None else gradient, rtol=1e-9, atol=1e-9)
+                torch.testing.assert_close(
+                    got, torch.zeros_like(got) if gradient is None else gradient, rtol=1e-9, atol=1e-9
+                )
         with torch.no_grad():
             stack.stacked[0].add_(torch.arange(3, dtype=torch.float64).view(3, 1, 1))
     for s, network in enumerate(alone):  # they have what was learned, and their own forward pass
@@ -87,7 +96,9 @@ def test_seeds_together_are_seeds_apart(bound, plain, line):
 def test_the_stacks_dropout_is_dropout(bound):
     """In every epoch, and each network's its own: nothing is learned here, so that without it all losses would be the same."""
     one = training_job(bound("loss=ce", "optim.epochs=3", "optim.lr=1e-12"))
-    same = fit_seed_ensemble([EnsembleMember(one), EnsembleMember(one)])  # the same head and the same batches twice
+    same = fit_seed_ensemble(
+        [EnsembleMember(one), EnsembleMember(one)]
+    )  # the same head and the same batches twice
     alone = trainer.fit(one)
     losses = [epoch.train_loss for fitted in (*same, alone) for epoch in fitted.epochs]
     assert len(set(losses)) == 9
@@ -100,7 +111,9 @@ def test_a_stack_in_bf16_is_near_that_in_fp32(bound, plain):
     losses = {}
     for precision in ("32", "bf16-mixed"):
         more = [f"trainer.precision={precision}", f"model.path={plain}"]
-        fitted = fit_seed_ensemble([EnsembleMember(training_job(bound(*more, f"seed={seed}"))) for seed in range(2)])
+        fitted = fit_seed_ensemble(
+            [EnsembleMember(training_job(bound(*more, f"seed={seed}"))) for seed in range(2)]
+        )
         losses[precision] = [epoch.train_loss for one in fitted for epoch in one.epochs]
     assert losses["bf16-mixed"] == pytest.approx(losses["32"], rel=1e-2)
 
@@ -136,7 +149,9 @@ def test_a_stack_that_does_not_fit(bound, monkeypatch):
 
     monkeypatch.setattr(seed_ensemble, "_fit_stack", full)
     one = training_job(bound())
-    with pytest.raises(UserError, match="out of memory on this cpu .no room.: train these 2 seeds without --stack-seeds"):
+    with pytest.raises(
+        UserError, match="out of memory on this cpu .no room.: train these 2 seeds without --stack-seeds"
+    ):
         fit_seed_ensemble([EnsembleMember(one), EnsembleMember(one)])
 
 
@@ -176,7 +191,9 @@ def test_a_sweep_of_stacks_places_the_rows_of_single_runs(small, plain, tmp_path
         curves = [(s.run_folder(run_id) / "csv" / "metrics.csv").read_text().splitlines() for s in stores]
         assert len(curves[0]) == len(curves[1]) > 2
     assert "[10/10]" in said
-    assert run_cli("sweep", str(path), *values, f"paths.outputs={tmp_path / 'together'}", "--stack-seeds") == 0
+    assert (
+        run_cli("sweep", str(path), *values, f"paths.outputs={tmp_path / 'together'}", "--stack-seeds") == 0
+    )
     assert "nothing to do" in capfd.readouterr().out
 
 
@@ -204,7 +221,12 @@ def test_a_stack_that_fails_is_trained_one_by_one(small, monkeypatch, capfd):
     path, values = small
     monkeypatch.setattr(run.seed_ensemble, "fit_seed_ensemble", broken)
     assert run_cli("sweep", str(path), *values, "--stack-seeds") == 0
-    assert capfd.readouterr().err.count("2 seeds at once failed, one after the other now: ValueError: no such luck") == 5
+    assert (
+        capfd.readouterr().err.count(
+            "2 seeds at once failed, one after the other now: ValueError: no such luck"
+        )
+        == 5
+    )
     assert len(plan.open_sweep(str(path), values).plan.store.ids()) == 10
 
 
@@ -229,7 +251,14 @@ def test_seeds_that_cannot_be_stacked_are_trained_one_by_one(small, capfd):
     path, values = small
     assert (
         run_cli(
-            "sweep", str(path), *values, "source=small_real", "selection=last", "loss=ce", "trainer.padding=true", "--stack-seeds"
+            "sweep",
+            str(path),
+            *values,
+            "source=small_real",
+            "selection=last",
+            "loss=ce",
+            "trainer.padding=true",
+            "--stack-seeds",
         )
         == 0
     )

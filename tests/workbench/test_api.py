@@ -45,10 +45,16 @@ def test_the_folder_is_whole_and_says_what_was_done(fitted):
 
 def test_a_fold_never_sees_its_own_examples(fitted, inputs):
     tested = []
-    datasets = [f for f in (fitted.work / "data").iterdir() if len(read_examples(f / "test.jsonl", "test")) not in (45, 60)]
+    datasets = [
+        f
+        for f in (fitted.work / "data").iterdir()
+        if len(read_examples(f / "test.jsonl", "test")) not in (45, 60)
+    ]
     assert len(datasets) == 2
     for folder in datasets:
-        test, real, synthetic = (read_examples(folder / f"{s}.jsonl", s) for s in ("test", "small_real", "synthetic"))
+        test, real, synthetic = (
+            read_examples(folder / f"{s}.jsonl", s) for s in ("test", "small_real", "synthetic")
+        )
         assert not {e.text for e in test} & ({e.text for e in real} | {e.text for e in synthetic})
         assert len(test) + len(real) == 45
         tested += [e.id for e in test]
@@ -58,7 +64,10 @@ def test_a_fold_never_sees_its_own_examples(fitted, inputs):
     weighted = [row for row in rows if row["config"]["loss"]["name"] in ("dimp", "imp", "filter")]
     assert len(weighted) >= 8  # dimp, imp, filter and drop25 of each fold
     for row in weighted:  # its quality checker was trained on the same fold's real examples
-        assert by_id[row["checkers"]["quality"]]["data"]["small_real"]["sha256"] == row["data"]["small_real"]["sha256"]
+        assert (
+            by_id[row["checkers"]["quality"]]["data"]["small_real"]["sha256"]
+            == row["data"]["small_real"]["sha256"]
+        )
 
 
 def test_the_pipeline_of_a_process_without_this_package_says_the_same(fitted, inputs, tmp_path):
@@ -68,19 +77,25 @@ def test_the_pipeline_of_a_process_without_this_package_says_the_same(fitted, in
         [sys.executable, "-I", "-c", PIPELINE, str(copied)], input=json.dumps(texts), capture_output=True, text=True, check=True,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
     )  # fmt: skip
-    pipeline = np.array([[scores[label] for label in fitted.model.labels] for scores in json.loads(done.stdout)])
+    pipeline = np.array(
+        [[scores[label] for label in fitted.model.labels] for scores in json.loads(done.stdout)]
+    )
     np.testing.assert_allclose(fitted.model.predict_proba(texts), pipeline, atol=1e-5)
     assert fitted.model.predict(texts) == [fitted.model.labels[i] for i in pipeline.argmax(axis=1)]
 
 
 def test_the_same_call_again_trains_nothing(fitted, inputs, tmp_path):
     before = {p.name: p.stat().st_mtime_ns for p in (fitted.work / "rows").iterdir()}
-    rmtree(fitted.work / "runs" / fitted.model.settings["row"] / "model")  # it may be thrown away, and is made again
+    rmtree(
+        fitted.work / "runs" / fitted.model.settings["row"] / "model"
+    )  # it may be thrown away, and is made again
     again = synthweight.fit(**inputs, out=tmp_path / "again")
     assert before == {p.name: p.stat().st_mtime_ns for p in (fitted.work / "rows").iterdir()}
     changed = [key for key, value in again.settings.items() if value != fitted.model.settings[key]]
     assert not changed
-    assert (again.folder / "model.safetensors").read_bytes() == (fitted.model.folder / "model.safetensors").read_bytes()
+    assert (again.folder / "model.safetensors").read_bytes() == (
+        fitted.model.folder / "model.safetensors"
+    ).read_bytes()
 
 
 def test_real_texts_are_nowhere_and_synthetic_ones_where_they_may_be(fitted, inputs, tmp_path):
@@ -90,7 +105,9 @@ def test_real_texts_are_nowhere_and_synthetic_ones_where_they_may_be(fitted, inp
     for path in fitted.model.folder.iterdir():
         content = path.read_bytes()
         assert not any(text in content for text in real)
-        assert any(text in content for text in synthetic) == (path.name in ("synthetic_audit.csv", "report.html"))
+        assert any(text in content for text in synthetic) == (
+            path.name in ("synthetic_audit.csv", "report.html")
+        )
     without = api.fit(**inputs, out=tmp_path / "without", texts=False)
     for path in without.folder.iterdir():
         assert not any(text in path.read_bytes() for text in synthetic)
@@ -113,7 +130,9 @@ def test_a_given_loss_compares_nothing(inputs, tmp_path):
     made = synthweight.fit(**(arguments | frames), loss="dimp", out=tmp_path / "made")
     assert (made.settings["method"], made.settings["choice"], made.settings["test"]) == ("dimp", None, None)
     assert sum(w for w in made.weights.values() if w is not None) > 0
-    assert made.settings["checker"]["nll"] <= np.log(3) + 0.05  # calibrated out of fold: hardly worse than guessing
+    assert (
+        made.settings["checker"]["nll"] <= np.log(3) + 0.05
+    )  # calibrated out of fold: hardly worse than guessing
     assert synthweight.load(made.folder).predict(["good great"])[0] in made.labels
 
 
@@ -175,7 +194,11 @@ def test_an_interrupted_fit_goes_on(inputs, tmp_path):
 
 def test_few_real_examples_make_fewer_folds_or_a_refusal(caplog):
     def data(n):
-        real = [{"text": f"real {i} {label}", "label": label} for label in "ab" for i in range(n if label == "b" else 5)]
+        real = [
+            {"text": f"real {i} {label}", "label": label}
+            for label in "ab"
+            for i in range(n if label == "b" else 5)
+        ]
         return read_all(real, [{"text": f"synthetic {label}", "label": label} for label in "ab"])
 
     assert choose.possible_folds(data(5), 5) == 5

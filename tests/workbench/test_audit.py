@@ -23,12 +23,20 @@ TEXTS = {
 
 @pytest.fixture
 def rows():
-    synthetic = [Example(f"synthetic:{i}", text, None, label) for i, (text, label) in enumerate(TEXTS.values())]
-    real = [Example(f"real:{i}", text, None, "bad") for i, text in enumerate(["It stopped working", "the lens is dirty"])]
+    synthetic = [
+        Example(f"synthetic:{i}", text, None, label) for i, (text, label) in enumerate(TEXTS.values())
+    ]
+    real = [
+        Example(f"real:{i}", text, None, "bad")
+        for i, text in enumerate(["It stopped working", "the lens is dirty"])
+    ]
     p_good = np.array([0.9, 0.6, 0.8, 0.8, 0.1, 0.3, 0.2, 0.1])
     log_probs = np.log(np.stack([1 - p_good, p_good], axis=1))
     near, far = np.array([1.0, 0.0]), np.array([0.0, 1.0])
-    embeddings = np.stack([far if name == "far" else near for name in TEXTS]), np.stack([near, [0.9, np.sqrt(1 - 0.81)]])
+    embeddings = (
+        np.stack([far if name == "far" else near for name in TEXTS]),
+        np.stack([near, [0.9, np.sqrt(1 - 0.81)]]),
+    )
     weights = {e.id: 0.5 for e in synthetic[:-1]}
     return audit.audit(synthetic, real, list(TEXTS), LABELS, log_probs, weights, embeddings)
 
@@ -72,7 +80,9 @@ def test_a_file_that_is_no_audit_is_refused(tmp_path):
 
 def test_near_duplicates_are_the_same_in_blocks(monkeypatch):
     rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(["alpha", "beta", "gamma", "delta", "omega", "sigma"], size=4)) for _ in range(60)]
+    texts = [
+        " ".join(rng.choice(["alpha", "beta", "gamma", "delta", "omega", "sigma"], size=4)) for _ in range(60)
+    ]
     examples = [Example(str(i), text, None, "a") for i, text in enumerate(texts)]
     whole = near_duplicates(examples)
     monkeypatch.setattr(audit, "BLOCK", 7)

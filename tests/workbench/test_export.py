@@ -38,7 +38,13 @@ def hub():
 
 def push(hub, *arguments, token=TOKEN):
     """The command as a user would run it, with the hub of this test."""
-    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+    own = {
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": token,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
     command = [sys.executable, "-m", "synthweight", "push", *map(str, arguments)]
     return subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)
 
@@ -48,7 +54,9 @@ def test_a_folder_is_pushed_without_its_texts(fitted, hub):
     assert (done.returncode, done.stdout.strip()) == (0, f"{hub.url}/someone/my-model"), done.stderr
     assert hub.repositories == {"someone/my-model": True}
     there = {p.name: p.read_bytes() for p in fitted.model.folder.iterdir()}
-    assert hub.files == {name: content for name, content in there.items() if name not in ("report.html", "synthetic_audit.csv")}
+    assert hub.files == {
+        name: content for name, content in there.items() if name not in ("report.html", "synthetic_audit.csv")
+    }
     push(hub, fitted.model.folder, "someone/my-model", "--with-texts")
     assert hub.files == there
 
@@ -80,7 +88,9 @@ def dom(page, tmp_path):
 def test_the_report_works_in_a_browser(fitted, tmp_path):
     page = tmp_path / "report.html"
     source = (fitted.model.folder / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"(src|href)\s*=|url\(|@import|https?://", source)  # nothing is loaded from elsewhere
+    assert not re.search(
+        r"(src|href)\s*=|url\(|@import|https?://", source
+    )  # nothing is loaded from elsewhere
     page.write_text(source, encoding="utf-8")
     shown = dom(page, tmp_path)
     rows = fitted.model.audit
@@ -89,7 +99,9 @@ def test_the_report_works_in_a_browser(fitted, tmp_path):
     assert body.count("<tr>") == 51
     assert body.index(rows[0].text) < body.index(rows[1].text)
     clicked = 'element("verdict").value = "near-duplicate"; update(true); element("audit").querySelector("button").click();'
-    page.write_text(source.replace("update(true);\n</script>", f"update(true);{clicked}\n</script>"), encoding="utf-8")
+    page.write_text(
+        source.replace("update(true);\n</script>", f"update(true);{clicked}\n</script>"), encoding="utf-8"
+    )
     near = [row for row in rows if row.verdict == "near-duplicate"]
     body = dom(page, tmp_path).split('<table id="audit">')[1]
     assert body.count("<tr>") == 1 + len(near)

@@ -30,10 +30,14 @@ def run(predictor, source, target, columns=GUESSED, proba=False):
     return list(predict_file(predictor, source, target, columns, proba))
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "a.csv.gz", "a.parquet.gz"])
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "a.csv.gz", "a.parquet.gz"]
+)
 def test_every_format_goes_in_and_out(predictor, fitted, tmp_path, monkeypatch, name):
     monkeypatch.setattr(predict, "CHUNK", 5)  # several parts
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": t, "n": i, "label": "?"}) + "\n" for i, t in enumerate(TEXTS)))
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps({"text": t, "n": i, "label": "?"}) + "\n" for i, t in enumerate(TEXTS))
+    )
     assert run(predictor, tmp_path / "in.jsonl", tmp_path / name, proba=True) == [5, 10, 12]
     rows = [row for _, row in iter_rows(tmp_path / name)]
     assert [row["text"] for row in rows] == TEXTS
@@ -46,9 +50,19 @@ def test_rows_keep_their_columns_and_get_label_and_probabilities(predictor, fitt
     (tmp_path / "in.csv").write_text("id,text\n" + "".join(f"{i},{t}\n" for i, t in enumerate(TEXTS)))
     run(predictor, tmp_path / "in.csv", tmp_path / "out.csv", proba=True)
     rows = pd.read_csv(tmp_path / "out.csv")
-    assert list(rows) == ["id", "text", "predicted_label", "probability", "p_negative", "p_neutral", "p_positive"]
+    assert list(rows) == [
+        "id",
+        "text",
+        "predicted_label",
+        "probability",
+        "p_negative",
+        "p_neutral",
+        "p_positive",
+    ]
     assert rows["predicted_label"].tolist() == fitted.model.predict(TEXTS)
-    np.testing.assert_allclose(rows[["p_negative", "p_neutral", "p_positive"]], fitted.model.predict_proba(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(
+        rows[["p_negative", "p_neutral", "p_positive"]], fitted.model.predict_proba(TEXTS), atol=1e-6
+    )
     np.testing.assert_allclose(rows["probability"], fitted.model.predict_proba(TEXTS).max(axis=1), atol=1e-6)
 
 
@@ -61,7 +75,9 @@ def test_standard_input_is_one_text_per_line(predictor, fitted, monkeypatch, cap
 
 def test_a_large_file_is_streamed(predictor, tmp_path, monkeypatch):
     lines = 30_000
-    monkeypatch.setattr(predictor, "log_probs", lambda texts: np.zeros((len(texts), 3), np.float32))  # the network is not it
+    monkeypatch.setattr(
+        predictor, "log_probs", lambda texts: np.zeros((len(texts), 3), np.float32)
+    )  # the network is not it
     with gzip.open(tmp_path / "in.jsonl.gz", "wt") as file:
         file.writelines(json.dumps({"text": f"{i} " + "x" * 500}) + "\n" for i in range(lines))
     tracemalloc.start()

@@ -15,9 +15,12 @@ from synthweight.errors import UserError
 from synthweight.workbench.read import Columns, guess, label_of, read_all, read_table
 
 ROWS = [
-    {"review": f"a {word} thing, it is", "stars": label} for word, label in [("good", 1), ("bad", 0), ("fine", 1), ("sad", 0)]
+    {"review": f"a {word} thing, it is", "stars": label}
+    for word, label in [("good", 1), ("bad", 0), ("fine", 1), ("sad", 0)]
 ]
-OTHER = [{"review": f"one {word} thing, it was", "stars": label} for word, label in [("great", 1), ("poor", 0)]]
+OTHER = [
+    {"review": f"one {word} thing, it was", "stars": label} for word, label in [("great", 1), ("poor", 0)]
+]
 
 
 def write(path, rows):
@@ -50,7 +53,9 @@ def test_a_file_of_every_format_holds_the_same_examples(tmp_path, name):
 
 
 def test_frames_datasets_folders_and_lists_hold_the_same_examples(tmp_path):
-    classes = datasets.Features({"review": datasets.Value("string"), "stars": datasets.ClassLabel(names=["bad", "good"])})
+    classes = datasets.Features(
+        {"review": datasets.Value("string"), "stars": datasets.ClassLabel(names=["bad", "good"])}
+    )
     data = datasets.Dataset.from_list(ROWS, features=classes)
     data.save_to_disk(tmp_path / "saved")
     named = [("bad", "good")[row["stars"]] for row in ROWS]
@@ -80,7 +85,11 @@ def test_columns_are_guessed_where_they_are_plain(names, found):
 @pytest.mark.parametrize(
     ("names", "given", "message"),
     [
-        (["text", "mood"], Columns(), "no column is plainly the label: name it by --label; there are text, mood"),
+        (
+            ["text", "mood"],
+            Columns(),
+            "no column is plainly the label: name it by --label; there are text, mood",
+        ),
         (["text", "label", "class"], Columns(), "label, class could all be the label"),
         (["text", "review", "label"], Columns(), "text, review could all be the text"),
         (["one", "two", "label"], Columns(), "no column is plainly the text"),
@@ -104,7 +113,10 @@ BAD_FILES = {
     "empty.csv": (b"", "holds no example"),
     "header.csv": (b"text,label\n", "holds no example"),
     "nul.csv": (b"text,label\nok,1\nno\0t,1\n", "nul.csv:3: a NUL byte"),
-    "quote.csv": (b'text,label\nfine,1\n"never closed,0\nmore,1\n', "quote.csv:3: a quote that is broken or never closed"),
+    "quote.csv": (
+        b'text,label\nfine,1\n"never closed,0\nmore,1\n',
+        "quote.csv:3: a quote that is broken or never closed",
+    ),
     "fields.csv": (b"text,label\na,b,1\n", "fields.csv:2: 3 fields where the header has 2"),
     "twice.csv": (b"text,text\na,b\n", "two columns are named 'text'"),
     "latin.csv": ("text,label\nr\u00e9,1\n".encode("latin-1"), "latin.csv:2: byte 2 is not UTF-8"),
@@ -136,9 +148,13 @@ def test_a_row_of_several_lines_is_named_by_its_first(tmp_path):
 
 def test_labels_of_one_set_alone_are_refused_or_left_out(caplog):
     extra = [*OTHER, {"review": "odd", "stars": 7}]
-    with pytest.raises(UserError, match=r"labels that the real list does not have: '7' \(1\); it has '0', '1'"):
+    with pytest.raises(
+        UserError, match=r"labels that the real list does not have: '7' \(1\); it has '0', '1'"
+    ):
         read_all(ROWS, extra)
-    with pytest.raises(UserError, match=r"the real list: labels that the synthetic list does not have: '7' \(1\)"):
+    with pytest.raises(
+        UserError, match=r"the real list: labels that the synthetic list does not have: '7' \(1\)"
+    ):
         read_all([*ROWS, {"review": "odd", "stars": 7}], OTHER)
     data = read_all(ROWS, extra, drop_unknown=True)
     assert (len(data.synthetic.examples), data.labels) == (2, ("0", "1"))
@@ -151,7 +167,11 @@ def test_data_that_cannot_be_learned_from_are_refused():
     for real, synthetic, message in (
         (same, same, "one label only"),
         (many, many, "4 different labels in 4 rows are hardly classes"),
-        (ROWS, [{"review": row["review"].upper() + "!", "stars": row["stars"]} for row in ROWS], "every text is in"),
+        (
+            ROWS,
+            [{"review": row["review"].upper() + "!", "stars": row["stars"]} for row in ROWS],
+            "every text is in",
+        ),
         (ROWS, [row | {"text_pair": "b"} for row in OTHER], "has pairs of texts and the real list has none"),
     ):
         with pytest.raises(UserError, match=message):
@@ -160,10 +180,14 @@ def test_data_that_cannot_be_learned_from_are_refused():
 
 def test_the_sets_may_name_their_columns_differently():
     data = read_all(
-        [{"what": row["review"], "id": 7, "stars": row["stars"]} for row in ROWS], OTHER, columns=Columns(text="what")
+        [{"what": row["review"], "id": 7, "stars": row["stars"]} for row in ROWS],
+        OTHER,
+        columns=Columns(text="what"),
     )
     assert (data.real.columns.text, data.synthetic.columns.text) == ("what", "review")
-    with pytest.raises(UserError, match="--label mood: no such column: the real list has review, stars; the synthetic list"):
+    with pytest.raises(
+        UserError, match="--label mood: no such column: the real list has review, stars; the synthetic list"
+    ):
         read_all(ROWS, OTHER, columns=Columns(label="mood"))
 
 

@@ -13,4 +13,6 @@ def run(options: argparse.Namespace) -> None:
     width = max(len(path.stem) for path in files)
     for path in files:
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-        print(f"{path.stem:<{width}}  {first.removeprefix('#').strip() if first.startswith('#') else ''}".rstrip())
+        print(
+            f"{path.stem:<{width}}  {first.removeprefix('#').strip() if first.startswith('#') else ''}".rstrip()
+        )

@@ -13,7 +13,12 @@ from . import logs
 from .parser import parse, stop
 
 MAKE_ROOM = "make room, or name other folders by paths.outputs= and paths.cache=; the same command goes on where it stopped"
-TALKING = ("train", "sweep", "generate", "prompt")  # commands that print no result: their messages go to standard output
+TALKING = (
+    "train",
+    "sweep",
+    "generate",
+    "prompt",
+)  # commands that print no result: their messages go to standard output
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own variable for a traceback
 
 
@@ -31,10 +36,14 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ["SYNTHWEIGHT_COMMAND"] = shlex.join(["synthweight", *typed])
     try:
         if not (Path(__file__).resolve().parents[3] / "conf" / "config.yaml").is_file():
-            raise UserError("conf/ is not beside the package: use synthweight from its clone, installed with pip install -e .")
+            raise UserError(
+                "conf/ is not beside the package: use synthweight from its clone, installed with pip install -e ."
+            )
         import_module(f".{options.module}", __package__).run(options)
     except UserError as error:
-        sweep_failed = isinstance(error, SweepFailedError)  # the one message with several lines: one a failed run
+        sweep_failed = isinstance(
+            error, SweepFailedError
+        )  # the one message with several lines: one a failed run
         stop(str(error) if sweep_failed else first_line(error), 1 if sweep_failed else 2)
     except KeyboardInterrupt:
         stop("interrupted; no half row was written: the same command goes on where it stopped", 130)
@@ -50,7 +59,10 @@ def main(arguments: list[str] | None = None) -> None:
             stop(f"{mark.name}:{mark.line + 1}: broken YAML ({getattr(error, 'problem', error)})", 2)
         if traceback:
             raise
-        stop(f"{type(error).__name__}: {first_line(error)} ({FULL_ERROR}=1 shows where; a run's is in its failed.json)", 1)
+        stop(
+            f"{type(error).__name__}: {first_line(error)} ({FULL_ERROR}=1 shows where; a run's is in its failed.json)",
+            1,
+        )
     finally:
         if not traceback:
             os.environ.pop(FULL_ERROR, None)

@@ -62,8 +62,12 @@ def parser() -> argparse.ArgumentParser:
     sweep = command("sweep", "sweep", "run what a sweep file lacks, beside any number of others that do")
     sweep.add_argument("--retry-failed", action="store_true", help="try again what failed before")
     sweep.add_argument("--fail-fast", action="store_true", help="begin nothing more after the first failure")
-    sweep.add_argument("--stack-seeds", action="store_true", help="train the seeds of a configuration at once, as one stack")
-    sweep.add_argument("--workers", type=int, default=1, metavar="N", help="so many processes, the cores divided among them")
+    sweep.add_argument(
+        "--stack-seeds", action="store_true", help="train the seeds of a configuration at once, as one stack"
+    )
+    sweep.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="so many processes, the cores divided among them"
+    )
     plan = command("plan", "sweep", "say what a sweep would run, and how long that may take")
     status = command("status", "sweep", "what is running: a live table of a sweep, or of all outputs")
     status.add_argument("file", nargs="?", help=SWEEP)
@@ -71,9 +75,13 @@ def parser() -> argparse.ArgumentParser:
     tables = command("tables", "report", "the table of a sweep, from rows")
     figures = command("figures", "report", "the figures of a sweep, or all of outputs/published.yaml")
     wandb = command("wandb", "wandb", "finished rows and the dashboard, to W&B")
-    wandb.add_argument("action", choices=("sync", "dashboard"), help="send a sweep's rows; save the project's dashboard")
+    wandb.add_argument(
+        "action", choices=("sync", "dashboard"), help="send a sweep's rows; save the project's dashboard"
+    )
     wandb.add_argument("file", nargs="?", help=f"{SWEEP}; dashboard: of all without one")
-    wandb.add_argument("--json", action="store_true", help="dashboard: write it to a file of the outputs folder alone")
+    wandb.add_argument(
+        "--json", action="store_true", help="dashboard: write it to a file of the outputs folder alone"
+    )
     command("generate", "hydra_app", "training data written by an LLM (conf/generate.yaml)")
     command("prompt", "hydra_app", "an LLM as few-shot classifier on test (conf/prompt.yaml)")
     for name in ("losses", "datasets", "models"):
@@ -85,10 +93,16 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("file", help=SWEEP)
     for added in (tables, figures):
         added.add_argument("file", nargs="?", help=SWEEP)
-        added.add_argument("--partial", action="store_true", help="show missing runs as holes instead of refusing")
+        added.add_argument(
+            "--partial", action="store_true", help="show missing runs as holes instead of refusing"
+        )
     tables.add_argument("--format", choices=("md", "latex", "csv"), default="md", help="md unless told")
-    tables.add_argument("--write", action="store_true", help="write all tables that outputs/published.yaml lists")
-    tables.add_argument("--check", action="store_true", help="fail where a published table or figure differs from the rows")
+    tables.add_argument(
+        "--write", action="store_true", help="write all tables that outputs/published.yaml lists"
+    )
+    tables.add_argument(
+        "--check", action="store_true", help="fail where a published table or figure differs from the rows"
+    )
     for added in (sweep, plan, status, tables, figures, wandb):
         added.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
     return top

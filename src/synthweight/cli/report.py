@@ -19,7 +19,9 @@ def show_tables(options: argparse.Namespace) -> None:
 
     if options.write or options.check:
         if options.file is not None or options.partial:
-            raise UserError("tables --write and --check take no name: they do all that outputs/published.yaml lists")
+            raise UserError(
+                "tables --write and --check take no name: they do all that outputs/published.yaml lists"
+            )
         published = publish.Published.read(ROOT / "outputs")
         if options.write:
             print(*published.write_tables(), sep="\n")
@@ -40,9 +42,15 @@ def draw_figures(options: argparse.Namespace) -> None:
 
     if options.file is None:
         if options.overrides or options.partial:
-            raise UserError("figures without a name draws all that outputs/published.yaml lists, and takes no option")
+            raise UserError(
+                "figures without a name draws all that outputs/published.yaml lists, and takes no option"
+            )
         for stem, command, chart in publish.Published.read(ROOT / "outputs").charts():
-            print(*plotting.write_figure(chart, ROOT / "outputs" / "figures", stem, command), sep="\n", flush=True)
+            print(
+                *plotting.write_figure(chart, ROOT / "outputs" / "figures", stem, command),
+                sep="\n",
+                flush=True,
+            )
         return
     name = Path(options.file).stem
     folder, charts = publish.make_charts(options.file, options.overrides, name, options.partial)

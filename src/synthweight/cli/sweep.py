@@ -19,11 +19,17 @@ def run_sweep_command(options: argparse.Namespace) -> None:
 
     require(options.workers >= 1, "--workers", "at least 1", options.workers)
     file = find_sweep(options.file)
-    flags = [f"hydra.sweeper.{key}=true" for key in ("retry_failed", "fail_fast", "stack_seeds") if getattr(options, key)]
+    flags = [
+        f"hydra.sweeper.{key}=true"
+        for key in ("retry_failed", "fail_fast", "stack_seeds")
+        if getattr(options, key)
+    ]
     arguments = [*options.overrides, *flags]
     if options.workers > 1:
         opened = open_sweep(str(file), arguments, fetch=True)
-        kept = [word for word in arguments if not word.startswith("hydra.sweeper.retry_failed=")]  # done here, once
+        kept = [
+            word for word in arguments if not word.startswith("hydra.sweeper.retry_failed=")
+        ]  # done here, once
         quiet = ["--quiet"] * options.quiet
         run_workers(opened.plan, options.workers, opened.options, str(file), [*quiet, *kept])
     else:

@@ -16,7 +16,9 @@ def run(options: argparse.Namespace) -> None:
         wandb_dashboard.dashboard(file, overrides, options.json)
         return
     if file is None or options.json:
-        raise UserError("wandb sync needs the name of a sweep, and has no --json: synthweight wandb sync demo")
+        raise UserError(
+            "wandb sync needs the name of a sweep, and has no --json: synthweight wandb sync demo"
+        )
     from . import wandb_sync
 
     wandb_sync.sync(file, overrides)

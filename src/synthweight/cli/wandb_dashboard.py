@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 NAME = "synthweight"
 SECONDS = ("prepare", "scores", "weights", "train", "evaluate")  # of a row
-LINES = ("dataset.name", "source.name", "loss.name")  # the runs of one line of a table stand together: their seeds are its spread
+LINES = (
+    "dataset.name",
+    "source.name",
+    "loss.name",
+)  # the runs of one line of a table stand together: their seeds are its spread
 
 
 def dashboard(file: str | None, overrides: list[str], only_json: bool) -> None:
@@ -63,7 +67,9 @@ def save(made: "Workspace", known: dict[str, Any]) -> dict[str, Any]:
     try:
         made.save()
     except Exception as error:  # of any kind: the library passes on what its transport raises
-        raise UserError(f"W&B does not take the dashboard: {first_line(error)}; --json writes it to a file") from error
+        raise UserError(
+            f"W&B does not take the dashboard: {first_line(error)}; --json writes it to a file"
+        ) from error
     return {"name": made._internal_name, "id": made._internal_id, "url": made.url}
 
 
@@ -78,7 +84,9 @@ def workspace(entity: str, project: str, group: str | None) -> "Workspace":
         import wandb_workspaces.workspaces as ws
         from wandb_workspaces.expr import Config
     except ImportError as error:
-        raise UserError("wandb dashboard needs a package that is not installed: pip install -e .[dashboard]") from error
+        raise UserError(
+            "wandb dashboard needs a package that is not installed: pip install -e .[dashboard]"
+        ) from error
 
     return ws.Workspace(
         entity=entity,
@@ -99,15 +107,31 @@ def sections() -> "list[Section]":
     from wandb_workspaces.reports.v2 import BarPlot, MediaBrowser
     from wandb_workspaces.workspaces import Section
 
-    dynamics = [curve(f"{series}/{key}") for series in ("test", "selection") for key in ("accuracy", "macro_f1", "nll")]
+    dynamics = [
+        curve(f"{series}/{key}")
+        for series in ("test", "selection")
+        for key in ("accuracy", "macro_f1", "nll")
+    ]
     final = [
-        BarPlot(title=f"{key} at the selected epoch", metrics=[key], groupby_aggfunc="mean", groupby_rangefunc="stddev")
+        BarPlot(
+            title=f"{key} at the selected epoch",
+            metrics=[key],
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+        )
         for key in ("test/accuracy", "test/macro_f1", "test/nll", "test/ece")
     ]
-    seconds = [BarPlot(title=f"seconds/{key}", metrics=[f"seconds/{key}"], groupby_aggfunc="mean") for key in SECONDS]
+    seconds = [
+        BarPlot(title=f"seconds/{key}", metrics=[f"seconds/{key}"], groupby_aggfunc="mean") for key in SECONDS
+    ]
     histogram = MediaBrowser(title="weights by epoch", media_keys=["weights/histogram"])
     weights = [histogram, *(curve(f"weights/{key}") for key in ("mean", "std", "max"))]
-    listed = {"dynamics": [*dynamics, curve("train/loss")], "table1": final, "weights": weights, "timing": seconds}
+    listed = {
+        "dynamics": [*dynamics, curve("train/loss")],
+        "table1": final,
+        "weights": weights,
+        "timing": seconds,
+    }
     return [Section(name=name, panels=panels, is_open=True) for name, panels in listed.items()]
 
 
@@ -115,4 +139,11 @@ def curve(key: str) -> "LinePlot":
     """A value by epoch: the mean over a group's runs and their standard deviation."""
     from wandb_workspaces.reports.v2 import LinePlot
 
-    return LinePlot(title=key, x="epoch", y=[key], groupby_aggfunc="mean", groupby_rangefunc="stddev", smoothing_type="none")
+    return LinePlot(
+        title=key,
+        x="epoch",
+        y=[key],
+        groupby_aggfunc="mean",
+        groupby_rangefunc="stddev",
+        smoothing_type="none",
+    )

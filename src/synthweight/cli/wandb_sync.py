@@ -27,7 +27,10 @@ def sync(file: str, overrides: Sequence[str]) -> None:
     for number, job in enumerate(done, 1):
         what = send(plan.store, job, Path(file).stem)
         counted[what] += 1
-        print(f"[{number}/{len(done)}] {job} ({job.id}): {'there already' if what == 'there' else what}", flush=True)
+        print(
+            f"[{number}/{len(done)}] {job} ({job.id}): {'there already' if what == 'there' else what}",
+            flush=True,
+        )
     print(closing(plan.store, [j for j in plan.rows if j not in done], counted), flush=True)
 
 
@@ -36,7 +39,9 @@ def send(store: Store, job: Job, group: str) -> str:
     row = store.row(job.id)
     card = wandb.RunCard.from_config(row["id"], row["config"], project(job), group)
     with store.lock(row["id"]):
-        return wandb.send_row(card, row, lambda: epochs(row, store.table(row["id"])), store.run_folder(row["id"]))
+        return wandb.send_row(
+            card, row, lambda: epochs(row, store.table(row["id"])), store.run_folder(row["id"])
+        )
 
 
 def project(job: Job) -> str:
@@ -63,7 +68,10 @@ def epochs(row: dict[str, Any], table: pa.Table) -> list[wandb.EpochLog]:
 
 def closing(store: Store, missing: Sequence[Job], counted: dict[str, int]) -> str:
     """What became of the rows, how to upload what was written, which rows there are not yet."""
-    said = ", ".join(f"{n} {'there already' if what == 'there' else what}" for what, n in counted.items() if n) or "no row"
+    said = (
+        ", ".join(f"{n} {'there already' if what == 'there' else what}" for what, n in counted.items() if n)
+        or "no row"
+    )
     lines = [f"W&B: {said}"]
     if wandb.session.decided == "offline":
         lines.append(f"offline files: wandb sync {store.runs}/*/wandb/offline-run-* uploads them")

@@ -136,7 +136,9 @@ def comparison(choice: dict[str, Any]) -> str:
     lines = [f"  {'method':8} {choice['metric']:>9}   95 % interval    behind the best"]
     for c in choice["candidates"]:
         d = c["behind"]
-        behind = f"{d['mean']:.1%} ({d['low']:.1%} to {d['high']:.1%})" if c["name"] != choice["best"] else "best"
+        behind = (
+            f"{d['mean']:.1%} ({d['low']:.1%} to {d['high']:.1%})" if c["name"] != choice["best"] else "best"
+        )
         mark = "*" if c["name"] == choice["chosen"] else " "
         interval = f"{c['low']:.1%} to {c['high']:.1%}"
         lines.append(f"{mark} {c['name']:8} {c['score']:9.1%}   {interval:16} {behind:23} {c['words']}")

@@ -129,7 +129,11 @@ def typed(value: Any, kind: Any, key: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        hint = f": -m sweeps several values ({key}={','.join(map(str, value))})" if isinstance(value, list) else ""
+        hint = (
+            f": -m sweeps several values ({key}={','.join(map(str, value))})"
+            if isinstance(value, list)
+            else ""
+        )
         raise UserError(f"{key} must be {KINDS[kind]}, is {value!r}{hint}")
     return value
 
@@ -157,7 +161,11 @@ def folders() -> list[Path]:
     if not GlobalHydra.instance().is_initialized():
         return [CONF]
     entries = GlobalHydra.instance().config_loader().get_search_path().get_path()
-    found = [Path(entry.path.removeprefix("file://")) for entry in entries if "://" not in entry.path.removeprefix("file://")]
+    found = [
+        Path(entry.path.removeprefix("file://"))
+        for entry in entries
+        if "://" not in entry.path.removeprefix("file://")
+    ]
     return list(dict.fromkeys([*found, CONF]))
 
 
@@ -165,7 +173,11 @@ def one_line(error: BaseException) -> str:
     """The message of Hydra's and OmegaConf's errors without their stack of context lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     noise = ("reference_type", "object_type")
-    useful = [line for line in lines if not line.startswith(noise) and not line.endswith("raised while composing config:")]
+    useful = [
+        line
+        for line in lines
+        if not line.startswith(noise) and not line.endswith("raised while composing config:")
+    ]
     key = next((line.split(":", 1)[1].strip() for line in useful if line.startswith("full_key")), None)
     head = next((line for line in useful if not line.startswith("full_key")), type(error).__name__)
     return f"{key}: {head}" if key and key not in head else head
@@ -189,5 +201,8 @@ def keys() -> dict[str, Any]:
 
 def did_you_mean(key: str) -> str:
     """A hint for a message: the known key that is spelt most like this one, or nothing."""
-    guess = next(iter(difflib.get_close_matches(key, sorted({*keys(), "ablation", "experiment"}), n=1, cutoff=0.7)), None)
+    guess = next(
+        iter(difflib.get_close_matches(key, sorted({*keys(), "ablation", "experiment"}), n=1, cutoff=0.7)),
+        None,
+    )
     return f"; did you mean {guess}?" if guess and guess != key else ""

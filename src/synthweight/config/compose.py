@@ -15,7 +15,16 @@ from omegaconf.errors import OmegaConfBaseException
 from ..errors import UserError
 from . import bind, schema
 from .llm_schema import Generate, Prompt
-from .overrides import choices_of, explain_hydra_error, has_sweep_or_add, is_group, literal, parse, refuse, searchpath
+from .overrides import (
+    choices_of,
+    explain_hydra_error,
+    has_sweep_or_add,
+    is_group,
+    literal,
+    parse,
+    refuse,
+    searchpath,
+)
 from .schema import CONF, Report, Run
 
 
@@ -90,7 +99,9 @@ class Composer:
     def hydra(self, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
         """One composition by Hydra itself. Raises UserError."""
         try:
-            return compose(self.config_name, overrides=[*self.extra, *overrides], return_hydra_config=with_hydra)
+            return compose(
+                self.config_name, overrides=[*self.extra, *overrides], return_hydra_config=with_hydra
+            )
         except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: loss=null
             raise UserError(explain_hydra_error(error)) from error
         except RecursionError as error:
@@ -99,8 +110,14 @@ class Composer:
     def overrides(self, run: Run) -> list[str]:
         """The command line of a run: its groups' choices, and every value that differs from theirs. Raises UserError."""
         values = schema.as_dict(run)
-        fallback = {"dataset": "local", "model": "minilm", "optim": "minilm"}  # of a name that is the user's own
-        names = {g: values[g]["name"] for g in schema.CHOICES if g != "selection"} | {"selection": run.selection.split}
+        fallback = {
+            "dataset": "local",
+            "model": "minilm",
+            "optim": "minilm",
+        }  # of a name that is the user's own
+        names = {g: values[g]["name"] for g in schema.CHOICES if g != "selection"} | {
+            "selection": run.selection.split
+        }
         known = {g: name if name in bind.choices(g) else fallback.get(g, name) for g, name in names.items()}
         chosen = [f"{group}={name}" for group, name in known.items()]
         choices = tuple(sorted(chosen))
@@ -108,7 +125,9 @@ class Composer:
             self.defaults[choices] = OmegaConf.to_container(self.base(choices), resolve=False)  # type: ignore[assignment]
         found = chosen + [f"{key}={literal(value)}" for key, value in changes(self.defaults[choices], values)]
         if self.run(found) != run:
-            raise UserError(f"{run.loss.name} {run.source.name}: no command line gives this run: {' '.join(found)}")
+            raise UserError(
+                f"{run.loss.name} {run.source.name}: no command line gives this run: {' '.join(found)}"
+            )
         return found
 
 
@@ -128,7 +147,9 @@ def refuse_sweeper(choice: str) -> None:
             )
 
 
-def changes(base: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def changes(
+    base: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
     """The dotted keys whose value differs, each with the wanted one; a whole group where one side has none of it."""
     for key, value in wanted.items():
         old = base.get(key)

@@ -30,11 +30,15 @@ def check_template(key: str, template: str, known: tuple[str, ...]) -> None:
     try:
         fields = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise UserError(f"{key}: not a template ({error}): a literal brace is written {{{{ or }}}}") from error
+        raise UserError(
+            f"{key}: not a template ({error}): a literal brace is written {{{{ or }}}}"
+        ) from error
     found = [name for _, name, _, _ in fields if name is not None]
     for name in found:
         if name not in known:
-            raise UserError(f"{key}: unknown field {{{name}}}: there are {', '.join(f'{{{k}}}' for k in known)}")
+            raise UserError(
+                f"{key}: unknown field {{{name}}}: there are {', '.join(f'{{{k}}}' for k in known)}"
+            )
     if any(spec for _, _, spec, _ in fields):
         raise UserError(f"{key}: fields take no format after a colon")
     where = key.rpartition(".")[2]
@@ -73,7 +77,12 @@ class Price:
     def __post_init__(self) -> None:
         for key in ("input", "output"):
             value = getattr(self, key)
-            require(value is None or value >= 0, f"generator.price.{key}", "at least 0, or null where unknown", value)
+            require(
+                value is None or value >= 0,
+                f"generator.price.{key}",
+                "at least 0, or null where unknown",
+                value,
+            )
 
 
 @dataclass
@@ -99,22 +108,48 @@ class Generator:
     prompt: Template
 
     def __post_init__(self) -> None:
-        if self.key_env is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_env):  # a key must not be shown
-            raise UserError("generator.key_env must be the NAME of an environment variable (A-Z, 0-9, _), never a key itself")
+        if self.key_env is not None and not re.fullmatch(
+            r"[A-Z][A-Z0-9_]*", self.key_env
+        ):  # a key must not be shown
+            raise UserError(
+                "generator.key_env must be the NAME of an environment variable (A-Z, 0-9, _), never a key itself"
+            )
         where = urlsplit(self.base_url)
-        plain = where.scheme in ("http", "https") and where.hostname and not where.username and not where.query
+        plain = (
+            where.scheme in ("http", "https") and where.hostname and not where.username and not where.query
+        )
         if not plain:
             raise UserError("generator.base_url must be http(s)://host/path, without user, password or query")
         require(self.api in ("chat", "completions"), "generator.api", "chat or completions", self.api)
         if self.structured and self.api == "completions":
-            raise UserError("generator.structured=true needs generator.api=chat: plain completions carry no JSON schema")
-        require(self.logprobs is None or 1 <= self.logprobs <= 20, "generator.logprobs", "1 to 20, or null", self.logprobs)
+            raise UserError(
+                "generator.structured=true needs generator.api=chat: plain completions carry no JSON schema"
+            )
         require(
-            self.temperature is None or 0 <= self.temperature <= 2, "generator.temperature", "0 to 2, or null", self.temperature
+            self.logprobs is None or 1 <= self.logprobs <= 20,
+            "generator.logprobs",
+            "1 to 20, or null",
+            self.logprobs,
         )
-        require(self.top_p is None or 0 < self.top_p <= 1, "generator.top_p", "above 0 and at most 1, or null", self.top_p)
+        require(
+            self.temperature is None or 0 <= self.temperature <= 2,
+            "generator.temperature",
+            "0 to 2, or null",
+            self.temperature,
+        )
+        require(
+            self.top_p is None or 0 < self.top_p <= 1,
+            "generator.top_p",
+            "above 0 and at most 1, or null",
+            self.top_p,
+        )
         fields = ("max_tokens", "max_completion_tokens")
-        require(self.max_tokens_field in fields, "generator.max_tokens_field", " or ".join(fields), self.max_tokens_field)
+        require(
+            self.max_tokens_field in fields,
+            "generator.max_tokens_field",
+            " or ".join(fields),
+            self.max_tokens_field,
+        )
         for key in ("max_tokens", "concurrency"):
             require(getattr(self, key) >= 1, f"generator.{key}", "at least 1", getattr(self, key))
         require(self.retries >= 0, "generator.retries", "at least 0", self.retries)
@@ -164,10 +199,17 @@ class Generate:
         require(self.max_chars >= 1, "max_chars", "at least 1", self.max_chars)
         require(self.attempts >= 1, "attempts", "at least 1", self.attempts)
         near = self.near_duplicates
-        require(near is None or 0 < near <= 1, "near_duplicates", "a similarity above 0 and at most 1, or null", near)
+        require(
+            near is None or 0 < near <= 1,
+            "near_duplicates",
+            "a similarity above 0 and at most 1, or null",
+            near,
+        )
         require(self.budget is None or self.budget > 0, "budget", "above 0 dollars, or null", self.budget)
         if self.budget is not None and not self.generator.priced:
-            raise UserError("budget needs prices: give generator.price.input= and generator.price.output= (USD a million tokens)")
+            raise UserError(
+                "budget needs prices: give generator.price.input= and generator.price.output= (USD a million tokens)"
+            )
 
     @property
     def source(self) -> Source:

@@ -58,7 +58,11 @@ def text_kind(key: str) -> type | None:
     """str for a setting that is text, list for one that is a list of texts, None for any other."""
     kinds = bind.keys()
     hint = kinds.get(key) or kinds.get(key.rpartition(".")[0])
-    parts = [part for part in get_args(hint) if part is not type(None)] if get_origin(hint) is types.UnionType else [hint]
+    parts = (
+        [part for part in get_args(hint) if part is not type(None)]
+        if get_origin(hint) is types.UnionType
+        else [hint]
+    )
     kind = parts[0]
     if get_origin(kind) is dict and key not in kinds:  # an entry of a map
         kind = get_args(kind)[1]
@@ -88,7 +92,9 @@ def text(value: str) -> str:
     if parsed.is_sweep_override():
         return value
     read = parsed.value()
-    unchanged = read is None or (isinstance(read, str) and (read == value or value[:1] in "'\"" or "\\" in value))
+    unchanged = read is None or (
+        isinstance(read, str) and (read == value or value[:1] in "'\"" or "\\" in value)
+    )
     return value if unchanged else literal(value)
 
 
@@ -143,9 +149,15 @@ def refuse(overrides: Sequence[str]) -> None:
         if value is None and group != "ablation":
             raise UserError(f"{group}=null: one is needed; there are {', '.join(bind.choices(group))}")
         if isinstance(value, list):
-            raise UserError(f"{group} takes one choice: -m sweeps several values ({group}={','.join(map(str, value))})")
+            raise UserError(
+                f"{group} takes one choice: -m sweeps several values ({group}={','.join(map(str, value))})"
+            )
     ablation = chosen.get("ablation")
-    if not ablation or not isinstance(ablation, str) or not (CONF / "ablation" / f"{ablation}.yaml").is_file():
+    if (
+        not ablation
+        or not isinstance(ablation, str)
+        or not (CONF / "ablation" / f"{ablation}.yaml").is_file()
+    ):
         return
     for group, choice in overridden(ablation).items():
         if group in chosen:
@@ -162,7 +174,12 @@ def overridden(ablation: str) -> dict[str, str]:
 
 def group_overrides(config: Any) -> dict[str, str]:
     """The groups that a file's defaults list overrides, each with its choice."""
-    pairs = [(str(k), str(v)) for entry in config.get("defaults", []) if isinstance(entry, DictConfig) for k, v in entry.items()]
+    pairs = [
+        (str(k), str(v))
+        for entry in config.get("defaults", [])
+        if isinstance(entry, DictConfig)
+        for k, v in entry.items()
+    ]
     return {k.removeprefix("override ").lstrip("/"): v for k, v in pairs if k.startswith("override ")}
 
 
@@ -181,7 +198,9 @@ def experiment_overrides(arguments: Sequence[str]) -> list[str]:
             out.append(line)
             continue
         name = str(override.value())
-        path = next((p for folder in bind.folders() if (p := folder / "experiment" / f"{name}.yaml").is_file()), None)
+        path = next(
+            (p for folder in bind.folders() if (p := folder / "experiment" / f"{name}.yaml").is_file()), None
+        )
         if path is None:
             raise UserError(f"+experiment={name}: unknown; there are {', '.join(bind.choices('experiment'))}")
         config = OmegaConf.load(path)

@@ -66,9 +66,16 @@ class Source:
         require(self.n is None or self.n >= 1, "source.n", "at least 1, or null for all", self.n)
         require(self.folds >= 1, "source.folds", "at least 1", self.folds)
         if self.fold is None:
-            require(self.folds == 1, "source.folds", "1 where source.fold names none to leave out", self.folds)
+            require(
+                self.folds == 1, "source.folds", "1 where source.fold names none to leave out", self.folds
+            )
         else:
-            require(0 <= self.fold < self.folds != 1, "source.fold", "one of 0 to source.folds - 1, of at least 2", self.fold)
+            require(
+                0 <= self.fold < self.folds != 1,
+                "source.fold",
+                "one of 0 to source.folds - 1, of at least 2",
+                self.fold,
+            )
 
 
 @dataclass
@@ -82,7 +89,12 @@ class Corruption:
     def __post_init__(self) -> None:
         for key in ("swapped", "duplicated", "unrelated"):
             require(0 <= getattr(self, key) <= 1, f"corruption.{key}", "a share, 0 to 1", getattr(self, key))
-        require(self.swapped + self.duplicated <= 1, "corruption.duplicated", "at most 1 - swapped", self.duplicated)
+        require(
+            self.swapped + self.duplicated <= 1,
+            "corruption.duplicated",
+            "at most 1 - swapped",
+            self.duplicated,
+        )
 
     @property
     def active(self) -> bool:
@@ -118,7 +130,9 @@ class Optim:
         for key in ("batch_size", "epochs", "epochs_small_real"):
             require(getattr(self, key) >= 1, f"optim.{key}", "at least 1", getattr(self, key))
         require(self.weight_decay >= 0, "optim.weight_decay", "at least 0", self.weight_decay)
-        require(self.schedule in ("linear", "constant"), "optim.schedule", "linear or constant", self.schedule)
+        require(
+            self.schedule in ("linear", "constant"), "optim.schedule", "linear or constant", self.schedule
+        )
         require(0 <= self.warmup < 1, "optim.warmup", "a share of the steps, 0 to below 1", self.warmup)
         require(self.clip_norm > 0, "optim.clip_norm", "above 0", self.clip_norm)
         require(self.max_length >= 4, "optim.max_length", "at least 4 tokens", self.max_length)
@@ -136,7 +150,12 @@ class Quality:
     def __post_init__(self) -> None:
         key = "checker.quality"
         require(self.epochs is None or self.epochs >= 1, f"{key}.epochs", "at least 1", self.epochs)
-        require(self.source in ("small_real", "large_real"), f"{key}.source", "small_real or large_real", self.source)
+        require(
+            self.source in ("small_real", "large_real"),
+            f"{key}.source",
+            "small_real or large_real",
+            self.source,
+        )
         require(0 < self.share <= 1, f"{key}.share", "above 0 and at most 1", self.share)
 
 
@@ -149,8 +168,12 @@ class Diversity:
     folds: int
 
     def __post_init__(self) -> None:
-        require(self.epochs is None or self.epochs >= 1, "checker.diversity.epochs", "at least 1", self.epochs)
-        require(self.folds >= 1, "checker.diversity.folds", "at least 1 (trained on all of its data)", self.folds)
+        require(
+            self.epochs is None or self.epochs >= 1, "checker.diversity.epochs", "at least 1", self.epochs
+        )
+        require(
+            self.folds >= 1, "checker.diversity.folds", "at least 1 (trained on all of its data)", self.folds
+        )
 
 
 @dataclass
@@ -160,7 +183,9 @@ class Checker:
     calibration_folds: int
 
     def __post_init__(self) -> None:
-        require(self.calibration_folds >= 2, "checker.calibration_folds", "at least 2", self.calibration_folds)
+        require(
+            self.calibration_folds >= 2, "checker.calibration_folds", "at least 2", self.calibration_folds
+        )
 
     def folds(self, role: str) -> int:
         """How many runs, each trained on all but one fold, this role takes; 0 where the one trained on all is enough."""
@@ -209,10 +234,19 @@ class Trainer:
 
     def __post_init__(self) -> None:
         kinds = ("auto", "cpu", "gpu", "cuda", "mps")
-        require(self.accelerator in kinds, "trainer.accelerator", f"one of {', '.join(kinds)}", self.accelerator)
+        require(
+            self.accelerator in kinds, "trainer.accelerator", f"one of {', '.join(kinds)}", self.accelerator
+        )
         precisions = ("32", "bf16-mixed", "64-true")
-        require(self.precision in precisions, "trainer.precision", f"one of {', '.join(precisions)}", self.precision)
-        require(self.batching in ("bucketed", "random"), "trainer.batching", "bucketed or random", self.batching)
+        require(
+            self.precision in precisions,
+            "trainer.precision",
+            f"one of {', '.join(precisions)}",
+            self.precision,
+        )
+        require(
+            self.batching in ("bucketed", "random"), "trainer.batching", "bucketed or random", self.batching
+        )
         require(self.test in ("selected", "epoch"), "trainer.test", "selected or epoch", self.test)
         require(self.threads is None or self.threads >= 1, "trainer.threads", "at least 1", self.threads)
         require(self.devices >= 1, "trainer.devices", "at least 1", self.devices)
@@ -266,13 +300,19 @@ class Run:
                 "use another source"
             )
         if self.source.name == "noisy" and not self.corruption.active:
-            raise UserError("source=noisy with no corruption is source=large_real: use that, or set a share above 0")
+            raise UserError(
+                "source=noisy with no corruption is source=large_real: use that, or set a share above 0"
+            )
         if self.source.name == "small_real" and "diversity" in self.loss.needs:
             raise UserError(
                 f"loss={self.loss.name} on source=small_real: the diversity checker would be the quality checker and "
                 "every weight 1; use loss=dimp or another source"
             )
-        if self.source.fold is not None and "diversity" in self.loss.needs and self.checker.folds("diversity"):
+        if (
+            self.source.fold is not None
+            and "diversity" in self.loss.needs
+            and self.checker.folds("diversity")
+        ):
             raise UserError(
                 f"source.fold={self.source.fold} with a diversity checker in folds: a fold of a fold; set "
                 "checker.diversity.folds=1 checker.diversity.calibrate=false, or train on the whole source"
@@ -302,7 +342,16 @@ GROUPS: dict[str, type] = {
     "dataset": Dataset, "source": Source, "corruption": Corruption, "weighting": Weighting, "model": Model, "optim": Optim,
     "checker": Checker, "selection": Selection, "trainer": Trainer, "logger": Logger, "paths": Paths,
 }  # fmt: skip
-CHOICES = ("dataset", "corruption", "source", "loss", "model", "optim", "selection", "logger")  # groups with a name of their own
+CHOICES = (
+    "dataset",
+    "corruption",
+    "source",
+    "loss",
+    "model",
+    "optim",
+    "selection",
+    "logger",
+)  # groups with a name of their own
 
 
 def as_dict(run: Run) -> dict[str, Any]:

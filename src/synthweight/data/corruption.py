@@ -32,7 +32,9 @@ def corrupt(
     n = len(examples)
     counts = [round(share * n) for share in (swapped, duplicated, unrelated)]
     if counts[0] + counts[1] > n:
-        raise UserError(f"corruption: swapped={swapped:g} and duplicated={duplicated:g} together exceed the data")
+        raise UserError(
+            f"corruption: swapped={swapped:g} and duplicated={duplicated:g} together exceed the data"
+        )
     rng = np.random.default_rng([seed, 1])
     order = rng.permutation(n)
     changed: dict[int, Example] = {}  # of many examples the others stay where they are
@@ -40,7 +42,9 @@ def corrupt(
     for i in order[: counts[0]].tolist():
         e = examples[i]
         others = [label for label in labels if label != e.label]
-        changed[i] = dataclasses.replace(e, label=others[rng.integers(len(others))], kind="swapped", origin=e.id)
+        changed[i] = dataclasses.replace(
+            e, label=others[rng.integers(len(others))], kind="swapped", origin=e.id
+        )
     for i in order[counts[0] : counts[0] + counts[1]].tolist():
         changed[i] = twin = dataclasses.replace(examples[i], kind="duplicated")
         added.append(dataclasses.replace(twin, id=f"{twin.id}+dup1", origin=twin.id))

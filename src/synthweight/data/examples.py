@@ -117,10 +117,14 @@ def iter_examples(path: Path, split: str) -> Iterator[Example]:
         first_with.setdefault(example.text_pair is not None, number)
         if len(first_with) == 2:
             places = {with_pair: place_of(path, at) for with_pair, at in first_with.items()}
-            raise UserError(f"{where}: text_pair in some rows only ({places[True]} has one, {places[False]} none)")
+            raise UserError(
+                f"{where}: text_pair in some rows only ({places[True]} has one, {places[False]} none)"
+            )
         yield example
     if not numbers:
-        raise UserError(f"{path}: holds no example: one JSON object a line is expected, or rows under a header")
+        raise UserError(
+            f"{path}: holds no example: one JSON object a line is expected, or rows under a header"
+        )
 
 
 def place_of(path: Path, number: int) -> str:
@@ -144,7 +148,9 @@ def _example(row: dict[str, Any], where: str, default_id: str) -> Example:
     try:
         "".join([str(identity), text, pair or "", label]).encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where}: half a surrogate pair ({error.object[error.start]!r}) is no text") from error
+        raise UserError(
+            f"{where}: half a surrogate pair ({error.object[error.start]!r}) is no text"
+        ) from error
     return Example(str(identity), text, pair, sys.intern(label))
 
 

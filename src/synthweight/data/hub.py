@@ -13,7 +13,9 @@ from .examples import Example
 Rows = list[tuple[str, str | None, str]]  # text, text_pair, label
 
 
-def load_hub_rows(dataset: str, split: str, path: str, name: str | None, data_dir: str | None, revision: str | None) -> Rows:
+def load_hub_rows(
+    dataset: str, split: str, path: str, name: str | None, data_dir: str | None, revision: str | None
+) -> Rows:
     """One of our splits of one benchmark. `path` may be a local folder of the hub's shape.
 
     Raises:
@@ -44,7 +46,10 @@ def sort_by_hash(rows: Rows) -> Rows:
 def _rows(table: Any, text: str, pair: str | None = None) -> Rows:
     names = table.features["label"].names
     pairs = table[pair] if pair else [None] * len(table)
-    strip = [(t.strip(), p and p.strip(), names[label]) for t, p, label in zip(table[text], pairs, table["label"], strict=True)]
+    strip = [
+        (t.strip(), p and p.strip(), names[label])
+        for t, p, label in zip(table[text], pairs, table["label"], strict=True)
+    ]
     return strip
 
 

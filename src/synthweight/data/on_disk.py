@@ -29,7 +29,9 @@ class OnDiskExamples(Sequence[Example]):
     what is done to the file that the examples came from does not reach a run that has begun.
     """
 
-    def __init__(self, file: IO[bytes], begins: np.ndarray, ends: np.ndarray, whole: "OnDiskExamples | None" = None) -> None:
+    def __init__(
+        self, file: IO[bytes], begins: np.ndarray, ends: np.ndarray, whole: "OnDiskExamples | None" = None
+    ) -> None:
         """begins, ends: int64, [n], in bytes; each example is one line of JSON, its fields in their order.
 
         whole: the shelf whose file it is; none where it is this one's own.
@@ -65,7 +67,9 @@ class OnDiskExamples(Sequence[Example]):
             for one, last in zip(begins[[0, *gaps]].tolist(), ends[[*(gaps - 1), -1]].tolist(), strict=True):
                 # by place, not by a position of the file's, which all threads would share
                 lines = os.pread(self.file.fileno(), last - one, one)
-                while len(lines) < last - one:  # of two GiB and more, or of some file systems, a part comes at a time
+                while (
+                    len(lines) < last - one
+                ):  # of two GiB and more, or of some file systems, a part comes at a time
                     more = os.pread(self.file.fileno(), last - one - len(lines), one + len(lines))
                     if not more:
                         raise OSError(errno.EIO, "the file of texts became shorter", tempfile.gettempdir())
@@ -143,7 +147,9 @@ def temp_dir_errors() -> Iterator[None]:
         where = ""
         with suppress(OSError):  # there may be none at all, which is then what the error says
             where = f"{tempfile.gettempdir()}: "
-        raise UserError(f"{where}{error.strerror or error}: point TMPDIR to a folder with room for the texts") from error
+        raise UserError(
+            f"{where}{error.strerror or error}: point TMPDIR to a folder with room for the texts"
+        ) from error
 
 
 def _close(file: IO[bytes]) -> None:

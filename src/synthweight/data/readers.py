@@ -34,7 +34,9 @@ def file_format(path: Path) -> str:
     """
     name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     if name.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: unknown kind of file: name it {', '.join(sorted(SUFFIXES))}, each also with .gz")
+        raise UserError(
+            f"{path}: unknown kind of file: name it {', '.join(sorted(SUFFIXES))}, each also with .gz"
+        )
     return SUFFIXES[name.suffix.lower()]
 
 
@@ -93,7 +95,9 @@ def _lines(text: io.TextIOWrapper, name: str) -> Iterator[str]:
                 raise UserError(f"{name}:{number}: a NUL byte: save the file as text in UTF-8")
             yield line
     except UnicodeError as error:
-        raise UserError(f"{name}:{number + 1}: not UTF-16, as the mark at its beginning says: save it as UTF-8") from error
+        raise UserError(
+            f"{name}:{number + 1}: not UTF-16, as the mark at its beginning says: save it as UTF-8"
+        ) from error
 
 
 def _json_rows(lines: Iterator[str], name: str, known: bool) -> Iterator[Row]:
@@ -112,7 +116,9 @@ def _json_rows(lines: Iterator[str], name: str, known: bool) -> Iterator[Row]:
             yield from _array_rows("\n" * (number - 1) + line + "".join(lines), name)
             return
         if is_first and not known and line.lstrip()[0] != "{":
-            raise UserError(f"{name}: unknown kind of file: name it {', '.join(sorted(SUFFIXES))}, each also with .gz")
+            raise UserError(
+                f"{name}: unknown kind of file: name it {', '.join(sorted(SUFFIXES))}, each also with .gz"
+            )
         is_first = False
         yield f"{name}:{number}", _json_object(line, f"{name}:{number}")
 
@@ -145,7 +151,9 @@ def _array_rows(text: str, name: str) -> Iterator[Row]:
 
     def broken(message: str, position: int) -> UserError:
         where = f"{name}:{text.count(chr(10), 0, position) + 1}"
-        return UserError(f"{where}: broken JSON ({message} at column {position - text.rfind(chr(10), 0, position)})")
+        return UserError(
+            f"{where}: broken JSON ({message} at column {position - text.rfind(chr(10), 0, position)})"
+        )
 
     position = skip(skip(0) + 1)
     if text[position : position + 1] == "]":
@@ -210,7 +218,9 @@ def _parquet_rows(file: "IO[bytes] | gzip.GzipFile", name: str) -> Iterator[Row]
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = io.BytesIO(file.read()) if isinstance(file, gzip.GzipFile) else file  # Parquet is read from its end
+    source = (
+        io.BytesIO(file.read()) if isinstance(file, gzip.GzipFile) else file
+    )  # Parquet is read from its end
     number = 0
     try:
         for batch in pq.ParquetFile(source).iter_batches(10_000):

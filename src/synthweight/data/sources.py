@@ -78,24 +78,32 @@ def load_splits(run: HasSources) -> dict[str, LoadedSplit]:
     for name in splits_read(run.source.name):
         if name == "file":
             if not run.source.path:
-                raise UserError("source=file needs source.path=PATH: JSON lines, CSV or Parquet with text and label")
+                raise UserError(
+                    "source=file needs source.path=PATH: JSON lines, CSV or Parquet with text and label"
+                )
             out[name] = benchmarks.read_split(_existing(run.source.path), "file")
         else:
             variant = run.source.variant if name == "synthetic" else None
             out[name] = benchmarks.load_split(dataset, name, data, cache, variant)
     small = out["small_real"]
-    labels = tuple(sorted(dataset.labels or (_spellings(small).values() if dataset.unite_labels else small.labels)))
+    labels = tuple(
+        sorted(dataset.labels or (_spellings(small).values() if dataset.unite_labels else small.labels))
+    )
     for name in sorted(out, key="small_real".__ne__):  # D_P' first: it says which labels there are
         out[name] = checked_labels(out[name], labels, dataset.unite_labels)
     absent = [label for label in labels if label not in out["small_real"].labels]
     if absent:
-        raise UserError(f"{small.where}: D_P' has no example of class {absent[0]!r}: every class needs at least one")
+        raise UserError(
+            f"{small.where}: D_P' has no example of class {absent[0]!r}: every class needs at least one"
+        )
     if len(labels) < 2:
         raise UserError(f"{small.where}: one class only ({labels[0]!r}): there is nothing to classify")
     pairs = {name: split.examples[0].text_pair is not None for name, split in out.items()}
     if len(set(pairs.values())) > 1:
         with_pair, without = (next(n for n, p in pairs.items() if p is want) for want in (True, False))
-        raise UserError(f"{out[with_pair].where} has text_pair and {out[without].where} has none: one task, one shape")
+        raise UserError(
+            f"{out[with_pair].where} has text_pair and {out[without].where} has none: one task, one shape"
+        )
     return out
 
 
@@ -107,7 +115,10 @@ def label_key(label: str) -> str:
 def _spellings(split: LoadedSplit) -> dict[str, str]:
     """The most frequent spelling of each label by its key; of two that are as frequent the first by name."""
     counts = Counter(e.label for e in split.examples)
-    return {label_key(label): label for label, _ in sorted(counts.items(), key=lambda item: (item[1], item[0][::-1]))}
+    return {
+        label_key(label): label
+        for label, _ in sorted(counts.items(), key=lambda item: (item[1], item[0][::-1]))
+    }
 
 
 def checked_labels(split: LoadedSplit, labels: Sequence[str], unite: bool) -> LoadedSplit:
@@ -207,7 +218,10 @@ def build_run_data(run: "Run") -> RunData:
         record[name] = {
             "sha256": split.sha256,
             "n": len(split.examples),
-            "overlap": {"test": sum(where & 1 for where in known), "small_real": sum(where >> 1 for where in known)},
+            "overlap": {
+                "test": sum(where & 1 for where in known),
+                "small_real": sum(where >> 1 for where in known),
+            },
             "dropped": len(split.examples) - len(train),
         }
         train = nested_subset(train, run.source.n, split.sha256, run.seed)
@@ -216,7 +230,9 @@ def build_run_data(run: "Run") -> RunData:
     if run.source.name == "mixed":
         train = join_mixed(train, kept)
     if not train:
-        raise UserError(f"source={run.source.name}: every example equals a text of test or D_P': nothing is left to train on")
+        raise UserError(
+            f"source={run.source.name}: every example equals a text of test or D_P': nothing is left to train on"
+        )
     if run.corruption.active:
         c, other = run.corruption, load_unrelated(run)
         record["other"] = {"sha256": other.sha256, "n": len(other.examples), "overlap": {}, "dropped": 0}
@@ -244,7 +260,9 @@ def join_mixed(synthetic: Examples, real: Examples) -> Examples:
     shared = {e.id for e in synthetic if e.id in own}
     renamed = {f"small_real/{id_}" for id_ in shared}
     if twice := sorted(renamed & own | {e.id for e in synthetic if e.id in renamed}):
-        raise UserError(f"source=mixed: id {twice[0]!r} is in D_Q or D_P' already: name the examples of one of them otherwise")
+        raise UserError(
+            f"source=mixed: id {twice[0]!r} is in D_Q or D_P' already: name the examples of one of them otherwise"
+        )
     named = (dataclasses.replace(e, id=f"small_real/{e.id}") if e.id in shared else e for e in real)
     return spill_to_disk(chain(synthetic, named))
 
@@ -283,7 +301,9 @@ def log_overlap(where: str, shared: int, n: int, first: str, first_text: str) ->
 
 @cache
 def log_conflicting(where: str, texts: int, first_text: str) -> None:
-    logger.warning("%s: %d texts of test come with more than one label. First: %.60r", where, texts, first_text)
+    logger.warning(
+        "%s: %d texts of test come with more than one label. First: %.60r", where, texts, first_text
+    )
 
 
 @cache
@@ -311,5 +331,7 @@ def load_unrelated(run: "Run") -> LoadedSplit:
     path = benchmarks.DATA / unrelated_benchmark(run) / "synthetic.jsonl"
     if not path.is_file():
         there = ", ".join(sorted(p.parent.name for p in benchmarks.DATA.glob("*/synthetic.jsonl")))
-        raise UserError(f"corruption.other={run.corruption.other}: no committed set of that name; there are {there}")
+        raise UserError(
+            f"corruption.other={run.corruption.other}: no committed set of that name; there are {there}"
+        )
     return benchmarks.read_split(path, "synthetic")

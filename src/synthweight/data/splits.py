@@ -21,7 +21,9 @@ def stratified_permutation(examples: Examples, entropy: list[int]) -> list[int]:
     for label in sorted(set(labels)):
         members = [i for i, own in enumerate(labels) if own == label]
         offset = rng.uniform()
-        places += [((j + offset) / len(members), label, int(i)) for j, i in enumerate(rng.permutation(members))]
+        places += [
+            ((j + offset) / len(members), label, int(i)) for j, i in enumerate(rng.permutation(members))
+        ]
     return [i for _, _, i in sorted(places)]
 
 
@@ -54,14 +56,18 @@ def hold_out(small: LoadedSplit, share: float) -> tuple[Examples, Examples]:
     labels = [e.label for e in small.examples]
 
     def absent(n: int) -> list[str]:
-        return sorted(small.labels - {labels[i] for i in order[n:]} | small.labels - {labels[i] for i in order[:n]})
+        return sorted(
+            small.labels - {labels[i] for i in order[n:]} | small.labels - {labels[i] for i in order[:n]}
+        )
 
     held = round(share * len(order))
     if lacking := absent(held):
         shares = [s / 100 for s in range(1, 100) if not absent(round(s / 100 * len(order)))]
         nearest = min(shares, key=lambda s: abs(s - share), default=None)
         use = f"{nearest:g} would do" if nearest is not None else "no share would do, use selection=last"
-        raise UserError(f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}: {use}")
+        raise UserError(
+            f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}: {use}"
+        )
     return select(small.examples, sorted(order[held:])), select(small.examples, sorted(order[:held]))
 
 
@@ -71,7 +77,9 @@ def hold_out_fold(examples: Examples, k: int, fold: int) -> tuple[Examples, Exam
     Raises:
         UserError: a class has fewer different texts than there are folds.
     """
-    different = Counter({text_hash(e): e.label for e in reversed(examples)}.values())  # a text counts for its first twin's class
+    different = Counter(
+        {text_hash(e): e.label for e in reversed(examples)}.values()
+    )  # a text counts for its first twin's class
     rarest = min(sorted({e.label for e in examples}), key=lambda label: different[label])
     if different[rarest] < k:
         raise UserError(
@@ -97,4 +105,6 @@ def assign_folds(examples: Examples, k: int, seed: int) -> np.ndarray:
 
 def split_fold(examples: Examples, of: np.ndarray, fold: int) -> tuple[Examples, Examples]:
     """(All but one fold, that fold), each in the order of the examples; of: what `assign_folds` gives."""
-    return select(examples, np.flatnonzero(of != fold).tolist()), select(examples, np.flatnonzero(of == fold).tolist())
+    return select(examples, np.flatnonzero(of != fold).tolist()), select(
+        examples, np.flatnonzero(of == fold).tolist()
+    )

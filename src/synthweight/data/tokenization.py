@@ -83,7 +83,11 @@ def tokenize(folder: Path, encoder: str, examples: Examples, max_length: int, ca
     file = cache / "tokens" / f"{digest.hexdigest()[:32]}.safetensors"
     try:
         return _read(file)
-    except (OSError, SafetensorError, KeyError):  # absent, cut short by a power failure, or of an older layout
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+    ):  # absent, cut short by a power failure, or of an older layout
         _write(file, encode_examples(load_tokenizer(folder), examples, max_length))
         return _read(file)
 
@@ -104,11 +108,15 @@ def load_tokenizer(folder: Path) -> Any:
     except Exception as error:  # of transformers, tokenizers, sentencepiece and others
         raise UserError(f"{folder}: its tokenizer cannot be read ({_reason(folder, error)})") from error
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
-        raise UserError(f"{folder}: its tokenizer has no vocabulary: tokenizer.json or vocab.txt is missing or empty")
+        raise UserError(
+            f"{folder}: its tokenizer has no vocabulary: tokenizer.json or vocab.txt is missing or empty"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token_id is None:
-        raise UserError(f"{folder}: its tokenizer has no padding token: set pad_token in tokenizer_config.json")
+        raise UserError(
+            f"{folder}: its tokenizer has no padding token: set pad_token in tokenizer_config.json"
+        )
     return tokenizer
 
 
@@ -131,10 +139,17 @@ def encode_examples(tokenizer: Any, examples: Examples, max_length: int) -> Toke
         max_length: as for `tokenize`.
     """
     texts = [e.text for e in examples]
-    return encode(tokenizer, texts, None if examples[0].text_pair is None else [e.text_pair or "" for e in examples], max_length)
+    return encode(
+        tokenizer,
+        texts,
+        None if examples[0].text_pair is None else [e.text_pair or "" for e in examples],
+        max_length,
+    )
 
 
-def encode(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenizedTexts:
+def encode(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> TokenizedTexts:
     """Token ids of texts, or of pairs of texts.
 
     Args:
@@ -155,7 +170,9 @@ def encode(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, ma
         types += [np.fromiter(chain.from_iterable(encoded["token_type_ids"]), np.uint8)] if typed else []
         lengths.append([len(row) for row in encoded["input_ids"]])
     offsets = np.cumsum(np.concatenate(lengths), dtype=np.int64)
-    return TokenizedTexts(np.concatenate(ids), np.concatenate(types), offsets, tokenizer.pad_token_id, tokenizer.padding_side)
+    return TokenizedTexts(
+        np.concatenate(ids), np.concatenate(types), offsets, tokenizer.pad_token_id, tokenizer.padding_side
+    )
 
 
 def _read(file: Path) -> TokenizedTexts:
@@ -167,4 +184,6 @@ def _read(file: Path) -> TokenizedTexts:
 def _write(file: Path, tokens: TokenizedTexts) -> None:
     padding = np.array([tokens.pad, tokens.side == "left"], dtype=np.int64)
     with atomic_path(file) as part:
-        save_file({"ids": tokens.ids, "types": tokens.types, "offsets": tokens.offsets, "padding": padding}, part)
+        save_file(
+            {"ids": tokens.ids, "types": tokens.types, "offsets": tokens.offsets, "padding": padding}, part
+        )

@@ -107,9 +107,13 @@ def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
             raise
     test, methods = row.record["epochs"][0]["test"], row.record["answers"]
     how = ", ".join(
-        f"{n} {method} (counted as wrong)" if method == METHODS[2] else f"{n} by {method}" for method, n in methods.items()
+        f"{n} {method} (counted as wrong)" if method == METHODS[2] else f"{n} by {method}"
+        for method, n in methods.items()
     )
-    print(f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%}; {how} ({run.id})", flush=True)
+    print(
+        f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%}; {how} ({run.id})",
+        flush=True,
+    )
     return run.id
 
 
@@ -129,7 +133,9 @@ class _Row:
     table: Any
 
 
-def _classify(settings: "Prompt", pool: "ExamplePool", prompts: PromptBuilder, examples: Examples, requests: RequestPool) -> _Row:
+def _classify(
+    settings: "Prompt", pool: "ExamplePool", prompts: PromptBuilder, examples: Examples, requests: RequestPool
+) -> _Row:
     """Sends the requests that the journal has no reply to, and makes the row of all replies."""
     started, clock = provenance.utc_now(), time.perf_counter()
     journal = requests.journal
@@ -140,7 +146,9 @@ def _classify(settings: "Prompt", pool: "ExamplePool", prompts: PromptBuilder, e
     answers = [read_answer(reply, prompts) for reply in replies]
     counts = Counter(a.method for a in answers)
     index = {label: i for i, label in enumerate(pool.labels)}
-    test = evaluate_answers(answers, np.array([index[e.label] for e in examples], dtype=np.int64), pool.labels)
+    test = evaluate_answers(
+        answers, np.array([index[e.label] for e in examples], dtype=np.int64), pool.labels
+    )
     code = provenance.code_version()
     code["versions"] = code["versions"] | {"openai": version("openai")}
     device = {"kind": "server", "name": next((r.model for r in replies if r.model), None)}
@@ -187,7 +195,9 @@ def read_answer(reply: Reply, prompts: PromptBuilder) -> Answer:
     return Answer(prompts.labels.index(label), None, METHODS[1])
 
 
-def evaluate_answers(answers: Sequence[Answer], targets: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
+def evaluate_answers(
+    answers: Sequence[Answer], targets: np.ndarray, labels: tuple[str, ...]
+) -> dict[str, Any]:
     """The metrics of a row; nll and ece are null unless every answer has log-probabilities.
 
     Args:
@@ -205,7 +215,9 @@ def answer_table(examples: Examples, answers: Sequence[Answer], labels: tuple[st
     import pyarrow as pa
 
     out = PredictionTable("test", examples, labels).at_epoch(1, None, None)
-    predictions = pa.array([labels[a.prediction] if a.prediction >= 0 else None for a in answers], pa.string())
+    predictions = pa.array(
+        [labels[a.prediction] if a.prediction >= 0 else None for a in answers], pa.string()
+    )
     log_probs = pa.array([a.log_probs for a in answers], pa.list_(pa.float32()))
     out = out.set_column(out.schema.get_field_index("prediction"), "prediction", predictions)
     return out.set_column(out.schema.get_field_index("log_probs"), "log_probs", log_probs)

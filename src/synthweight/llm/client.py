@@ -53,7 +53,9 @@ class Client:
         self.openai, self.generator = openai, generator
         self.key = os.environ.get(generator.key_env, "").strip() if generator.key_env else ""
         if generator.key_env and not self.key:
-            raise UserError(f"{generator.key_env} is not set: export your key in it (it is read from the environment alone)")
+            raise UserError(
+                f"{generator.key_env} is not set: export your key in it (it is read from the environment alone)"
+            )
         self.unsupported: set[str] = set()  # features that the server turned out not to have
         self.not_before = 0.0  # monotonic clock: a server that asks one request to wait asks all of them
 
@@ -83,12 +85,19 @@ class Client:
                 # A limit for the whole reply: httpx's own begins anew with every byte.
                 async with asyncio.timeout(self.generator.timeout):
                     return self._reply(request, await self._post({**request.body, **extra}))
-            except (self.openai.APIStatusError, self.openai.APIConnectionError, TimeoutError, ValueError) as error:
+            except (
+                self.openai.APIStatusError,
+                self.openai.APIConnectionError,
+                TimeoutError,
+                ValueError,
+            ) as error:
                 reason, wait = self._explain(error, offered)
             if wait is None:
                 continue
             if retries == self.generator.retries:
-                raise UserError(f"{self.generator.host}: {reason}, {retries + 1} times in a row: the same command goes on later")
+                raise UserError(
+                    f"{self.generator.host}: {reason}, {retries + 1} times in a row: the same command goes on later"
+                )
             retries += 1
             back_off = self.generator.back_off * 2 ** (retries - 1) * random.uniform(0.5, 1.0)
             await asyncio.sleep(wait or back_off)
@@ -96,7 +105,9 @@ class Client:
     async def _post(self, body: Body) -> Any:
         """The server's JSON document."""
         resource: Any = self.api.chat.completions if "messages" in body else self.api.completions
-        response = await resource.with_raw_response.create(**body)  # the settings decide which parameters there are
+        response = await resource.with_raw_response.create(
+            **body
+        )  # the settings decide which parameters there are
         return json.loads(response.content)
 
     def _explain(self, error: Exception, offered: list[str]) -> tuple[str, float | None]:
@@ -116,10 +127,14 @@ class Client:
             return "a reply that is no JSON" if isinstance(error, ValueError) else "no connection", 0.0
         message = self.scrub(" ".join(str(getattr(error, "message", "")).split()))[:200]
         if status in (401, 403):
-            refused = f"the key in {g.key_env}" if g.key_env else "a request without a key (generator.key_env)"
+            refused = (
+                f"the key in {g.key_env}" if g.key_env else "a request without a key (generator.key_env)"
+            )
             raise UserError(f"{g.host} refuses {refused} (HTTP {status})") from None
         if "insufficient_quota" in str(getattr(error, "body", "")):
-            raise UserError(f"{g.host}: the account has no credit left (HTTP {status}): the same command goes on later") from None
+            raise UserError(
+                f"{g.host}: the account has no credit left (HTTP {status}): the same command goes on later"
+            ) from None
         if status in TRANSIENT or (status >= 500 and status != 501):
             wait = retry_after(getattr(error, "response", None))
             if wait > g.longest_wait:
@@ -136,14 +151,18 @@ class Client:
             self._do_without(named or offered, status)
             return "", None
         if unknown:
-            raise UserError(f"generator.model={g.model}: {g.host} knows no such model or address ({message})") from None
+            raise UserError(
+                f"generator.model={g.model}: {g.host} knows no such model or address ({message})"
+            ) from None
         raise UserError(f"{g.host} refuses the request (HTTP {status}: {message})") from None
 
     def _do_without(self, features: Iterable[str], status: int) -> None:
         """Leaves features out from now on; each is logged once, though many requests are in flight."""
         for feature in sorted(set(features) - self.unsupported):
             self.unsupported.add(feature)
-            logger.warning("%s does not take %s (HTTP %d): going on without", self.generator.host, feature, status)
+            logger.warning(
+                "%s does not take %s (HTTP %d): going on without", self.generator.host, feature, status
+            )
 
     def _no_such_model(self, message: str) -> bool:
         """Whether the message is about the model; some servers answer an unknown one with 400."""
@@ -160,7 +179,9 @@ class Client:
         usage = document.get("usage") or {}
         return Reply(
             key=request.key,
-            text=self.scrub(text if isinstance(text, str) else "").encode(errors="replace").decode(),  # half a surrogate pair
+            text=self.scrub(text if isinstance(text, str) else "")
+            .encode(errors="replace")
+            .decode(),  # half a surrogate pair
             finish=choice.get("finish_reason"),
             model=self._model_name(document.get("model")),
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
@@ -190,7 +211,10 @@ def first_token(logprobs: Any) -> dict[str, float] | None:
         return None
     if isinstance(logprobs.get("content"), list):
         tokens = [t for t in logprobs["content"] if isinstance(t, dict)]
-        tops = [{c["token"]: float(c["logprob"]) for c in t.get("top_logprobs") or [] if "token" in c} for t in tokens]
+        tops = [
+            {c["token"]: float(c["logprob"]) for c in t.get("top_logprobs") or [] if "token" in c}
+            for t in tokens
+        ]
         chosen = [str(t.get("token", "")) for t in tokens]
     else:
         tops = [top for top in logprobs.get("top_logprobs") or [] if isinstance(top, dict)]

@@ -61,7 +61,9 @@ def self_bleu(texts: Sequence[Words], order: int = 4) -> float | None:
     if len(texts) < 2:
         return None
     counts = [[Counter(n_grams(text, n)) for text in texts] for n in range(1, order + 1)]
-    highest: list[dict[tuple[str, ...], tuple[int, int, int]]] = []  # n-gram → highest count, whose, the next highest
+    highest: list[
+        dict[tuple[str, ...], tuple[int, int, int]]
+    ] = []  # n-gram → highest count, whose, the next highest
     for of_order in counts:
         best: dict[tuple[str, ...], tuple[int, int, int]] = {}
         for i, counter in enumerate(of_order):
@@ -76,7 +78,9 @@ def self_bleu(texts: Sequence[Words], order: int = 4) -> float | None:
         for of_order, best in zip(counts, highest, strict=True):
             total = sum(of_order[i].values())
             if total:
-                others = {gram: best[gram][2] if best[gram][1] == i else best[gram][0] for gram in of_order[i]}
+                others = {
+                    gram: best[gram][2] if best[gram][1] == i else best[gram][0] for gram in of_order[i]
+                }
                 matches = sum(min(count, others[gram]) for gram, count in of_order[i].items())
                 logs.append(math.log(matches / total if matches else 1 / (2 * total)))
         rest = [n for n, times in lengths.items() if times > (n == len(text))]
@@ -105,7 +109,9 @@ def to_markdown(card: dict[str, Any]) -> str:
     """The card as a page of Markdown."""
     g, data, n = card["generator"], card["data"], card["counts"]
     cost = "unknown" if card["cost_usd"] is None else f"${card['cost_usd']:.4f}"
-    overlaps = ", ".join(f"{split} {'not available' if k is None else k}" for split, k in card["overlap"].items())
+    overlaps = ", ".join(
+        f"{split} {'not available' if k is None else k}" for split, k in card["overlap"].items()
+    )
     length = data["words"]
     lines = [
         f"# {card['dataset']}: {n['kept']} texts by {g['model']}",
@@ -117,7 +123,9 @@ def to_markdown(card: dict[str, Any]) -> str:
         f"- **Prompts**: `generator/prompt={card['prompt']['name']}` ({card['prompt']['sha256'][:12]}…), {card['shots']} "
         f"examples of the requested label from D_P', seed {card['seed']}, never a text of test; temperature {g['temperature']}, "
         f"top-p {g['top_p']}.",
-        f"- **Replies**: {card['replies']}: " + ", ".join(f"{count} {outcome}" for outcome, count in n.items() if count) + ".",
+        f"- **Replies**: {card['replies']}: "
+        + ", ".join(f"{count} {outcome}" for outcome, count in n.items() if count)
+        + ".",
         f"- **TokenizedTexts**: {card['tokens']['prompt']:,} read, {card['tokens']['completion']:,} written; cost {cost}.",
         "- **Labels**: "
         + ", ".join(f"{label} {count}" for label, count in data["labels"].items())

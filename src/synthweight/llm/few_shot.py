@@ -49,7 +49,9 @@ class ExamplePool:
     def draw(self, label: str, k: int, entropy: list[int]) -> list[Example]:
         """k different examples of one label, drawn by this entropy."""
         examples = self.by_label[label]
-        return [examples[i] for i in np.random.default_rng(entropy).choice(len(examples), size=k, replace=False)]
+        return [
+            examples[i] for i in np.random.default_rng(entropy).choice(len(examples), size=k, replace=False)
+        ]
 
     def draw_of_each(self, k: int, seed: int) -> list[Example]:
         """k examples of every label, shuffled: one draw for a seed."""

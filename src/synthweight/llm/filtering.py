@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from ..config.llm_schema import Generate
     from .few_shot import ExamplePool
 
-OUTCOMES = ("kept", "duplicate", "near-duplicate", "malformed", "wrong label", "too long", "equal to a real text")
+OUTCOMES = (
+    "kept",
+    "duplicate",
+    "near-duplicate",
+    "malformed",
+    "wrong label",
+    "too long",
+    "equal to a real text",
+)
 
 
 class ReplyFilter:
@@ -45,7 +53,9 @@ class ReplyFilter:
             reply: The server's.
         """
         prompts, cut = self.prompts, reply.finish == "length"
-        found = parsing.parse_example(reply.text, prompts.opening(label), prompts.template.example, prompts.pairs)
+        found = parsing.parse_example(
+            reply.text, prompts.opening(label), prompts.template.example, prompts.pairs
+        )
         if found is None:
             return "too long" if cut else "malformed"
         if found.label is not None and parsing.match_label(found.label, prompts.words) != label:
@@ -80,7 +90,9 @@ class NearDuplicates:
         try:
             from datasketch import MinHash, MinHashLSH
         except ImportError as error:
-            raise UserError("near_duplicates needs the package datasketch: pip install -e '.[generate]'") from error
+            raise UserError(
+                "near_duplicates needs the package datasketch: pip install -e '.[generate]'"
+            ) from error
         self.make, self.threshold = MinHash, threshold
         self.index = MinHashLSH(threshold=min(threshold, 0.999), num_perm=128)
         self.hashes: dict[str, object] = {}

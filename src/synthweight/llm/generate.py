@@ -65,7 +65,9 @@ def generate(settings: "Generate") -> Generated:
     try:
         held = lock.acquire(timeout=0)
     except filelock.Timeout as error:
-        raise UserError(f"out={out}: another process is writing there: wait for it, or name another out=") from error
+        raise UserError(
+            f"out={out}: another process is writing there: wait for it, or name another out="
+        ) from error
     with held:  # not `lock`, which would be acquired twice and released once
         journal.load()
         outcomes = fill_indices(settings, pool, prompts, replies, requests)
@@ -85,7 +87,11 @@ def generate(settings: "Generate") -> Generated:
 
 
 def fill_indices(
-    settings: "Generate", pool: "ExamplePool", prompts: PromptBuilder, replies: ReplyFilter, requests: RequestPool
+    settings: "Generate",
+    pool: "ExamplePool",
+    prompts: PromptBuilder,
+    replies: ReplyFilter,
+    requests: RequestPool,
 ) -> Counter[str]:
     """Sends requests until every index has its example, or its attempts or the budget are used up.
 
@@ -104,7 +110,10 @@ def fill_indices(
     unfilled = list(range(settings.n))
     for attempt in range(settings.attempts):
         missing = [index for index in unfilled if request_key(index, attempt) not in requests.journal.replies]
-        requests.fetch((build_request(settings, pool, prompts, labels[index], index, attempt) for index in missing), len(missing))
+        requests.fetch(
+            (build_request(settings, pool, prompts, labels[index], index, attempt) for index in missing),
+            len(missing),
+        )
         for index in unfilled:
             reply = requests.journal.replies.get(request_key(index, attempt))
             if reply is not None:
@@ -150,7 +159,8 @@ def output_settings(settings: "Generate", pool: "ExamplePool") -> dict[str, Any]
         "dataset": settings.dataset.name,
         "small_real": pool.small.sha256,
         "test": pool.test.sha256,
-        "generator": model_settings(settings.generator) | {key: getattr(settings.generator, key) for key in sampling},
+        "generator": model_settings(settings.generator)
+        | {key: getattr(settings.generator, key) for key in sampling},
         "prompt": template_hash(settings.generator),
         "shots": settings.shots,
         "seed": settings.seed,
@@ -178,7 +188,9 @@ def check_output_folder(out: Path, settings: "Generate") -> None:
         UserError: Naming the folder.
     """
     if (out / FILE).exists() and not (out / JOURNAL).is_file():
-        raise UserError(f"out={out}: has a {FILE} and no {JOURNAL}: this command did not write it; name another out=")
+        raise UserError(
+            f"out={out}: has a {FILE} and no {JOURNAL}: this command did not write it; name another out="
+        )
     if (out / CARD).is_file():
         n = json.loads((out / CARD).read_text(encoding="utf-8"))["n"]
         if settings.n < n:
@@ -188,7 +200,12 @@ def check_output_folder(out: Path, settings: "Generate") -> None:
 
 
 def write_output(
-    out: Path, settings: "Generate", pool: "ExamplePool", kept: list[Example], outcomes: Counter[str], journal: Journal
+    out: Path,
+    settings: "Generate",
+    pool: "ExamplePool",
+    kept: list[Example],
+    outcomes: Counter[str],
+    journal: Journal,
 ) -> None:
     """Writes the file and its card, each whole or not at all.
 
@@ -201,11 +218,14 @@ def write_output(
         journal: All replies.
     """
     fields = ("id", "text", "text_pair", "label")
-    write_jsonl(out / FILE, ({k: v for k, v in asdict(e).items() if k in fields and v is not None} for e in kept))
+    write_jsonl(
+        out / FILE, ({k: v for k, v in asdict(e).items() if k in fields and v is not None} for e in kept)
+    )
     g, replies = settings.generator, list(journal.replies.values())
     card = {
         "dataset": settings.dataset.name,
-        "generator": asdict(g) | {"host": g.host, "served_as": next((r.model for r in replies if r.model), None)},
+        "generator": asdict(g)
+        | {"host": g.host, "served_as": next((r.model for r in replies if r.model), None)},
         "prompt": {"name": g.prompt.name, "sha256": template_hash(g)},
         "shots": settings.shots,
         "seed": settings.seed,

@@ -60,7 +60,9 @@ class Journal:
                 else:
                     self._count(Reply(**row))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UserError(f"{self.path}:{number}: damaged ({error}): restore the file, or name another folder") from error
+                raise UserError(
+                    f"{self.path}:{number}: damaged ({error}): restore the file, or name another folder"
+                ) from error
         if len(whole) < len(raw):
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))

@@ -97,7 +97,11 @@ def match_label(answer: str, words: Mapping[str, str]) -> str | None:
         words: The word of each label.
     """
     for form in (_plain, _unquoted, _bare):
-        found = [label for label, word in words.items() if form(answer) and form(answer) in (form(word), form(label))]
+        found = [
+            label
+            for label, word in words.items()
+            if form(answer) and form(answer) in (form(word), form(label))
+        ]
         if len(found) == 1:
             return found[0]
     return None
@@ -116,7 +120,11 @@ def parse_label(reply: str, words: Mapping[str, str]) -> str | None:
     text = _plain(ESCAPES.sub(lambda match: json.loads(f'"{match[0]}"'), THOUGHT.sub("", reply)))
     spans: dict[tuple[int, int], str] = {}
     for form in (_bare, _plain):  # where both are at one place, the label with its punctuation counts
-        spans |= {(i, i + len(form(word))): label for label, word in words.items() for i in _starts(text, form(word))}
+        spans |= {
+            (i, i + len(form(word))): label
+            for label, word in words.items()
+            for i in _starts(text, form(word))
+        }
     outer = {span: label for span, label in spans.items() if not any(_within(span, other) for other in spans)}
     if outer:
         first = min(outer)
@@ -182,7 +190,9 @@ def label_log_probs(top: Mapping[str, float] | None, words: Mapping[str, str]) -
     mass, unclear = dict.fromkeys(words, 0.0), 0.0
     for token, value in top.items():
         said = _plain(token.strip(BLANKS_OF_TOKENS)).strip(QUOTES + "([{*_.,:;)]} ")
-        begun = [label for label, forms in begins.items() if said and any(form.startswith(said) for form in forms)]
+        begun = [
+            label for label, forms in begins.items() if said and any(form.startswith(said) for form in forms)
+        ]
         if len(begun) == 1:
             mass[begun[0]] += math.exp(value)
         elif begun:

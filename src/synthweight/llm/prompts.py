@@ -55,7 +55,11 @@ class PromptBuilder:
         self.pairs = pool.pairs
         for key in ("example", "case"):
             if templates.is_pair(getattr(self.template, key)) != pool.pairs:
-                what = "has no {text_pair}, and the data has pairs" if pool.pairs else "is for pairs, and the data has none"
+                what = (
+                    "has no {text_pair}, and the data has pairs"
+                    if pool.pairs
+                    else "is for pairs, and the data has none"
+                )
                 raise UserError(
                     f"generator.prompt={self.template.name}: {key} {what}: name another, as "
                     "generator/prompt=general_pair or general"
@@ -64,7 +68,9 @@ class PromptBuilder:
 
     def show(self, template: str, examples: Sequence[Example]) -> str:
         """Examples in a template's words, a blank line between them."""
-        return "\n\n".join(templates.fill(template, self.words[e.label], e.text, e.text_pair) for e in examples)
+        return "\n\n".join(
+            templates.fill(template, self.words[e.label], e.text, e.text_pair) for e in examples
+        )
 
     def write(self, key: str, label: str, examples: Sequence[Example], seed: int) -> Request:
         """A request for one new example.
@@ -81,7 +87,9 @@ class PromptBuilder:
         sampling = {k: v for k, v in (("temperature", g.temperature), ("top_p", g.top_p)) if v is not None}
         common: Body = {"model": g.model, g.max_tokens_field: g.max_tokens, **sampling}
         if g.api == "completions":
-            prompt = join_paragraphs(self.template.write_base.format(**self.fields), shown, self.opening(label))
+            prompt = join_paragraphs(
+                self.template.write_base.format(**self.fields), shown, self.opening(label)
+            )
             return Request(key, {**common, "prompt": prompt, "stop": ["\n\n"]}, optional)
         text = self.template.write_chat.format(**self.fields, label=word, examples=shown)
         if g.structured:
@@ -97,10 +105,18 @@ class PromptBuilder:
 
     def schema(self) -> Body:
         """The JSON schema of one example. Any label is allowed, so that a wrong one is noticed."""
-        fields: Body = {"label": {"type": "string", "enum": list(self.words.values())}, "text": {"type": "string"}}
+        fields: Body = {
+            "label": {"type": "string", "enum": list(self.words.values())},
+            "text": {"type": "string"},
+        }
         if self.pairs:
             fields["text_pair"] = {"type": "string"}
-        return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+        return {
+            "type": "object",
+            "properties": fields,
+            "required": list(fields),
+            "additionalProperties": False,
+        }
 
     def classify(self, key: str, example: Example, shots: Sequence[Example]) -> Request:
         """A request for the label of one example: greedy, with log-probabilities of the first token where there are any.
@@ -151,7 +167,9 @@ def label_words(template: "Template", labels: tuple[str, ...]) -> dict[str, str]
     if template.words is None:
         return {label: label for label in labels}
     if set(template.words) != set(labels):
-        raise UserError(f"{name} are for {', '.join(sorted(template.words))}, the data has {', '.join(labels)}")
+        raise UserError(
+            f"{name} are for {', '.join(sorted(template.words))}, the data has {', '.join(labels)}"
+        )
     out = {label: template.words[label] for label in labels}
     if len({word.casefold() for word in out.values()}) < len(out):
         raise UserError(f"{name} must differ from each other: {', '.join(out.values())}")

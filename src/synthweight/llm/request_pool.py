@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FIRST_GUESS = 0.5  # tokens a character of a prompt before the server has counted any: about twice what English has
+FIRST_GUESS = (
+    0.5  # tokens a character of a prompt before the server has counted any: about twice what English has
+)
 ROUNDING = 1e-12  # dollars
 
 
@@ -29,7 +31,9 @@ class RequestPool:
     once at most, and `stopped` why no further request began: "budget", "interrupt", or None.
     """
 
-    def __init__(self, generator: "Generator", journal: Journal, title: str, budget: float | None = None) -> None:
+    def __init__(
+        self, generator: "Generator", journal: Journal, title: str, budget: float | None = None
+    ) -> None:
         """Makes the client.
 
         Args:
@@ -82,7 +86,9 @@ class RequestPool:
         self.room = asyncio.Condition()
         self.failure: Exception | None = None
         with (
-            tqdm(total=total, desc=self.title, unit="reply", mininterval=interval, dynamic_ncols=True) as self.bar,
+            tqdm(
+                total=total, desc=self.title, unit="reply", mininterval=interval, dynamic_ncols=True
+            ) as self.bar,
             logging_redirect_tqdm(),
         ):
             self._update_bar(0)
@@ -111,7 +117,9 @@ class RequestPool:
                 if self.budget is not None:
                     self.density = max(self.density, reply.prompt_tokens / max(1, request.chars))
                     if not reply.prompt_tokens:
-                        raise UserError(f"{self.generator.host} reports no token usage: a budget cannot be kept; go on without")
+                        raise UserError(
+                            f"{self.generator.host} reports no token usage: a budget cannot be kept; go on without"
+                        )
             except Exception as error:  # the others finish what is in flight: it is paid for
                 self.failure = self.failure or error
             finally:
@@ -147,7 +155,9 @@ class RequestPool:
         def stop() -> None:
             self.stopped = "interrupt"
             loop.remove_signal_handler(signal.SIGINT)
-            logger.warning("interrupted: waiting for %d replies in flight (Ctrl-C again: at once)", self.in_flight)
+            logger.warning(
+                "interrupted: waiting for %d replies in flight (Ctrl-C again: at once)", self.in_flight
+            )
 
         # not in the main thread, or a system without such signals
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):

@@ -37,7 +37,9 @@ def bounded_exp(log_weight: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 def guard_hits(weights: Float[Tensor, " n"]) -> Int[Tensor, ""]:
     """How many weights lie at the guard's edge. A weight of exactly zero is a choice, not a hit."""
-    edge = math.exp(BOUND - 1e-3)  # a number: a tensor made here would be copied to a GPU, and waited for, at every step
+    edge = math.exp(
+        BOUND - 1e-3
+    )  # a number: a tensor made here would be copied to a GPU, and waited for, at every step
     return ((weights > 0) & ((weights >= edge) | (weights <= 1 / edge))).sum()
 
 
@@ -80,7 +82,9 @@ def focal_weights(nll: Float[Tensor, " n"], gamma: float, detach: bool = True) -
     return bounded_exp(gamma * rest.log())
 
 
-def filter_weights(log_quality: Float[Tensor, " n"], threshold: float, renormalise: bool = True) -> Float[Tensor, " n"]:
+def filter_weights(
+    log_quality: Float[Tensor, " n"], threshold: float, renormalise: bool = True
+) -> Float[Tensor, " n"]:
     """Filtering: `w = 1` where `p̂'(y|x) > threshold`, else 0.
 
     Args:

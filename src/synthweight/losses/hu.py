@@ -32,7 +32,9 @@ class Hu(MetaLearned):
         require(self.lookahead_steps > 0, "loss.lookahead_steps", "above 0", self.lookahead_steps)
         require(self.decay > 0, "loss.decay", "above 0", self.decay)
         require(self.floor > 0, "loss.floor", "above 0", self.floor)
-        require(self.normalise in ("linear", "softmax"), "loss.normalise", "linear or softmax", self.normalise)
+        require(
+            self.normalise in ("linear", "softmax"), "loss.normalise", "linear or softmax", self.normalise
+        )
 
     def learner(self, context: LearnerContext) -> WeightLearner:
         from .meta.hu import HuLearner

@@ -33,7 +33,12 @@ class Weighting:
     self_normalise: bool
 
     def __post_init__(self) -> None:
-        require(self.clip is None or 0 < self.clip < inf, "weighting.clip", "above 0, or null for no bound", self.clip)
+        require(
+            self.clip is None or 0 < self.clip < inf,
+            "weighting.clip",
+            "above 0, or null for no bound",
+            self.clip,
+        )
 
     def __call__(self, weights: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         from . import functional

@@ -54,7 +54,9 @@ def load(folder: Path, labels: tuple[str, ...], tokens: "TokenizedTexts | None" 
             output_loading_info=True,
         )  # fmt: skip
     if wrong := sorted([*info["missing_keys"], *info["unexpected_keys"]]):
-        raise UserError(f"{folder}: not the model that was saved there ({wrong[0]}): delete the folder and run again")
+        raise UserError(
+            f"{folder}: not the model that was saved there ({wrong[0]}): delete the folder and run again"
+        )
     return padded_as(network, tokens)
 
 
@@ -68,10 +70,16 @@ def configuration(folder: Path, labels: tuple[str, ...]) -> Any:
         )  # fmt: skip
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         own = "trust_remote_code" in str(error)
-        reason = "it needs code of its own, which is never run" if own else first_line(error, type(error).__name__)
+        reason = (
+            "it needs code of its own, which is never run" if own else first_line(error, type(error).__name__)
+        )
         raise UserError(f"{folder}: its config.json cannot be read ({reason})") from error
     pad = raw.get("pad_token_id")
-    if pad is not None and raw.get("bos_token_id") is None and pad == getattr(type(config)(), "bos_token_id", None):
+    if (
+        pad is not None
+        and raw.get("bos_token_id") is None
+        and pad == getattr(type(config)(), "bos_token_id", None)
+    ):
         # BERT's weights have RoBERTa's names, but RoBERTa counts positions from the padding token's id on
         kind = config.model_type
         what = f"config.json says model_type={kind}, but its pad_token_id={pad} is the first token of a {kind}'s texts"
@@ -107,7 +115,9 @@ def padded_as(network: nn.Module, tokens: "TokenizedTexts | None") -> nn.Module:
     return network
 
 
-def _count_positions(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _count_positions(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Adds the positions of left-padded texts, each counted from its first token."""
     mask = kwargs.get("attention_mask")
     return args, kwargs if mask is None else kwargs | {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)}

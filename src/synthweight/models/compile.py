@@ -51,7 +51,9 @@ class CompiledForward:
             else:
                 reason = "it would have to be compiled again too often" if limit else first_line(error)
                 self.fast = None
-                logger.warning("trainer.compile: compiling this encoder fails here (%s); it runs eager", reason)
+                logger.warning(
+                    "trainer.compile: compiling this encoder fails here (%s); it runs eager", reason
+                )
         return self(*args, **kwargs)
 
 

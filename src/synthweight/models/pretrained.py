@@ -46,8 +46,12 @@ def locate(model: "Model") -> Path:
     if package := _package(model.package):
         return checked(package / (model.folder or "."))
     if model.hub is None:
-        raise UserError(f"model={model.name}: give model.path=FOLDER, a Hugging Face folder with safetensors weights")
-    here = _downloaded(model) if model.sha256 else None  # what a pinned run was named by, whatever the hub has by now
+        raise UserError(
+            f"model={model.name}: give model.path=FOLDER, a Hugging Face folder with safetensors weights"
+        )
+    here = (
+        _downloaded(model) if model.sha256 else None
+    )  # what a pinned run was named by, whatever the hub has by now
     return here or checked(_from_hub(model.name, model.hub, model.revision, model.package))
 
 
@@ -107,7 +111,9 @@ def _snapshot(repository: str, revision: str | None, here: bool = False) -> Path
     from huggingface_hub import snapshot_download
 
     passed_over = [pattern for pattern in NOT_READ if "safetensors" not in pattern]
-    return Path(snapshot_download(repository, revision=revision, ignore_patterns=passed_over, local_files_only=here))
+    return Path(
+        snapshot_download(repository, revision=revision, ignore_patterns=passed_over, local_files_only=here)
+    )
 
 
 def checked(folder: Path) -> Path:
@@ -121,7 +127,11 @@ def checked(folder: Path) -> Path:
             log_inner(inner)
             return checked(inner)
         adapter = " (adapter_config.json is: merge the adapter into its encoder, and save that)"
-        hint = adapter if (folder / "adapter_config.json").is_file() else ": a Hugging Face encoder folder is expected"
+        hint = (
+            adapter
+            if (folder / "adapter_config.json").is_file()
+            else ": a Hugging Face encoder folder is expected"
+        )
         raise UserError(f"{folder}: config.json is not there{hint}")
     weight_files(folder)
     return folder
@@ -135,12 +145,17 @@ def _inner(folder: Path) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     inside = [folder / name for name in names if name and Path(name).name == name]
-    return next((path for path in inside if (path / "config.json").is_file() and list(path.glob("*.safetensors"))), None)
+    return next(
+        (path for path in inside if (path / "config.json").is_file() and list(path.glob("*.safetensors"))),
+        None,
+    )
 
 
 @cache  # once per process
 def log_inner(folder: Path) -> None:
-    logger.info("%s: a folder of sentence-transformers; its encoder is taken from %s", folder.parent, folder.name)
+    logger.info(
+        "%s: a folder of sentence-transformers; its encoder is taken from %s", folder.parent, folder.name
+    )
 
 
 def fingerprint(model: "Model") -> str:
@@ -170,12 +185,17 @@ def files_read(folder: Path) -> list[Path]:
     Tokenizers have files of many names, so those are taken that are not known for something else.
     """
     others = [path for path in folder.iterdir() if path.is_file()]
-    kept = [path for path in others if not any(fnmatch(path.name, pattern) for pattern in (*NOT_READ, *RECORDS))]
+    kept = [
+        path for path in others if not any(fnmatch(path.name, pattern) for pattern in (*NOT_READ, *RECORDS))
+    ]
     return sorted([*kept, *weight_files(folder)])
 
 
 def _digest(folder: Path) -> str:
-    sums = {path.name: _file_digest(path, path.stat().st_mtime_ns, path.stat().st_size) for path in files_read(folder)}
+    sums = {
+        path.name: _file_digest(path, path.stat().st_mtime_ns, path.stat().st_size)
+        for path in files_read(folder)
+    }
     return hashlib.sha256(json.dumps(sums, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -23,7 +23,9 @@ FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 LFS = b"version https://git-lfs"
 POOLER = "pooler"  # many encoders are published without one: it belongs to what is fine-tuned
-BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq", "masked_bias"})  # computed; older files have them
+BUFFERS = frozenset(
+    {"position_ids", "token_type_ids", "inv_freq", "masked_bias"}
+)  # computed; older files have them
 PRETRAINING = frozenset({  # heads of language models, whose names transformers gives; no classifier uses them
     "cls", "lm_head", "lm_loss", "predictions", "sop_classifier", "discriminator_predictions", "generator_predictions",
     "generator_lm_head", "vocab_transform", "vocab_layer_norm", "vocab_projector", "mlm", "final_logits_bias", "qa_outputs",
@@ -41,15 +43,21 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / FILE]
     if (folder / INDEX).is_file():
         try:
-            names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+            names = sorted(
+                set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+            )
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise UserError(f"{folder / INDEX}: not readable as an index of weights ({first_line(error)})") from error
+            raise UserError(
+                f"{folder / INDEX}: not readable as an index of weights ({first_line(error)})"
+            ) from error
         for name in names:
             if Path(name).name != name or not (folder / name).is_file():
                 raise UserError(f"{folder / INDEX} names {name}, which is not in the folder")
         return [folder / name for name in names]
     if pickled := sorted(path.name for pattern in PICKLED for path in folder.glob(pattern)):
-        raise UserError(f"{folder}: only pickled weights ({pickled[0]}), which are never read: save them as {FILE} first")
+        raise UserError(
+            f"{folder}: only pickled weights ({pickled[0]}), which are never read: save them as {FILE} first"
+        )
     others = sorted(path.name for path in folder.glob("*.safetensors"))
     raise UserError(f"{folder}: no weights: {FILE} is expected{f', found {others[0]}' if others else ''}")
 
@@ -68,7 +76,9 @@ def parameter_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         except SafetensorError as error:
             with path.open("rb") as stream:
                 pointer = stream.read(len(LFS)) == LFS
-            reason = "a Git LFS pointer: git lfs pull" if pointer else f"damaged or cut short: {first_line(error)}"
+            reason = (
+                "a Git LFS pointer: git lfs pull" if pointer else f"damaged or cut short: {first_line(error)}"
+            )
             raise UserError(f"{path}: not readable as safetensors ({reason})") from error
     return shapes
 
@@ -92,14 +102,18 @@ def load_encoder(folder: Path, config: Any) -> Any:
     from safetensors.torch import load_file
 
     with torch.device("meta"):  # names and shapes alone: nothing is drawn or allocated
-        skeleton: Any = transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+        skeleton: Any = transformers.AutoModelForSequenceClassification.from_config(
+            config, trust_remote_code=False
+        )
     shapes = parameter_shapes(folder)
     base = f"{skeleton.base_model_prefix}."
     expected = {name for name, _ in skeleton.named_parameters()}
     body = {name.removeprefix(base) for name in expected if name.startswith(base)}
     prefix = prefix_of(shapes, body, base, folder, config.model_type)
     head = {name for name in expected if not name.startswith(base)}
-    dropped = head if head <= shapes.keys() else set()  # parts of a language model's head are kept, as transformers does
+    dropped = (
+        head if head <= shapes.keys() else set()
+    )  # parts of a language model's head are kept, as transformers does
     if dropped:
         log_old_head(folder)
     state: dict[str, torch.Tensor] = {}
@@ -107,9 +121,17 @@ def load_encoder(folder: Path, config: Any) -> Any:
         state |= {name: tensor for name, tensor in load_file(path).items() if name not in dropped}
     if prefix not in ("", base):
         log_prefix(folder, prefix)
-        state = {f"{base}{name[len(prefix) :]}" if name.startswith(prefix) else name: t for name, t in state.items()}
+        state = {
+            f"{base}{name[len(prefix) :]}" if name.startswith(prefix) else name: t
+            for name, t in state.items()
+        }
     network, info = type(skeleton).from_pretrained(
-        None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        None,
+        config=config,
+        state_dict=state,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
     )
     require_whole(folder, network, info, base, len(body))
     return network
@@ -135,10 +157,14 @@ def prefix_of(names: Iterable[str], body: set[str], base: str, folder: Path, mod
         if usual in best:
             return usual
     if len(best) > 1:
-        raise UserError(f"{folder}: its file holds {len(best)} encoders, under {' and '.join(map(repr, sorted(best)))}: keep one")
+        raise UserError(
+            f"{folder}: its file holds {len(best)} encoders, under {' and '.join(map(repr, sorted(best)))}: keep one"
+        )
     other = best[0].split(".")[-2]
     if f"{other}." != base and other in _model_types():
-        raise UserError(f"{folder}: config.json says model_type={model_type}, but the weights are those of {other}")
+        raise UserError(
+            f"{folder}: config.json says model_type={model_type}, but the weights are those of {other}"
+        )
     return best[0]
 
 
@@ -173,7 +199,13 @@ def require_whole(folder: Path, network: Any, info: dict[str, Any], base: str, t
     unused = []
     for name in sorted(info["unexpected_keys"]):
         parts = name.removeprefix(base).split(".")
-        if name in buffers or f"{base}{name}" in buffers or parts[-1] in BUFFERS or POOLER in parts or parts[0] in PRETRAINING:
+        if (
+            name in buffers
+            or f"{base}{name}" in buffers
+            or parts[-1] in BUFFERS
+            or POOLER in parts
+            or parts[0] in PRETRAINING
+        ):
             continue
         unused.append(name)
     within = [name for name in unused if name.startswith(base) or name.split(".")[0] in inside]
@@ -206,4 +238,6 @@ def log_pooler(folder: Path, n: int) -> None:
 
 @cache
 def log_unused(folder: Path, n: int, first: str, kind: str) -> None:
-    logger.warning("%s: %d parameters of the file are not used, no %s has them, first %s", folder, n, kind, first)
+    logger.warning(
+        "%s: %d parameters of the file are not used, no %s has them, first %s", folder, n, kind, first
+    )

@@ -111,7 +111,11 @@ def runs_by_series(
     out: dict[tuple[str, str], list[tuple[RequestedRow, Run]]] = {}
     for r, run in runs:
         texts = zip(labeler.keys, labeler.columns, labeler.label(run), strict=True)
-        rest = [f"{name} {text}" for key, name, text in texts if key not in ("source.name", "loss.name", x) and text != "–"]
+        rest = [
+            f"{name} {text}"
+            for key, name, text in texts
+            if key not in ("source.name", "loss.name", x) and text != "–"
+        ]
         out.setdefault((", ".join([run.loss.name, *rest]), run.loss.name), []).append((r, run))
     yield from ((label, loss, members) for (label, loss), members in out.items())
 
@@ -134,7 +138,12 @@ def dynamics(rows: RowSet) -> Chart:
         UserError: A run was evaluated on test at its selected epoch alone, or none has a row.
     """
     by_panel = runs_by_panel(rows)
-    lacking = [r for runs in by_panel.values() for r, _ in runs if any(e["test"] is None for e in rows.rows[r.id]["epochs"])]
+    lacking = [
+        r
+        for runs in by_panel.values()
+        for r, _ in runs
+        if any(e["test"] is None for e in rows.rows[r.id]["epochs"])
+    ]
     if lacking:
         raise UserError(
             f"dynamics: {len(lacking)} of {len(rows.rows)} rows, first {lacking[0].id}, have no test metrics "
@@ -147,13 +156,19 @@ def dynamics(rows: RowSet) -> Chart:
             for label, loss, members in runs_by_series(rows, runs, None):
                 curves = [[100 * e["test"][metric] for e in rows.rows[r.id]["epochs"]] for r, _ in members]
                 epochs = range(max(map(len, curves)))
-                points = [Point.from_values(i + 1, [curve[i] for curve in curves if i < len(curve)]) for i in epochs]
+                points = [
+                    Point.from_values(i + 1, [curve[i] for curve in curves if i < len(curve)]) for i in epochs
+                ]
                 series.append(ChartSeries(label, loss, tuple(points)))
             panels.append(Panel(panel_title(rows, panel), f"test {name} (%)", tuple(series)))
-    return Chart("lines", "epoch", tuple(panels), len(by_panel), caption(rows, panels, "Test after each epoch"))
+    return Chart(
+        "lines", "epoch", tuple(panels), len(by_panel), caption(rows, panels, "Test after each epoch")
+    )
 
 
-def accuracy_curve(rows: RowSet, x: str, x_label: str, read: "Callable[[Run, Row], float]", log: bool) -> Chart:
+def accuracy_curve(
+    rows: RowSet, x: str, x_label: str, read: "Callable[[Run, Row], float]", log: bool
+) -> Chart:
     """Accuracy on test at the selected epoch against a setting, whose value `read` gives."""
     panels = []
     for panel, runs in runs_by_panel(rows).items():
@@ -197,7 +212,9 @@ def corruption_weights(rows: RowSet) -> Chart:
                     means.append(mean_by_kind(table.filter(pc.field("epoch") == epoch)))
             shown = [("", last)] if first == last else [(", first epoch", first), (", last epoch", last)]
             for when, means in shown:
-                values = [(i, [m[kind] for m in means if kind in m]) for i, kind in enumerate(CORRUPTION_KINDS)]
+                values = [
+                    (i, [m[kind] for m in means if kind in m]) for i, kind in enumerate(CORRUPTION_KINDS)
+                ]
                 points = tuple(Point.from_values(i, of_kind) for i, of_kind in values if of_kind)
                 series.append(ChartSeries(label + when, loss + when, points))
         panels.append(Panel(panel_title(rows, panel), "mean weight", tuple(series)))
@@ -229,7 +246,9 @@ def weight_distribution(rows: RowSet) -> Chart:
                 zero.append(100 * float((values == 0).mean()))
             if shares:
                 middle = 10 ** ((EDGES[1:] + EDGES[:-1]) / 2)
-                points = [Point.from_values(float(x), [float(s[i]) for s in shares]) for i, x in enumerate(middle)]
+                points = [
+                    Point.from_values(float(x), [float(s[i]) for s in shares]) for i, x in enumerate(middle)
+                ]
                 zeros = f" ({fmean(sorted(zero)):.0f} % are 0)" if any(zero) else ""
                 series.append(ChartSeries(label + zeros, loss, tuple(points)))
         panels.append(Panel(panel_title(rows, panel), "examples per bin (%)", tuple(series)))

@@ -47,7 +47,9 @@ class Verdict:
     to_ce: Difference | None = None
 
 
-def judge(methods: Sequence[Method], targets: ndarray, classes: int, metric: str, min_seeds: int) -> dict[Label, Verdict]:
+def judge(
+    methods: Sequence[Method], targets: ndarray, classes: int, metric: str, min_seeds: int
+) -> dict[Label, Verdict]:
     """The verdicts on the lines of a table on one dataset, in one metric; the same for lines in any order.
 
     Two lines are compared on the seeds that they share, if these are `min_seeds` at least. Holm's correction
@@ -62,7 +64,11 @@ def judge(methods: Sequence[Method], targets: ndarray, classes: int, metric: str
     """
     methods = sorted(methods, key=lambda method: method.label)
     score = [
-        float(np.mean([pseudo_values(p[None], targets, classes, metric).mean() for p in method.predictions.values()]))
+        float(
+            np.mean(
+                [pseudo_values(p[None], targets, classes, metric).mean() for p in method.predictions.values()]
+            )
+        )
         for method in methods
     ]
 
@@ -94,7 +100,10 @@ def judge(methods: Sequence[Method], targets: ndarray, classes: int, metric: str
         marks[i] += mark * (p < LEVEL)
     compared = {i for pair in to_top for i in pair[:2]}  # a line alone is the best of nothing
     worse = {i for (i, _, _), p in zip(to_top, holm([d.p for _, _, d in to_top]), strict=True) if p < LEVEL}
-    return {method.label: Verdict(marks[i], i in compared - worse, to_ce.get(i)) for i, method in enumerate(methods)}
+    return {
+        method.label: Verdict(marks[i], i in compared - worse, to_ce.get(i))
+        for i, method in enumerate(methods)
+    }
 
 
 def best_baseline(methods: Sequence[Method], inside: Sequence[int]) -> int | None:

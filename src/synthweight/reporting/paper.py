@@ -21,7 +21,9 @@ def paper_results(dataset: str) -> dict[Label, ReferenceNumbers]:
     for line in _lines():
         if line["dataset"] == dataset and line["table"] in ("table1", "noisy", "table2"):
             larger = (LARGER, line["diversity_model"]) if line["model"] == LARGER else ()
-            out[line["train_source"], line["method"], *larger] = ReferenceNumbers((line["accuracy"], line["macro_f1"] or None))
+            out[line["train_source"], line["method"], *larger] = ReferenceNumbers(
+                (line["accuracy"], line["macro_f1"] or None)
+            )
     return out
 
 
@@ -37,7 +39,11 @@ def paper_key(run: "Run | Prompt") -> Label:
 
 def paper_time_ratios() -> dict[str, str]:
     """The paper's total seconds of a loss divided by those of CE, two digits, by loss."""
-    totals = {line["method"]: float(line["seconds"]) for line in _lines() if (line["table"], line["note"]) == ("timing", "total")}
+    totals = {
+        line["method"]: float(line["seconds"])
+        for line in _lines()
+        if (line["table"], line["note"]) == ("timing", "total")
+    }
     return {loss: f"{total / totals['ce']:.2f}" for loss, total in totals.items()}
 
 

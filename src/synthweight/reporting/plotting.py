@@ -59,7 +59,9 @@ def chart_csv(chart: Chart) -> str:
     """All that is drawn, as CSV: one record per point."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["panel", "measure", "series", chart.x_label, "low x", "high x", "mean", "low", "high", "n"])
+    writer.writerow(
+        ["panel", "measure", "series", chart.x_label, "low x", "high x", "mean", "low", "high", "n"]
+    )
     for panel in chart.panels:
         for series in panel.series:
             for p in series.points:
@@ -127,7 +129,9 @@ def write_figure(chart: Chart, folder: Path, stem: str, command: str) -> list[Pa
                 handles.values(), handles.keys(), loc="outside upper center", ncols=columns,
                 handlelength=length,
             )  # fmt: skip
-        caption = [line for note in chart.notes for line in wrap(note, int(17 * width))]  # 17 letters per inch
+        caption = [
+            line for note in chart.notes for line in wrap(note, int(17 * width))
+        ]  # 17 letters per inch
         figure.supxlabel("\n".join(caption), fontsize=7, color="#444444")
         figure.savefig(svg, metadata={"Date": None, "Creator": None, "Description": description})
         figure.savefig(png, dpi=160, metadata={"Software": None, "Description": description})

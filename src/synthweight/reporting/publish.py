@@ -57,7 +57,9 @@ class SweepReport:
     def rows(self, partial: bool = False) -> RowSet:
         """The rows of the sweep's runs and of the checkers it shows. Raises UserError if one is missing."""
         own = [job.identity for job in self.plan.rows]
-        checkers = [identity.checkers[role] for role in self.checkers for identity in own if role in identity.checkers]
+        checkers = [
+            identity.checkers[role] for role in self.checkers for identity in own if role in identity.checkers
+        ]
         joined = [job.identity for plan in self.joined for job in plan.rows if plan.store.exists(job.id)]
         requested = {each.id: RequestedRow(each.id, each.run) for each in [*joined, *checkers, *own]}
         return gather_rows(self.plan.store, list(requested.values()), self.file, partial)
@@ -92,7 +94,9 @@ def make_table(file: str, overrides: list[str], partial: bool = False) -> Table:
     return TABLES[report.table](report.rows(partial))
 
 
-def make_charts(file: str, overrides: list[str], name: str, partial: bool = False) -> tuple[Path, dict[str, Chart]]:
+def make_charts(
+    file: str, overrides: list[str], name: str, partial: bool = False
+) -> tuple[Path, dict[str, Chart]]:
     """The folder of outputs, and a sweep's charts by file name: `name`, the second and later `name-KIND`.
 
     Raises:
@@ -138,7 +142,9 @@ def update_document(path: Path, make: Callable[[str], Table], write: bool) -> No
     for match in matches:
         body = to_markdown(make(match["command"]))
         if not write and body != match["body"]:
-            raise UserError(f"{path}: the table of '{match['command']}' is not what the rows give: {WRITE_TABLES}")
+            raise UserError(
+                f"{path}: the table of '{match['command']}' is not what the rows give: {WRITE_TABLES}"
+            )
         out += [text[position : match.start("body")], body]
         position = match.end("body")
     if write:
@@ -224,7 +230,9 @@ class Published:
                     raise UserError(f"{path}: not drawn from what the rows give: {WRITE_FIGURES}")
         for path in sorted([*(self.folder / "tables").glob("*"), *(self.folder / "figures").glob("*")]):
             if path not in known:
-                raise UserError(f"{path}: not on the list {self.folder / 'published.yaml'}: add it, or delete the file")
+                raise UserError(
+                    f"{path}: not on the list {self.folder / 'published.yaml'}: add it, or delete the file"
+                )
 
     def __str__(self) -> str:
         documents, tables, figures = map(len, (self.documents, self.tables, self.figures))

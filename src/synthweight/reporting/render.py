@@ -81,7 +81,9 @@ class Interval:
 
     def fields(self) -> list[str]:
         """The cell in a CSV."""
-        numbers = [six_digits(value) for value in (self.mean, self.low, self.high, self.p)] if self.n else [""] * 4
+        numbers = (
+            [six_digits(value) for value in (self.mean, self.low, self.high, self.p)] if self.n else [""] * 4
+        )
         return [*numbers, str(self.n)]
 
 
@@ -112,7 +114,9 @@ class Column:
     @staticmethod
     def number(title: str) -> "Column":
         """A column of Numbers."""
-        return Column(title, (title, *(f"{title} {part}" for part in ("sd", "n", "marks", "best", "missing"))))
+        return Column(
+            title, (title, *(f"{title} {part}" for part in ("sd", "n", "marks", "best", "missing")))
+        )
 
     @staticmethod
     def interval(title: str) -> "Column":
@@ -168,7 +172,11 @@ def to_latex(table: Table, command: str | None = None) -> str:
     out += [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule"]
     out += [" & ".join(escape_latex(column.title) for column in table.columns) + r" \\", r"\midrule"]
     out += [" & ".join(text(cell) for cell in cells) + r" \\" for cells in table.lines]
-    out += [r"\bottomrule", r"\end{tabular}"] + ([rf"\caption{{{caption}}}"] if caption else []) + [r"\end{table}"]
+    out += (
+        [r"\bottomrule", r"\end{tabular}"]
+        + ([rf"\caption{{{caption}}}"] if caption else [])
+        + [r"\end{table}"]
+    )
     return "\n".join(out) + "\n"
 
 

@@ -109,7 +109,11 @@ class RowLabeler:
     """
 
     FIRST = ("source.name", "loss.name", "model.name", "selection.split", "source.n")
-    TITLES: ClassVar[dict[str, str]] = {"source.name": "trained on", "loss.name": "loss", "model.name": "model"}
+    TITLES: ClassVar[dict[str, str]] = {
+        "source.name": "trained on",
+        "loss.name": "loss",
+        "model.name": "model",
+    }
 
     def __init__(self, runs: "Sequence[Run]") -> None:
         """Finds the keys for these runs."""
@@ -118,8 +122,12 @@ class RowLabeler:
         self.keys: list[str] = list(self.FIRST[:2])
         for key in keys:
             by_line: dict[Label, set[str]] = {}
-            for each in settings:  # the dataset explains its own settings (labels, files): they need no column
-                by_line.setdefault((each["dataset.name"], *self._cells(each)), set()).add(self.text(each.get(key)))
+            for (
+                each
+            ) in settings:  # the dataset explains its own settings (labels, files): they need no column
+                by_line.setdefault((each["dataset.name"], *self._cells(each)), set()).add(
+                    self.text(each.get(key))
+                )
             if any(len(found) > 1 for found in by_line.values()):
                 self.keys.append(key)
         self.columns = [self.TITLES.get(key, key) for key in self.keys]

@@ -56,7 +56,9 @@ def _quality(run: "Run", cache: PlanCache) -> "Run":
     checker = _with_encoder(real, quality, cache)
     if quality.share < 1:
         files = run.dataset, checker.source, checker.selection, run.paths.data, run.paths.cache
-        classes, size = cache.get(("share", files), lambda: training_size(checker))  # of all of D_P', whatever the seed
+        classes, size = cache.get(
+            ("share", files), lambda: training_size(checker)
+        )  # of all of D_P', whatever the seed
         n = max(classes, round(quality.share * size))
         checker = dataclasses.replace(checker, source=dataclasses.replace(source, n=n))
     return checker

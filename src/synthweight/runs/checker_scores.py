@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from .identity import Identity
 
 
-Ask = Callable[["Identity", Examples], np.ndarray]  # log p of all classes by one finished checker, [n, classes]
+Ask = Callable[
+    ["Identity", Examples], np.ndarray
+]  # log p of all classes by one finished checker, [n, classes]
 Known = dict[str, tuple[str, np.ndarray]]  # example id → text hash, log-probabilities of all classes
 
 
@@ -42,7 +44,11 @@ def scores(who: "Identity", role: str, material: RunData, ask: Ask) -> tuple[np.
     folds = [(checker, build_run_data(checker.run).held_out_fold) for checker in who.folds(role)]
     found = [ask(checker, left) for checker, left in folds]
     if every is None:
-        told = ((e, p) for (_, left), values in zip(folds, found, strict=True) for e, p in zip(left, values, strict=True))
+        told = (
+            (e, p)
+            for (_, left), values in zip(folds, found, strict=True)
+            for e, p in zip(left, values, strict=True)
+        )
         known = {e.id: (text_hash(e), p) for e, p in told}
         every = join(known, material.train, f"{role} in {len(folds)} folds")
     t = None
@@ -53,7 +59,9 @@ def scores(who: "Identity", role: str, material: RunData, ask: Ask) -> tuple[np.
     return every[np.arange(len(every)), material.targets(material.train)], t
 
 
-def log_probs(store: Store, checker: "Run", run_id: str, examples: Examples, rebuild: Callable[[], None]) -> np.ndarray:
+def log_probs(
+    store: Store, checker: "Run", run_id: str, examples: Examples, rebuild: Callable[[], None]
+) -> np.ndarray:
     """log p(y|x_i) of all classes by a finished checker, [n, classes], fp32.
 
     From the checker's own row if it trained on these examples, else from its scores file, else by its model; where all
@@ -76,7 +84,9 @@ def join(known: Known, examples: Examples, checker: str) -> np.ndarray:
     """Log-probabilities by example id, text hash checked, [n, classes]; whose label counts is the training side's affair."""
     for e in examples:
         if known[e.id][0] != text_hash(e):
-            raise UserError(f"checker {checker}: its scores know {e.id} by another text: delete its scores and run again")
+            raise UserError(
+                f"checker {checker}: its scores know {e.id} by another text: delete its scores and run again"
+            )
     return np.stack([known[e.id][1] for e in examples])
 
 
@@ -106,7 +116,15 @@ def _compute(
     if not folder.is_dir():
         rebuild()
     base = pretrained.locate(checker.model)
-    tokens = tokenize(base, pretrained.fingerprint(checker.model), examples, checker.optim.max_length, Path(checker.paths.cache))
+    tokens = tokenize(
+        base,
+        pretrained.fingerprint(checker.model),
+        examples,
+        checker.optim.max_length,
+        Path(checker.paths.cache),
+    )
     log_probs = predict(classifier.load(folder, labels, tokens), tokens, len(labels), checker.trainer)
     with atomic_path(file) as part:
-        pq.write_table(PredictionTable("scored", examples, labels).at_epoch(0, log_probs, None), part, compression="zstd")
+        pq.write_table(
+            PredictionTable("scored", examples, labels).at_epoch(0, log_probs, None), part, compression="zstd"
+        )

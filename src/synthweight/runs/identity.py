@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..config.schema import Run
 
 VERSION = 2  # raised by hand when code changes numbers
-SINCE: dict[str, Any] = {}  # settings added under this VERSION, by dotted key, with the value that the code before them had
+SINCE: dict[
+    str, Any
+] = {}  # settings added under this VERSION, by dotted key, with the value that the code before them had
 R = TypeVar("R")  # the settings that are named: a training's, or a few-shot classification's
 
 
@@ -64,9 +66,17 @@ def _identify(run: "Run", cache: PlanCache) -> Identity:
     files = run.paths.data, run.paths.cache
     data = cache.get(("hashes", run.dataset, run.source, run.corruption, files), lambda: data_hashes(run))
     checkers = {key: identify(checker_run(run, key, cache), cache) for key in checker_keys(run)}
-    if "quality" in checkers and "diversity" in checkers and checkers["quality"].id == checkers["diversity"].id:
-        raise UserError(f"loss={run.loss.name}: its quality and its diversity checker are one run, so every weight is 1")
-    return Identity(run=run, settings=without_first_values(settings(run, cache)), data=data, checkers=checkers)
+    if (
+        "quality" in checkers
+        and "diversity" in checkers
+        and checkers["quality"].id == checkers["diversity"].id
+    ):
+        raise UserError(
+            f"loss={run.loss.name}: its quality and its diversity checker are one run, so every weight is 1"
+        )
+    return Identity(
+        run=run, settings=without_first_values(settings(run, cache)), data=data, checkers=checkers
+    )
 
 
 def _data_settings(run: "Run") -> tuple[Any, ...]:
@@ -102,7 +112,11 @@ def settings(run: "Run", cache: PlanCache) -> dict[str, Any]:
         dataset["drop_overlap"] = sources.drops_overlap(run)
     corruption: dict[str, Any] = {}
     if run.corruption.active:
-        corruption = {"corruption": {key: getattr(run.corruption, key) for key in ("swapped", "duplicated", "unrelated")}}
+        corruption = {
+            "corruption": {
+                key: getattr(run.corruption, key) for key in ("swapped", "duplicated", "unrelated")
+            }
+        }
         if run.corruption.unrelated:
             corruption["corruption"]["other"] = sources.unrelated_benchmark(run)
     return corruption | {
@@ -125,7 +139,9 @@ def settings(run: "Run", cache: PlanCache) -> dict[str, Any]:
 
 def digest(settings: dict[str, Any]) -> str:
     """The first 16 hex digits of SHA-256 of the sorted compact JSON."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[
+        :16
+    ]
 
 
 def without_first_values(settings: dict[str, Any], since: dict[str, Any] = SINCE) -> dict[str, Any]:

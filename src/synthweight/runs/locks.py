@@ -23,7 +23,9 @@ from ..errors import LockLostError, RunLockedError
 
 logger = logging.getLogger(__name__)
 
-DURATION = 60.0  # seconds without a heartbeat after which a lock expires: the same for every worker, so no setting
+DURATION = (
+    60.0  # seconds without a heartbeat after which a lock expires: the same for every worker, so no setting
+)
 POLL = 0.5  # seconds between two looks at another process's lock
 
 
@@ -99,7 +101,9 @@ class LockMonitor:
     """
 
     def __init__(self) -> None:
-        self.seen: dict[Path, tuple[tuple[int, int, int], float]] = {}  # a lock file's times and inode, and since when
+        self.seen: dict[
+            Path, tuple[tuple[int, int, int], float]
+        ] = {}  # a lock file's times and inode, and since when
 
     def is_locked(self, folder: Path) -> bool:
         """Whether a living process holds the lock of a run's folder.
@@ -171,9 +175,13 @@ def acquire(folder: Path, wait: bool = True, monitor: LockMonitor | None = None)
         except Timeout:
             monitor.remove_if_stale(path)
             if not wait:
-                raise RunLockedError(f"{folder.name} is locked by {lock_holder(folder) or 'another process'}") from None
+                raise RunLockedError(
+                    f"{folder.name} is locked by {lock_holder(folder) or 'another process'}"
+                ) from None
             if not logged:
-                logger.info("%s is locked by %s; waiting", folder.name, lock_holder(folder) or "another process")
+                logger.info(
+                    "%s is locked by %s; waiting", folder.name, lock_holder(folder) or "another process"
+                )
                 logged = True
             time.sleep(POLL)
     try:

@@ -55,7 +55,13 @@ def require_fit(run: Run) -> None:
             tokens = require_pass(folder, tokenizer, sample, labels, length)
             if learned is not None:
                 targets = np.array([labels.index(e.label) for e in small.examples])
-                require_step(run, folder, labels, tokens, (encode_examples(tokenizer, small.examples, min(length, 16)), targets))
+                require_step(
+                    run,
+                    folder,
+                    labels,
+                    tokens,
+                    (encode_examples(tokenizer, small.examples, min(length, 16)), targets),
+                )
     passed.add(key)
 
 
@@ -73,7 +79,9 @@ def require_vocabulary(folder: Path, tokenizer: Any, ids: np.ndarray) -> None:
     words = ids[~np.isin(ids, list(special))]
     unknown = int((words == tokenizer.unk_token_id).sum())
     if unknown == len(words):
-        raise UserError(f"{folder}: every token of D_P' is {tokenizer.unk_token} to it: its vocabulary is for other texts")
+        raise UserError(
+            f"{folder}: every token of D_P' is {tokenizer.unk_token} to it: its vocabulary is for other texts"
+        )
     if unknown > len(words) / 2:
         share = 100 * unknown / len(words)
         logger.warning("%s: %.0f %% of the tokens of D_P' are %s to it", folder, share, tokenizer.unk_token)
@@ -93,7 +101,9 @@ def positions(folder: Path) -> int:
     return int(config.get("max_position_embeddings") or 0)
 
 
-def require_pass(folder: Path, tokenizer: Any, sample: Examples, labels: tuple[str, ...], length: int) -> TokenizedTexts:
+def require_pass(
+    folder: Path, tokenizer: Any, sample: Examples, labels: tuple[str, ...], length: int
+) -> TokenizedTexts:
     """One forward pass of a text of `length` tokens and a shorter one, on the CPU, where an index error is no crash.
 
     Returns:
@@ -121,7 +131,11 @@ def require_pass(folder: Path, tokenizer: Any, sample: Examples, labels: tuple[s
             what = f"padded on the {tokens.side}, as its tokenizer says, a text's logits depend on its batch"
             raise UserError(f'{folder}: {what}: set "padding_side": "{other.side}" in tokenizer_config.json')
         kind = network.config.model_type  # type: ignore[union-attr]
-        logger.warning("%s: a text's logits depend on the padding of its batch, as %s encoders compute them", folder, kind)
+        logger.warning(
+            "%s: a text's logits depend on the padding of its batch, as %s encoders compute them",
+            folder,
+            kind,
+        )
     return tokens
 
 
@@ -154,7 +168,9 @@ def works(compute: Callable[[], Any]) -> Any:
         return False
 
 
-def misfit(folder: Path, tokenizer: Any, sample: Examples, network: nn.Module, length: int, error: Exception) -> str:
+def misfit(
+    folder: Path, tokenizer: Any, sample: Examples, network: nn.Module, length: int, error: Exception
+) -> str:
     """Why the pass failed: too long a text, token types that the encoder has not, or what it says itself."""
 
     def fits(tokens: TokenizedTexts) -> bool:
@@ -176,7 +192,9 @@ def misfit(folder: Path, tokenizer: Any, sample: Examples, network: nn.Module, l
     return f"{folder}: a pass of two texts fails ({first_line(error, type(error).__name__)})"
 
 
-def require_step(run: Run, folder: Path, labels: tuple[str, ...], tokens: TokenizedTexts, dev: TokenizedSplit) -> None:
+def require_step(
+    run: Run, folder: Path, labels: tuple[str, ...], tokens: TokenizedTexts, dev: TokenizedSplit
+) -> None:
     """Two steps on two examples with a loss that learns its weights, which goes through the encoder in ways of its own.
 
     Args:

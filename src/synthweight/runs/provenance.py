@@ -51,7 +51,9 @@ def code_version() -> dict[str, Any]:
     if diff or new:
         changed = "tracked files differ" if diff else f"{new.splitlines()[0] if new else ''} is not committed"
         logger.warning(
-            "uncommitted code (%s): rows made now are marked dirty, commit %.7s does not reproduce them", changed, commit
+            "uncommitted code (%s): rows made now are marked dirty, commit %.7s does not reproduce them",
+            changed,
+            commit,
         )
     lock = ROOT / "requirements.lock"
     return {
@@ -66,7 +68,9 @@ def code_version() -> dict[str, Any]:
 def _git(*arguments: str) -> str | None:
     """The output of a git command in the checkout, or None where it fails."""
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=30
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

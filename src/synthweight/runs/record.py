@@ -117,7 +117,12 @@ def run_reporter(store: Store, ready: Prepared, run_logger: loggers.RunLogger) -
 
 
 def finish(
-    store: Store, ready: Prepared, fitted: FitResult, row: bool, watch: loggers.RunLogger, stacked: Sequence[int] = ()
+    store: Store,
+    ready: Prepared,
+    fitted: FitResult,
+    row: bool,
+    watch: loggers.RunLogger,
+    stacked: Sequence[int] = (),
 ) -> None:
     """Keeps the model where one is kept, and places the row. stacked: the seeds that were trained at once."""
     who, run, material, job = ready.who, ready.who.run, ready.material, ready.job
@@ -139,7 +144,8 @@ def finish(
         "config": public(run),
         "labels": list(material.labels),
         "data": material.record,
-        "checkers": dict.fromkeys(("quality", "diversity")) | {key: checker.id for key, checker in who.checkers.items()},
+        "checkers": dict.fromkeys(("quality", "diversity"))
+        | {key: checker.id for key, checker in who.checkers.items()},
         "temperatures": ready.temperatures,
         "epochs": [
             {
@@ -161,7 +167,11 @@ def finish(
     watch.log_row(partial(store.row, who.id))
     test = fitted.epochs[fitted.selected].metrics["test"]
     logger.info(
-        "%s: test accuracy %.1f%%, macro F1 %.1f%% (%s)", ready.name, 100 * test["accuracy"], 100 * test["macro_f1"], who.id
+        "%s: test accuracy %.1f%%, macro F1 %.1f%% (%s)",
+        ready.name,
+        100 * test["accuracy"],
+        100 * test["macro_f1"],
+        who.id,
     )
 
 
@@ -173,14 +183,18 @@ def public(run: Run) -> dict[str, Any]:
 def tables(material: sources.RunData, fitted: FitResult, own: np.ndarray | None) -> Iterator[pa.Table]:
     """The row's Parquet: test at the selected epoch, then the training set at every epoch, in parts of `GROUP` examples."""
     chosen = fitted.epochs[fitted.selected]
-    yield PredictionTable("test", material.test, material.labels).at_epoch(fitted.selected + 1, chosen.log_probs["test"], None)
+    yield PredictionTable("test", material.test, material.labels).at_epoch(
+        fitted.selected + 1, chosen.log_probs["test"], None
+    )
     n, lines = len(material.train), None
     for i, epoch in enumerate(fitted.epochs):
         for start in range(0, n, GROUP):
             part = slice(start, start + GROUP)
             if lines is None or n > GROUP:  # one part alone serves every epoch
                 lines = PredictionTable("train", material.train[part], material.labels)
-            yield lines.at_epoch(i + 1, own[part] if own is not None and i == fitted.selected else None, epoch.weights[part])
+            yield lines.at_epoch(
+                i + 1, own[part] if own is not None and i == fitted.selected else None, epoch.weights[part]
+            )
 
 
 def save_model(network: Any, encoder: Path, folder: Path) -> None:

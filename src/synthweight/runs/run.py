@@ -97,7 +97,11 @@ def ensure(store: Store, checker: Identity, progress: str) -> None:
 def work(store: Store, who: Identity, name: str, row: bool) -> None:
     """The training itself. With `row` False only the model is written: a checker's row that stands is left alone."""
     logger, folder = who.run.logger, store.run_folder(who.id)
-    watching = loggers.open_logger(logger, who.id, folder, public(who.run)) if row else nullcontext(loggers.RunLogger())
+    watching = (
+        loggers.open_logger(logger, who.id, folder, public(who.run))
+        if row
+        else nullcontext(loggers.RunLogger())
+    )
     with watching as watch:
         carry_out(store, who, name, row, watch)
 
@@ -114,7 +118,10 @@ def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.
 
 def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
     """Where a killed run left off. It starts anew where digits would be others: by libraries, devices, what is taken for bf16."""
-    libraries = {key: provenance.code_version()["versions"][key] for key in ("torch", "transformers", "pytorch-lightning")}
+    libraries = {
+        key: provenance.code_version()["versions"][key]
+        for key in ("torch", "transformers", "pytorch-lightning")
+    }
     trainer = who.run.trainer
     taken = {"device": devices.device(trainer.accelerator).type, "precision": devices.precision(trainer)}
     identity = {"format": FORMAT, "id": who.id, "devices": trainer.devices} | taken | libraries
@@ -175,7 +182,9 @@ def train_stack(store: Store, whos: Sequence[Identity], progress: str) -> None:
         members, watches = [], []
         for one in ready:
             logger, folder = one.who.run.logger, store.run_folder(one.who.id)
-            watches.append(looking.enter_context(loggers.open_logger(logger, one.who.id, folder, public(one.who.run))))
+            watches.append(
+                looking.enter_context(loggers.open_logger(logger, one.who.id, folder, public(one.who.run)))
+            )
             members.append(seed_ensemble.EnsembleMember(one.job, run_reporter(store, one, watches[-1])))
         for one, fitted, watch in zip(ready, seed_ensemble.fit_seed_ensemble(members), watches, strict=True):
             finish(store, one, fitted, True, watch, stacked=[other.who.run.seed for other in ready])

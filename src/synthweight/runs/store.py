@@ -63,7 +63,9 @@ class Store:
             probe.write_bytes(b"x")
             probe.unlink()
         except OSError as error:
-            raise UserError(f"paths.outputs={self.root}: cannot be written ({error.strerror}): name another folder") from error
+            raise UserError(
+                f"paths.outputs={self.root}: cannot be written ({error.strerror}): name another folder"
+            ) from error
 
     def json_path(self, run_id: str) -> Path:
         """Of a row's JSON file, whether it exists or not."""
@@ -95,7 +97,9 @@ class Store:
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             if row["format"] > FORMAT:
-                raise UserError(f"{path}: format {row['format']} is newer than this program's {FORMAT}: update it")
+                raise UserError(
+                    f"{path}: format {row['format']} is newer than this program's {FORMAT}: update it"
+                )
             if row["id"] != run_id:
                 raise UserError(f"{path}: holds the row of {row['id']}: restore the file")
         except FileNotFoundError as error:
@@ -123,7 +127,9 @@ class Store:
         """
         path = self.parquet_path(run_id)
         if not path.is_file() or file_sha256(path) != self.row(run_id)["parquet_sha256"]:
-            raise UserError(f"{path}: absent or not what its row says: restore it, or delete {run_id}.json and run again")
+            raise UserError(
+                f"{path}: absent or not what its row says: restore it, or delete {run_id}.json and run again"
+            )
         return path
 
     def table(self, run_id: str) -> pa.Table:
@@ -154,14 +160,18 @@ class Store:
                 for group in row_groups([table] if isinstance(table, pa.Table) else table):
                     writer.write_table(group)
             row = {**row, "parquet_sha256": file_sha256(parquet)}
-            text.write_text(json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+            text.write_text(
+                json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+            )
             sync_to_disk(parquet)
             sync_to_disk(text)
             self.check_lock(run_id)
             os.replace(parquet, self.parquet_path(run_id))
             try:
                 os.link(text, self.json_path(run_id))
-            except FileExistsError:  # two processes at one run (one was suspended): the JSON must match the Parquet file
+            except (
+                FileExistsError
+            ):  # two processes at one run (one was suspended): the JSON must match the Parquet file
                 if file_sha256(self.parquet_path(run_id)) == row["parquet_sha256"]:
                     os.replace(text, self.json_path(run_id))
                 return False
@@ -201,7 +211,13 @@ class Store:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            return {"id": run_id, "exception": f"its record is damaged ({error})", "traceback": "", "when": "", "where": ""}
+            return {
+                "id": run_id,
+                "exception": f"its record is damaged ({error})",
+                "traceback": "",
+                "when": "",
+                "where": "",
+            }
 
     @contextlib.contextmanager
     def lock(self, run_id: str, wait: bool = True) -> Iterator[None]:
@@ -282,8 +298,12 @@ class PredictionTable:
         if log_probs is not None:
             width = log_probs.shape[1]
             ends = pa.array(np.arange(0, self.n * width + 1, width, dtype=np.int32))
-            columns["log_probs"] = pa.ListArray.from_arrays(ends, pa.array(log_probs.astype(np.float32).ravel()))
-            columns["prediction"] = pa.array(self.labels, pa.string()).take(pa.array(log_probs.argmax(axis=1)))
+            columns["log_probs"] = pa.ListArray.from_arrays(
+                ends, pa.array(log_probs.astype(np.float32).ravel())
+            )
+            columns["prediction"] = pa.array(self.labels, pa.string()).take(
+                pa.array(log_probs.argmax(axis=1))
+            )
         if weights is not None:
             columns["weight"] = pa.array(weights.astype(np.float32))
         return pa.table(columns, schema=SCHEMA)

@@ -28,10 +28,14 @@ def find_sweep(name: str) -> Path:
     for path in (Path(name), SWEEPS / f"{name}.yaml"):
         if path.is_file():
             if (CONF / f"{path.stem}.yaml").is_file():
-                raise UserError(f"{path}: {path.stem} is a configuration of conf/: give the sweep's file another name")
+                raise UserError(
+                    f"{path}: {path.stem} is a configuration of conf/: give the sweep's file another name"
+                )
             blocks = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.blocks", default=[])
             if not OmegaConf.is_list(blocks) and blocks != []:
-                raise UserError(f"{path}: hydra.sweeper.blocks must be a list of parameter maps: - {{loss: ce}}")
+                raise UserError(
+                    f"{path}: hydra.sweeper.blocks must be a list of parameter maps: - {{loss: ce}}"
+                )
             return path.resolve()
     known = ", ".join(sorted(path.stem for path in SWEEPS.glob("*.yaml")))
     raise UserError(f"{name}: no such sweep; there are {known}, or give the path of a YAML file")
@@ -85,5 +89,7 @@ def blocks_of(composer: Composer) -> list[Block]:
     config = composer.hydra([], with_hydra=True)
     blocks = OmegaConf.to_container(config.hydra.sweeper.blocks)
     if not isinstance(blocks, list) or not blocks:
-        raise UserError(f"{composer.config_name}: hydra.sweeper.blocks is empty: a sweep is a list of parameter maps")
+        raise UserError(
+            f"{composer.config_name}: hydra.sweeper.blocks is empty: a sweep is a list of parameter maps"
+        )
     return blocks

@@ -92,14 +92,18 @@ class SweepPlan:
     @property
     def dependents(self) -> Counter[str]:
         """By run id: for how many of the runs it is a checker."""
-        return Counter(run_id for job in self.jobs for run_id in {c.id for c in job.identity.checkers.values()})
+        return Counter(
+            run_id for job in self.jobs for run_id in {c.id for c in job.identity.checkers.values()}
+        )
 
     @property
     def todo(self) -> list[Job]:
         """What was not done when the sweep was planned, the checkers of others first."""
         dependents = self.dependents
         todo = [job for job in self.jobs if not job.done]
-        return [job for job in todo if job.id in dependents] + [job for job in todo if job.id not in dependents]
+        return [job for job in todo if job.id in dependents] + [
+            job for job in todo if job.id not in dependents
+        ]
 
     def states(self) -> dict[str, tuple[str, str]]:
         """The state of each run now, by id.
@@ -146,7 +150,9 @@ def open_sweep(file: str, overrides: Sequence[str], fetch: bool = False) -> Open
     ours = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
     with offline(path.parent):
         composer = Composer(path.stem)
-        sweeper = composer.hydra([o for o in overrides if o.startswith("hydra.sweeper.")], with_hydra=True).hydra.sweeper
+        sweeper = composer.hydra(
+            [o for o in overrides if o.startswith("hydra.sweeper.")], with_hydra=True
+        ).hydra.sweeper
         plan = (plan_and_fetch if fetch else plan_sweep)(composer, blocks_of(composer), ours)
         return OpenedSweep(plan, composer.report(), sweep_options(OmegaConf.to_container(sweeper)))
 

@@ -20,7 +20,10 @@ def threads_of_each(n: int) -> int:
 
     Two torch processes that both take all cores of a machine make a run of a minute last more than ten.
     """
-    return max(1, len(os.sched_getaffinity(0)) // n if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) // n)
+    return max(
+        1,
+        len(os.sched_getaffinity(0)) // n if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) // n,
+    )
 
 
 def run_workers(plan: SweepPlan, n: int, options: SweepOptions, file: str, arguments: Sequence[str]) -> None:
@@ -40,10 +43,20 @@ def run_workers(plan: SweepPlan, n: int, options: SweepOptions, file: str, argum
     begin_sweep(plan, options)
     if not plan.todo:
         return
-    command = [sys.executable, "-m", "synthweight", "sweep", file, *arguments, f"hydra.sweeper.parent={os.getpid()}"]
+    command = [
+        sys.executable,
+        "-m",
+        "synthweight",
+        "sweep",
+        file,
+        *arguments,
+        f"hydra.sweeper.parent={os.getpid()}",
+    ]
     environment = {THREADS: str(threads_of_each(n))} | dict(os.environ)
     log.info("%d workers with %s threads each", n, environment[THREADS])
-    workers = [subprocess.Popen([*command, f"hydra.sweeper.worker={i + 1}"], env=environment) for i in range(n)]
+    workers = [
+        subprocess.Popen([*command, f"hydra.sweeper.worker={i + 1}"], env=environment) for i in range(n)
+    ]
     try:
         codes = [process.wait() for process in workers]
     except BaseException:  # Ctrl-C reaches them from the terminal; what ends this process alone ends them too

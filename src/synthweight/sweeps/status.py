@@ -29,7 +29,11 @@ def plan_text(plan: SweepPlan) -> str:
     for job in plan.jobs:
         state, remark = states[job.id]
         runs = dependents[job.id]
-        shared = f"  (checker of {runs} run{'s' * (runs > 1)}{'' if job.row else '; no row of the table'})" if runs else ""
+        shared = (
+            f"  (checker of {runs} run{'s' * (runs > 1)}{'' if job.row else '; no row of the table'})"
+            if runs
+            else ""
+        )
         lines.append(f"{state:>7}  {job.id}  {job}{f'  {remark}' if remark else ''}{shared}")
     return "\n".join([*lines, counts(plan, states), time_left(plan, states)])
 
@@ -64,7 +68,9 @@ def view_of_sweep(plan: SweepPlan) -> View:
 
     def look() -> tuple[str, list[StatusLine]]:
         states = plan.states()
-        return counts(plan, states), [(state, i, str(by_id[i]), remark) for i, (state, remark) in states.items()]
+        return counts(plan, states), [
+            (state, i, str(by_id[i]), remark) for i, (state, remark) in states.items()
+        ]
 
     return look
 
@@ -79,7 +85,9 @@ def view_of_folder(overrides: list[str]) -> View:
         for folder in sorted(store.runs.glob("*")):
             holder = locks.lock_holder(folder)
             if holder is not None and holder.alive:
-                lines.append(("running", folder.name, "", f"{holder}{f', {holder.status}' if holder.status else ''}"))
+                lines.append(
+                    ("running", folder.name, "", f"{holder}{f', {holder.status}' if holder.status else ''}")
+                )
             elif folder.name not in done and (failure := store.failure(folder.name)) is not None:
                 lines.append(("failed", folder.name, "", last_line(failure)))
         found = Counter(state for state, *_ in lines)

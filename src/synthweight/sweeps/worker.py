@@ -119,7 +119,9 @@ class SweepWorker:
         """Whether a run cannot begin because its checker failed; it is recorded as failed because of it."""
         for role, checker in job.identity.checkers.items():
             if checker.id in self.failed:
-                error = CheckerFailedError(f"its {role} checker {checker.id} failed: {self.failed[checker.id][1]}")
+                error = CheckerFailedError(
+                    f"its {role} checker {checker.id} failed: {self.failed[checker.id][1]}"
+                )
                 self.store.record_failure(job.id, error, "sweep")
                 self.failed[job.id] = job, f"{CheckerFailedError.__name__}: {error}"
                 return True
@@ -130,10 +132,16 @@ class SweepWorker:
         if self.in_process and len(jobs) > 1:
             self.train_stack(jobs)
             return
-        number = f"hydra.sweeper.total={self.total}"  # for the label of a job's messages, in whichever process
+        number = (
+            f"hydra.sweeper.total={self.total}"  # for the label of a job's messages, in whichever process
+        )
         try:
-            returns = self.launcher.launch([[*job.overrides, number] for job in jobs], initial_job_idx=self.finished)
-        except Exception as error:  # the launcher's own: a process that the system killed, a queue that refuses
+            returns = self.launcher.launch(
+                [[*job.overrides, number] for job in jobs], initial_job_idx=self.finished
+            )
+        except (
+            Exception
+        ) as error:  # the launcher's own: a process that the system killed, a queue that refuses
             if disk_full(error):
                 raise
             for job in jobs:
@@ -177,7 +185,10 @@ class SweepWorker:
             if disk_full(error):
                 raise
             log.warning(
-                "%d seeds at once failed, one after the other now: %s: %s", len(jobs), type(error).__name__, first_line(error)
+                "%d seeds at once failed, one after the other now: %s: %s",
+                len(jobs),
+                type(error).__name__,
+                first_line(error),
             )
             for job in jobs:
                 if not self.store.exists(job.id):
@@ -208,7 +219,10 @@ class SweepWorker:
             head += f" ({before} failed before and were not tried: --retry-failed does)"
         if self.options.worker is not None:  # the process that started the workers lists all
             return head
-        lines = [f"  {j}: {why} ({self.store.run_folder(i) / 'failed.json'})" for i, (j, why) in self.failed.items()]
+        lines = [
+            f"  {j}: {why} ({self.store.run_folder(i) / 'failed.json'})"
+            for i, (j, why) in self.failed.items()
+        ]
         return "\n".join([f"{head}:", *lines])
 
 
@@ -244,7 +258,13 @@ def begin_sweep(plan: SweepPlan, options: SweepOptions) -> None:
         return
     again = f", {len(failed)} {'tried again' if options.retry_failed else 'failed before'}" if failed else ""
     done = sum(job.done for job in plan.rows)
-    log.info("%d runs: %d done, %d to do%s (checkers that others need come first)", len(plan.rows), done, todo, again)
+    log.info(
+        "%d runs: %d done, %d to do%s (checkers that others need come first)",
+        len(plan.rows),
+        done,
+        todo,
+        again,
+    )
     if not plan.todo:
         log.info("nothing to do")
 

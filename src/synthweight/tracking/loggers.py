@@ -45,7 +45,9 @@ class RunLogger:
             if len(weights):
                 self.board.experiment.add_histogram("weights/histogram", weights, number)
         if self.live is not None:
-            self.live.log_epoch(number, epoch_scalars(epoch.train_loss, epoch.metrics, epoch.weights), epoch.weights)
+            self.live.log_epoch(
+                number, epoch_scalars(epoch.train_loss, epoch.metrics, epoch.weights), epoch.weights
+            )
 
     def log_row(self, row: Callable[[], dict[str, Any]]) -> None:
         """Logs the finished row.
@@ -60,11 +62,15 @@ class RunLogger:
 def require_logger(name: str) -> None:
     """Raises UserError where a logger's package is not installed."""
     if name == "tensorboard" and not (find_spec("tensorboardX") or find_spec("tensorboard")):
-        raise UserError("logger=tensorboard needs a package that is not installed: pip install -e .[tensorboard]")
+        raise UserError(
+            "logger=tensorboard needs a package that is not installed: pip install -e .[tensorboard]"
+        )
 
 
 @contextmanager
-def open_logger(settings: "schema.Logger", run_id: str, folder: Path, config: dict[str, Any]) -> Iterator[RunLogger]:
+def open_logger(
+    settings: "schema.Logger", run_id: str, folder: Path, config: dict[str, Any]
+) -> Iterator[RunLogger]:
     """The loggers of one run, closed in every case (a second `wandb.init` in a process would return the first run).
 
     Args:
@@ -85,7 +91,9 @@ def open_logger(settings: "schema.Logger", run_id: str, folder: Path, config: di
     elif settings.name == "wandb":
         from . import wandb  # half a second that the others need not wait
 
-        live = wandb.LiveRun(wandb.RunCard.from_config(run_id, config, settings.project, settings.group), folder)
+        live = wandb.LiveRun(
+            wandb.RunCard.from_config(run_id, config, settings.project, settings.group), folder
+        )
         try:
             yield RunLogger(live=live)
         except BaseException as error:

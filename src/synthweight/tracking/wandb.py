@@ -19,7 +19,11 @@ import wandb
 from ..atomic_io import part_path
 from ..errors import UserError, first_line
 
-INIT, REPLY, FINISH = 20, 10, 60  # seconds: to open a run, for one question, to upload the rest at a run's end
+INIT, REPLY, FINISH = (
+    20,
+    10,
+    60,
+)  # seconds: to open a run, for one question, to upload the rest at a run's end
 BINS = 64  # of a histogram of weights
 MARK = "written.json"  # in an offline run's folder: which row it holds
 ROW_CONFIG = ("labels", "data", "checkers", "temperatures", "version", "provenance", "parquet_sha256")
@@ -56,7 +60,9 @@ class RunCard:
             kind, source, model = config["loss"]["name"], config["source"]["name"], config["model"]["name"]
         else:
             kind, source, model = "prompt", f"{config['shots']}-shot", config["generator"]["model"]
-        tags = tuple(dict.fromkeys(str(tag)[:64] for tag in (dataset, source, model)))  # W&B's limit is 64 characters
+        tags = tuple(
+            dict.fromkeys(str(tag)[:64] for tag in (dataset, source, model))
+        )  # W&B's limit is 64 characters
         return cls(run_id, project, f"{kind}-{source}-{seed}", group or "train", kind, tags, config)
 
 
@@ -66,7 +72,9 @@ def summary_of(row: dict[str, Any]) -> dict[str, Any]:
     summary: dict[str, Any] = {"selected_epoch": row["selected_epoch"], "guard_hits": row["guard_hits"]}
     for name in ("selection", "test"):
         series = chosen.get(name) or {}
-        summary |= {f"{name}/{key}": value for key, value in series.items() if isinstance(value, (int, float))}
+        summary |= {
+            f"{name}/{key}": value for key, value in series.items() if isinstance(value, (int, float))
+        }
     return summary | {f"seconds/{key}": value for key, value in row["seconds"].items()}
 
 
@@ -79,7 +87,9 @@ class WandbSession:
     def mode(self) -> str:
         """ "online", "offline" or "disabled": by WANDB_MODE and `wandb offline`, else by whether the server accepts a key."""
         if self.decided is None:
-            logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # its telemetry's failures are no news
+            logging.getLogger("opentelemetry").setLevel(
+                logging.CRITICAL
+            )  # its telemetry's failures are no news
             wanted = wandb.setup(settings=wandb.Settings(silent=True)).settings.mode
             if wanted in ("offline", "dryrun", "disabled"):
                 self.decided = "disabled" if wanted == "disabled" else "offline"
@@ -94,13 +104,18 @@ class WandbSession:
                 return "online"
         except wandb.Error as error:
             return self.go_offline(error)
-        print("W&B: no key (WANDB_API_KEY, or wandb login): written offline, to runs/<id>/wandb of the outputs", flush=True)
+        print(
+            "W&B: no key (WANDB_API_KEY, or wandb login): written offline, to runs/<id>/wandb of the outputs",
+            flush=True,
+        )
         return "offline"
 
     def go_offline(self, error: Exception) -> str:
         """Writes all further runs offline, with one warning that names the error."""
         self.decided = "offline"
-        warnings.warn(f"W&B cannot be used online ({first_line(error)}): the runs go on offline", stacklevel=2)
+        warnings.warn(
+            f"W&B cannot be used online ({first_line(error)}): the runs go on offline", stacklevel=2
+        )
         return self.decided
 
 
@@ -135,7 +150,9 @@ def open_run(card: RunCard, folder: Path, live: bool) -> Any:
             settings=settings,
         )
 
-    settings = wandb.Settings(silent=True, init_timeout=INIT, finish_timeout=FINISH, finish_timeout_raises=True)
+    settings = wandb.Settings(
+        silent=True, init_timeout=INIT, finish_timeout=FINISH, finish_timeout_raises=True
+    )
     if not live:
         settings.x_disable_stats = settings.x_disable_meta = settings.disable_git = True
         settings.console = "off"
@@ -166,8 +183,12 @@ def log_epoch(run: Any, number: int, scalars: dict[str, float], weights: np.ndar
     values: dict[str, Any] = {"epoch": number, **scalars}
     known = weights[np.isfinite(weights)]
     if len(known):
-        values["weights/histogram"] = wandb.Histogram(np_histogram=np.histogram(known.astype(np.float64), bins=BINS))
-    run.log(values, step=number, commit=True)  # uncommitted it would be sent at the end, over the summary of the row
+        values["weights/histogram"] = wandb.Histogram(
+            np_histogram=np.histogram(known.astype(np.float64), bins=BINS)
+        )
+    run.log(
+        values, step=number, commit=True
+    )  # uncommitted it would be sent at the end, over the summary of the row
 
 
 def log_row(run: Any, row: dict[str, Any]) -> None:
@@ -186,7 +207,9 @@ def mark_written(run: Any, row: dict[str, Any]) -> None:
 
 def is_written(folder: Path, project: str, sha256: str) -> bool:
     """Whether a run's folder has offline files of the row with this Parquet hash."""
-    marks = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"wandb/offline-run-*/{MARK}")]
+    marks = [
+        json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"wandb/offline-run-*/{MARK}")
+    ]
     return {"project": project, "parquet_sha256": sha256} in marks
 
 
@@ -226,9 +249,13 @@ class LiveRun:
             return None
         try:
             return act()
-        except Exception as error:  # its service died, its disk is full, its upload failed: the training continues
+        except (
+            Exception
+        ) as error:  # its service died, its disk is full, its upload failed: the training continues
             self.broken = True
-            warnings.warn(f"W&B: {type(error).__name__}: {first_line(error)}: the run goes on without it", stacklevel=2)
+            warnings.warn(
+                f"W&B: {type(error).__name__}: {first_line(error)}: the run goes on without it", stacklevel=2
+            )
             with suppress(Exception):
                 wandb.teardown(exit_code=1)  # the next run begins with a service of its own
             return None
@@ -267,7 +294,11 @@ def send_row(card: RunCard, row: dict[str, Any], epochs: Callable[[], list[Epoch
     sha256, mode = row["parquet_sha256"], session.mode()
     if mode == "disabled":
         raise UserError("W&B is disabled (WANDB_MODE): nothing can be sent")
-    if is_uploaded(card.project, card.id, sha256) if mode == "online" else is_written(folder, card.project, sha256):
+    if (
+        is_uploaded(card.project, card.id, sha256)
+        if mode == "online"
+        else is_written(folder, card.project, sha256)
+    ):
         return "there"
     part = part_path(folder / "wandb-row")
     try:

@@ -31,7 +31,9 @@ class Checkpoints(CheckpointIO):
         guard: called before a checkpoint takes its place; raises where the run belongs to another process by now.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any], guard: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, identity: dict[str, Any], guard: Callable[[], None] | None = None
+    ) -> None:
         self.folder, self.identity, self.guard = folder, identity, guard
 
     def path(self, epochs: int) -> Path:
@@ -40,7 +42,10 @@ class Checkpoints(CheckpointIO):
 
     def all(self) -> list[Path]:
         """Every checkpoint of the run, the latest first."""
-        found = {path: re.fullmatch(r"checkpoint-(\d+)\.pt", path.name) for path in self.folder.glob("checkpoint-*")}
+        found = {
+            path: re.fullmatch(r"checkpoint-(\d+)\.pt", path.name)
+            for path in self.folder.glob("checkpoint-*")
+        }
         return sorted((path for path, match in found.items() if match), key=lambda path: -int(found[path][1]))  # type: ignore[index]
 
     def latest(self, reporter: "RunReporter") -> tuple[Path, int] | None:
@@ -51,7 +56,9 @@ class Checkpoints(CheckpointIO):
                 if written["identity"] == self.identity:
                     return path, written["epoch"] + 1
                 keys = sorted({*written["identity"], *self.identity})
-                different = ", ".join(key for key in keys if written["identity"].get(key) != self.identity.get(key))
+                different = ", ".join(
+                    key for key in keys if written["identity"].get(key) != self.identity.get(key)
+                )
                 reporter.log(f"{path.name} is of another training ({different}): not used")
             except UNREADABLE as error:
                 reporter.log(f"{path.name} is damaged ({first_line(error, type(error).__name__)}): not used")
@@ -82,7 +89,9 @@ class Checkpoints(CheckpointIO):
             if older != Path(path):
                 older.unlink(missing_ok=True)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """What `save_checkpoint` was given, and its identity, on the CPU. Raises one of `UNREADABLE`."""
         return torch.load(path, map_location="cpu", weights_only=True)
 

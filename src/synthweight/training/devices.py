@@ -29,7 +29,9 @@ def device(accelerator: str) -> torch.device:
     """The device that a setting means. Apple's, which lacks fp64 and was never tried, is taken where it is asked for by name."""
     if accelerator == "mps":
         return torch.device("mps")
-    return torch.device("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
+    return torch.device(
+        "cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
+    )
 
 
 def precision(trainer: "Trainer") -> str:

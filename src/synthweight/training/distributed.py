@@ -33,13 +33,17 @@ class DistributedContext:
             return network(**inputs).logits
         n = len(inputs["input_ids"])
         rows = list(range(self.rank, n, self.world_size))
-        own = functional.at_least_fp32(network(**{key: value[rows or [0]] for key, value in inputs.items()}).logits)
+        own = functional.at_least_fp32(
+            network(**{key: value[rows or [0]] for key, value in inputs.items()}).logits
+        )
         most = -(-n // self.world_size)
         sent = own.detach().new_zeros((most, own.shape[1]))
         sent[: len(rows)] = own.detach()[: len(rows)]
         received = [torch.empty_like(sent) for _ in range(self.world_size)]
         dist.all_gather(received, sent)
-        whole = torch.stack(received, dim=1).flatten(0, 1)[:n]  # row i of process r is row i·world_size + r of the batch
+        whole = torch.stack(received, dim=1).flatten(0, 1)[
+            :n
+        ]  # row i of process r is row i·world_size + r of the batch
         if not rows:  # more processes than rows: every parameter still needs a gradient, of zero
             return whole + 0.0 * own.sum()
         return whole.index_copy(0, torch.tensor(rows, device=whole.device), own)
@@ -61,7 +65,9 @@ class DistributedContext:
 
 
 @contextlib.contextmanager
-def process_group(world_size: int, work: Callable[..., None], *arguments: Any) -> Iterator[DistributedContext]:
+def process_group(
+    world_size: int, work: Callable[..., None], *arguments: Any
+) -> Iterator[DistributedContext]:
     """Starts `work(context, *arguments)` in world_size − 1 processes; within it, this process is the first of the group.
 
     Args:
@@ -83,7 +89,9 @@ def process_group(world_size: int, work: Callable[..., None], *arguments: Any) -
     spawn = multiprocessing.get_context("spawn")
     errors = spawn.SimpleQueue()
     processes = [
-        spawn.Process(target=_worker_main, args=(rank, world_size, port, errors, work, arguments), daemon=True)
+        spawn.Process(
+            target=_worker_main, args=(rank, world_size, port, errors, work, arguments), daemon=True
+        )
         for rank in range(1, world_size)
     ]
     running = []
@@ -100,7 +108,9 @@ def process_group(world_size: int, work: Callable[..., None], *arguments: Any) -
             process.join(5)  # the one that failed reports why; the others lose the connection
         if not errors.empty() and not isinstance(error, UserError):
             rank, line, expected = errors.get()
-            raise (UserError if expected else RuntimeError)(f"process {rank} of {world_size}: {line}") from error
+            raise (UserError if expected else RuntimeError)(
+                f"process {rank} of {world_size}: {line}"
+            ) from error
         raise
     finally:
         for process in running:

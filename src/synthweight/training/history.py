@@ -44,7 +44,9 @@ def epoch_scalars(train_loss: float | None, metrics: dict[str, Any], weights: np
     """
     scalars = {"train/loss": train_loss}
     for name, values in metrics.items():
-        scalars |= {f"{name}/{key}": values[key] for key in ("accuracy", "macro_f1", "nll") if values is not None}
+        scalars |= {
+            f"{name}/{key}": values[key] for key in ("accuracy", "macro_f1", "nll") if values is not None
+        }
     known = weights[np.isfinite(weights)].astype(np.float64)
     if len(known):
         scalars |= {"weights/mean": known.mean(), "weights/std": known.std(), "weights/max": known.max()}
@@ -133,7 +135,9 @@ class TrainingHistory:
         name = list(self.targets)[series]
         self.outputs[name].append((index.cpu().numpy(), logits.float().log_softmax(-1).cpu().numpy()))
 
-    def end_epoch(self, train_loss: float, weights: np.ndarray, state: Callable[[], dict[str, Tensor]]) -> Epoch:
+    def end_epoch(
+        self, train_loss: float, weights: np.ndarray, state: Callable[[], dict[str, Tensor]]
+    ) -> Epoch:
         """Records an epoch, after the evaluation of its series if there are any.
 
         Args:
@@ -146,7 +150,9 @@ class TrainingHistory:
         """
         number = len(self.epochs)
         if not math.isfinite(train_loss):
-            raise UserError(f"epoch {number + 1}: the training loss is {train_loss}: lower optim.lr, or use trainer.precision=32")
+            raise UserError(
+                f"epoch {number + 1}: the training loss is {train_loss}: lower optim.lr, or use trainer.precision=32"
+            )
         epoch = Epoch(train_loss, {}, {}, weights)
         for name, batches in self.outputs.items():
             log_probs = np.full((len(self.targets[name]), len(self.labels)), np.nan, dtype=np.float32)
@@ -157,7 +163,11 @@ class TrainingHistory:
         self.seconds.lap("evaluate" if self.outputs else "train")
         self.outputs = {}
         self.epochs.append(epoch)
-        if self.select and self.selector.improves(number, epoch.metrics["selection"]["accuracy"]) and self.keep_best:
+        if (
+            self.select
+            and self.selector.improves(number, epoch.metrics["selection"]["accuracy"])
+            and self.keep_best
+        ):
             self.best_state = {name: value.detach().cpu().clone() for name, value in state().items()}
         return epoch
 

@@ -65,10 +65,17 @@ class TrainingJob:
 
     @classmethod
     def from_run(
-        cls, run: "Run", folder: Path, labels: tuple[str, ...], train: TokenizedSplit, series: dict[str, TokenizedSplit]
+        cls,
+        run: "Run",
+        folder: Path,
+        labels: tuple[str, ...],
+        train: TokenizedSplit,
+        series: dict[str, TokenizedSplit],
     ) -> "TrainingJob":
         """A run's loss, weighting, recipe, epochs and seed. A series "test" is evaluated as `trainer.test` says."""
-        final = {name: split for name, split in series.items() if name == "test" and run.trainer.test == "selected"}
+        final = {
+            name: split for name, split in series.items() if name == "test" and run.trainer.test == "selected"
+        }
         return cls(
             folder=folder,
             strategy=run.loss,
@@ -115,7 +122,9 @@ class TrainingJob:
 
 
 @contextmanager
-def built_network(job: TrainingJob, splits: list[TokenizedTexts] | None = None) -> Iterator[tuple[nn.Module, TrainingJob]]:
+def built_network(
+    job: TrainingJob, splits: list[TokenizedTexts] | None = None
+) -> Iterator[tuple[nn.Module, TrainingJob]]:
     """The network that a training begins with, in training mode, and the job by the token ids that the network knows.
 
     Within it the network is packed, unless `trainer.padding`, and compiled, with `trainer.compile`.

@@ -31,7 +31,9 @@ class ClassifierModule(pl.LightningModule):
         reporter: is told each epoch.
     """
 
-    def __init__(self, network: nn.Module, job: TrainingJob, context: DistributedContext, reporter: RunReporter) -> None:
+    def __init__(
+        self, network: nn.Module, job: TrainingJob, context: DistributedContext, reporter: RunReporter
+    ) -> None:
         super().__init__()
         self.network, self.job, self.context, self.reporter = network, job, context, reporter
         self.strategy = job.strategy
@@ -51,7 +53,9 @@ class ClassifierModule(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         batch = self.select_candidates(batch)
         loss = self.objective(self.score(batch, self.learned_weights(batch)))
-        return loss * self.context.world_size  # DDP takes the mean of the gradients, where their sum is the batch's
+        return (
+            loss * self.context.world_size
+        )  # DDP takes the mean of the gradients, where their sum is the batch's
 
     def learned_weights(self, batch: dict[str, Tensor]) -> Tensor | None:
         """The weights that the strategy's learner gives this batch, [batch], if it has one."""
@@ -60,7 +64,9 @@ class ClassifierModule(pl.LightningModule):
         seconds, like = self.history.seconds, self.objective.weight_sum
         seconds.lap("train")
         n = len(batch["index"])  # one process learns: all see the same, and nothing is learned twice
-        weights = self.learner.weights(batch) if self.context.rank == 0 else torch.empty(n, device=self.device)
+        weights = (
+            self.learner.weights(batch) if self.context.rank == 0 else torch.empty(n, device=self.device)
+        )
         weights = self.context.broadcast(weights.to(like.dtype))
         seconds.lap("weights")
         return weights
@@ -161,7 +167,9 @@ class ClassifierModule(pl.LightningModule):
         self.objective.begin_epoch()
         if self.resumed_random is not None:
             set_random_state(self.resumed_random)
-            iter(self.trainer.train_dataloader or ())  # draws a seed, as an uninterrupted training does before its next epoch
+            iter(
+                self.trainer.train_dataloader or ()
+            )  # draws a seed, as an uninterrupted training does before its next epoch
             self.resumed_random = None
 
     # evaluation -----------------------------------------------------------------------------------------------------
@@ -187,7 +195,9 @@ class ClassifierModule(pl.LightningModule):
                 self.reporter.log(f"epoch {self.current_epoch + 1}: {line}", logging.WARNING)
         self.reporter.epoch_finished(self.current_epoch + 1, self.job.epochs, epoch)
         scalars = epoch_scalars(epoch.train_loss, epoch.metrics, weights)
-        self.log_dict(scalars, sync_dist=self.context.world_size > 1)  # equal on all processes: else Lightning warns
+        self.log_dict(
+            scalars, sync_dist=self.context.world_size > 1
+        )  # equal on all processes: else Lightning warns
 
 
 def labelled_texts(split: TokenizedSplit) -> LabelledTexts:

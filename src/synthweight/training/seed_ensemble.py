@@ -25,7 +25,14 @@ from .job import TrainingJob, built_network
 from .memory import hold_memory, release_memory
 from .objective import WeightedObjective
 from .reporter import RunReporter
-from .trainer import THREADS, FitResult, evaluate_selected, keyboard_interrupt, lightning_trainer, silence_lightning
+from .trainer import (
+    THREADS,
+    FitResult,
+    evaluate_selected,
+    keyboard_interrupt,
+    lightning_trainer,
+    silence_lightning,
+)
 
 if TYPE_CHECKING:
     from ..config.schema import Trainer
@@ -140,7 +147,9 @@ def fit_seed_ensemble(members: Sequence[EnsembleMember]) -> list[FitResult]:
     gc.collect()  # what failed hangs in a cycle with Lightning's trainer
     release_memory()
     kind = device(first.trainer.accelerator).type
-    raise UserError(f"out of memory on this {kind} ({reason}): train these {len(members)} seeds without --stack-seeds")
+    raise UserError(
+        f"out of memory on this {kind} ({reason}): train these {len(members)} seeds without --stack-seeds"
+    )
 
 
 def require_alike(jobs: Sequence[TrainingJob]) -> None:
@@ -188,5 +197,7 @@ def _fit_stack(members: Sequence[EnsembleMember]) -> list[FitResult]:
     results = []
     for objective, history, network in zip(module.objectives, module.histories, networks, strict=True):
         network.eval()
-        results.append(FitResult(network, history.epochs, history.selected, int(objective.guard_hits), history.seconds))
+        results.append(
+            FitResult(network, history.epochs, history.selected, int(objective.guard_hits), history.seconds)
+        )
     return results

@@ -32,7 +32,9 @@ from .predict import predict
 from .reporter import RunReporter
 
 PATIENCE = timedelta(days=1)  # while the first process learns weights before the training, the others wait
-THREADS = torch.get_num_threads()  # torch's own choice: one run's setting must not become the next one's default
+THREADS = (
+    torch.get_num_threads()
+)  # torch's own choice: one run's setting must not become the next one's default
 
 
 @dataclass
@@ -56,7 +58,9 @@ class FitResult:
     fallbacks: dict[str, Any] = field(default_factory=dict)
 
 
-def fit(job: TrainingJob, reporter: RunReporter | None = None, checkpoints: Checkpoints | None = None) -> FitResult:
+def fit(
+    job: TrainingJob, reporter: RunReporter | None = None, checkpoints: Checkpoints | None = None
+) -> FitResult:
     """Trains one classifier on `trainer.devices` devices.
 
     Args:
@@ -75,7 +79,9 @@ def fit(job: TrainingJob, reporter: RunReporter | None = None, checkpoints: Chec
     if checkpoints is not None and (latest := checkpoints.latest(reporter)) is not None:
         resume, done = latest
         reporter.log(f"continues after epoch {done}/{job.epochs}")
-    reader = None if checkpoints is None else Checkpoints(checkpoints.folder, checkpoints.identity)  # without the guard
+    reader = (
+        None if checkpoints is None else Checkpoints(checkpoints.folder, checkpoints.identity)
+    )  # without the guard
     try:
         with process_group(job.trainer.devices, _fit_worker, job, reader, resume) as context:
             return _fit_process(context, job, reporter, checkpoints, resume)
@@ -86,7 +92,9 @@ def fit(job: TrainingJob, reporter: RunReporter | None = None, checkpoints: Chec
     raise too_large(job.optim.batch_size, device(job.trainer.accelerator).type, reason)
 
 
-def _fit_worker(context: DistributedContext, job: TrainingJob, checkpoints: Checkpoints | None, resume: Path | None) -> None:
+def _fit_worker(
+    context: DistributedContext, job: TrainingJob, checkpoints: Checkpoints | None, resume: Path | None
+) -> None:
     """What the processes after the first do: the same, in silence."""
     silence_lightning()
     warnings.simplefilter("ignore")
@@ -95,7 +103,11 @@ def _fit_worker(context: DistributedContext, job: TrainingJob, checkpoints: Chec
 
 
 def _fit_process(
-    context: DistributedContext, job: TrainingJob, reporter: RunReporter, checkpoints: Checkpoints | None, resume: Path | None
+    context: DistributedContext,
+    job: TrainingJob,
+    reporter: RunReporter,
+    checkpoints: Checkpoints | None,
+    resume: Path | None,
 ) -> FitResult:
     """The training as one of its processes does it."""
     freeze_imports()
@@ -152,7 +164,9 @@ def lightning_trainer(
         plugins.append(LightningEnvironment())  # no cluster's scheduler started these processes
     return pl.Trainer(
         max_epochs=job.epochs,
-        accelerator=device(job.trainer.accelerator).type,  # Lightning's own choice for auto knows more devices
+        accelerator=device(
+            job.trainer.accelerator
+        ).type,  # Lightning's own choice for auto knows more devices
         devices=context.world_size,
         strategy="auto" if context.world_size == 1 else DDPStrategy(timeout=PATIENCE),
         precision=precision(job.trainer),  # type: ignore[arg-type]
@@ -193,7 +207,13 @@ def silence_lightning() -> None:
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")  # nothing is selected by, test is evaluated at the end
-    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # of the same run, killed or trained again
-    warnings.filterwarnings("ignore", "GPU available but not used.*")  # of another kind, or by the user's wish
+    warnings.filterwarnings(
+        "ignore", ".*have no `val_dataloader`.*"
+    )  # nothing is selected by, test is evaluated at the end
+    warnings.filterwarnings(
+        "ignore", ".*Experiment logs directory.*"
+    )  # of the same run, killed or trained again
+    warnings.filterwarnings(
+        "ignore", "GPU available but not used.*"
+    )  # of another kind, or by the user's wish
     warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)

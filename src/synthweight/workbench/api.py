@@ -43,7 +43,9 @@ def log_steps(total: int, phase: str) -> Iterator[choose.Step]:
         done += 1
         spent = time.perf_counter() - begun
         left = choose.duration(spent / done * (total - done))
-        logger.info("%s %d/%d: %s · %s, about %s left", phase, done, total, name, choose.duration(spent), left)
+        logger.info(
+            "%s %d/%d: %s · %s, about %s left", phase, done, total, name, choose.duration(spent), left
+        )
 
     yield step
 
@@ -289,7 +291,9 @@ def embed(run: Run, data: UserData) -> tuple[np.ndarray, np.ndarray]:
         states = np.zeros((len(examples), encoder.config.hidden_size), dtype=np.float32)
         for start in range(0, len(order), 64):
             index = order[start : start + 64]
-            whole = encode_examples(tokenizer, [examples[i] for i in index], run.optim.max_length).batch(list(range(len(index))))
+            whole = encode_examples(tokenizer, [examples[i] for i in index], run.optim.max_length).batch(
+                list(range(len(index)))
+            )
             batch = {key: value.to(place) for key, value in classifier.inputs(whole).items()}
             with torch.inference_mode():
                 hidden = encoder(**batch).last_hidden_state.float()

@@ -157,7 +157,9 @@ def possible_folds(data: UserData, wanted: int) -> int:
     rarest = min(data.labels, key=lambda label: different[label])
     if different[rarest] < 2:
         few = f"{data.real.where}: class {rarest!r} has {different[rarest]} real example"
-        raise UserError(f"{few}: cross-validation needs at least 2 of each class: add some, or leave the class out")
+        raise UserError(
+            f"{few}: cross-validation needs at least 2 of each class: add some, or leave the class out"
+        )
     if different[rarest] < wanted:
         most = different[rarest]
         logger.warning("%d folds instead of %d: class %r has no more real texts", most, wanted, rarest)
@@ -230,7 +232,9 @@ def plan(
     for k, kept in smaller:
         folds_of = Folds(workspace, data, k)
         todo = _missing(folds_of, kept)
-        last = [workspace.run(METHODS[name], folds_of.datasets[0]) for name in ("real", "mixed")]  # on all data
+        last = [
+            workspace.run(METHODS[name], folds_of.datasets[0]) for name in ("real", "mixed")
+        ]  # on all data
         examples = sum(cost(run, data, 1 - 1 / k) for run in todo) + sum(cost(run, data, 1) for run in last)
         seconds = rate * examples
         if budget is None or seconds <= budget:

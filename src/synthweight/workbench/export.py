@@ -154,7 +154,9 @@ def save_tokenizer(folder: Path, max_length: int) -> None:
 def card(name: str, fit: Fit, rows: list[AuditRow]) -> str:
     """The model card: the metadata block that the hub renders, and what a reader wants to know."""
     counts = audit.counts(rows)
-    return report.render("card.md.j2", name=name, fit=fit.as_dict(), metadata=_metadata(name, fit), counts=counts)
+    return report.render(
+        "card.md.j2", name=name, fit=fit.as_dict(), metadata=_metadata(name, fit), counts=counts
+    )
 
 
 def _metadata(name: str, fit: Fit) -> str:

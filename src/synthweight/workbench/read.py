@@ -152,7 +152,9 @@ def same_labels(tables: Sequence[Table], drop_unknown: bool) -> list[Table]:
                 "rename them, or leave their examples out by --drop-unknown"
             )
         n = sum(unknown.values())
-        logger.warning("%s: left out %d examples with labels that not all sets have: %s", table.name, n, named)
+        logger.warning(
+            "%s: left out %d examples with labels that not all sets have: %s", table.name, n, named
+        )
     out = [table.only(known) for table in tables] if drop_unknown else list(tables)
     for table in out:
         if not table.examples:

@@ -29,7 +29,9 @@ def store(tmp_path):
 def made(bound, store):
     """CE and DIMP with three seeds: accuracies of 50 to 55 %."""
     by_loss = {loss: bound(f"loss={loss}") for loss in ("ce", "dimp")}
-    runs = [(f"{loss}{s}", dataclasses.replace(run, seed=s)) for loss, run in by_loss.items() for s in range(3)]
+    runs = [
+        (f"{loss}{s}", dataclasses.replace(run, seed=s)) for loss, run in by_loss.items() for s in range(3)
+    ]
     for i, (run_id, _) in enumerate(runs):
         store.write_row(row(run_id, 0.5 + i / 100), predictions_table())
     return store, runs
@@ -71,7 +73,9 @@ def test_missing_rows_are_holes(made):
 
 def test_papers_numbers_are_shown_beside(made, bound):
     store, _ = made
-    runs = [("ce0", dataclasses.replace(bound(), dataset=dataclasses.replace(bound().dataset, name="financial")))]
+    runs = [
+        ("ce0", dataclasses.replace(bound(), dataset=dataclasses.replace(bound().dataset, name="financial")))
+    ]
     assert render(store, runs).splitlines()[:3] == [
         "| trained on | loss | financial accuracy | financial macro F1 | paper |",
         "|---|---|---|---|---|",
@@ -128,12 +132,19 @@ def test_lines_of_different_test_sets_are_not_compared(store, bound):
         content, table = store.row(run_id), store.table(run_id)
         store.json_path(run_id).unlink()
         store.write_row(content | {"data": {"test": {"sha256": "other"}}}, table)
-    runs[5:] = [(i, dataclasses.replace(run, dataset=dataclasses.replace(run.dataset, path="other"))) for i, run in runs[5:]]
+    runs[5:] = [
+        (i, dataclasses.replace(run, dataset=dataclasses.replace(run.dataset, path="other")))
+        for i, run in runs[5:]
+    ]
     assert render(store, runs).splitlines()[-1].endswith(UNTESTED)
 
 
 def test_differences_are_pooled_over_datasets(store, bound):
-    runs = [pair for dataset, gain in (("a", 40), ("b", 20), ("c", 30)) for pair in five_seeds(store, bound, dataset, gain)]
+    runs = [
+        pair
+        for dataset, gain in (("a", 40), ("b", 20), ("c", 30))
+        for pair in five_seeds(store, bound, dataset, gain)
+    ]
     lines = render(store, runs).splitlines()
     assert lines[0].endswith("| c accuracy | c macro F1 | all: accuracy − CE | all: macro F1 − CE |")
     assert lines[2].endswith("| – | – |")

@@ -29,7 +29,13 @@ def test_seconds_by_hand(timed):
     assert imp["total sd"] == f"{2**0.5:.6g}"
     assert imp["paper × CE"] == "2.20"
     dimp = lines["dimp"]  # IMP had computed its scores: it is charged what IMP paid
-    assert [dimp[k] for k in ("build QC", "build DC", "weights", "train", "total")] == ["4", "0", "3", "12.5", "19.5"]
+    assert [dimp[k] for k in ("build QC", "build DC", "weights", "train", "total")] == [
+        "4",
+        "0",
+        "3",
+        "12.5",
+        "19.5",
+    ]
 
 
 def test_rows_in_any_order_give_the_same_times(timed):

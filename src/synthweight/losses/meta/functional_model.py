@@ -35,8 +35,12 @@ class FunctionalClassifier:
         self.network, self.device = context.network, context.device
         self.named = {name: p for name, p in context.network.named_parameters() if p.requires_grad}
         embedding = context.network.get_input_embeddings()  # type: ignore[operator]
-        packed = hasattr(context.network.forward, "text_index")  # other networks may look for an id, of a last token say
-        self.embedding = next((name for name, p in self.named.items() if p is embedding.weight and packed), None)
+        packed = hasattr(
+            context.network.forward, "text_index"
+        )  # other networks may look for an id, of a last token say
+        self.embedding = next(
+            (name for name, p in self.named.items() if p is embedding.weight and packed), None
+        )
         padding = -1 if embedding.padding_idx is None else embedding.padding_idx
         self.first = padding + 1  # rows that keep their numbers
         self.rows: Tensor | None = None
@@ -82,7 +86,9 @@ class FunctionalClassifier:
         Raises:
             NotImplementedError: the network is not packed.
         """
-        texts: Callable[[Tensor], dict[int, Tensor]] | None = getattr(self.network.forward, "text_index", None)
+        texts: Callable[[Tensor], dict[int, Tensor]] | None = getattr(
+            self.network.forward, "text_index", None
+        )
         if texts is None:
             raise NotImplementedError("it needs trainer.padding=false and an encoder that can be packed")
         return texts(batch["attention_mask"].to(self.device))
@@ -120,7 +126,13 @@ class DevSet:
     """
 
     def __init__(
-        self, texts: LabelledTexts, labels: tuple[str, ...], per_class: int | None, drawn: str, size: int | None, seed: int
+        self,
+        texts: LabelledTexts,
+        labels: tuple[str, ...],
+        per_class: int | None,
+        drawn: str,
+        size: int | None,
+        seed: int,
     ) -> None:
         self.texts, self.per_class, self.drawn, self.size, self.seed = texts, per_class, drawn, size, seed
         targets, n = texts.targets, per_class
@@ -138,7 +150,9 @@ class DevSet:
         """The positions of a step's dev batch in D_P'."""
         rng = np.random.default_rng([self.seed, 5, 0 if self.drawn == "fixed" else step])
         if self.per_class is not None:
-            return np.concatenate([rng.choice(members, self.per_class, replace=False) for members in self.by_class])
+            return np.concatenate(
+                [rng.choice(members, self.per_class, replace=False) for members in self.by_class]
+            )
         if self.size is not None:
             return rng.choice(len(self.texts.targets), self.size, replace=False)
         return np.arange(len(self.texts.targets))

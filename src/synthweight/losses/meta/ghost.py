@@ -19,9 +19,16 @@ from torch.overrides import TorchFunctionMode
 
 from .gradients import Params
 
-IN_PLACE = ("__iadd__", "__isub__", "__imul__", "__itruediv__")  # besides those whose names end in one underscore
+IN_PLACE = (
+    "__iadd__",
+    "__isub__",
+    "__imul__",
+    "__itruediv__",
+)  # besides those whose names end in one underscore
 LINEAR = (F.linear, F.layer_norm, F.embedding)  # linear in their parameters; rows in, rows out
-Along = Callable[[Params], Tensor]  # by a direction: what stands in a parameter's place, what an operator gives with it
+Along = Callable[
+    [Params], Tensor
+]  # by a direction: what stands in a parameter's place, what an operator gives with it
 
 
 class Trace(TorchFunctionMode):
@@ -42,7 +49,9 @@ class Trace(TorchFunctionMode):
         self.outputs: list[Tensor] = []
         self.deltas: tuple[Tensor | None, ...] = ()
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         """Raises NotImplementedError where a parameter goes into anything else."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
@@ -69,7 +78,12 @@ class Trace(TorchFunctionMode):
             return False
         elif func in LINEAR:
             named = kwargs.items()
-            self.move(out, lambda v: func(*(self.along(a, v) for a in args), **{key: self.along(a, v) for key, a in named}))
+            self.move(
+                out,
+                lambda v: func(
+                    *(self.along(a, v) for a in args), **{key: self.along(a, v) for key, a in named}
+                ),
+            )
         elif func is torch.Tensor.add and not kwargs and args[1].ndim == 1:  # to all rows alike
             shape = out.shape
             self.move(out, lambda v: self.along(args[1], v).expand(shape))
@@ -95,7 +109,9 @@ class Trace(TorchFunctionMode):
         found = torch.autograd.grad(value, [*self.leaves.values(), *self.outputs], allow_unused=True)
         self.deltas = found[len(named) :]
         self.outputs.clear()
-        return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(named, found, strict=False)}
+        return {
+            name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(named, found, strict=False)
+        }
 
     def alignment(self, direction: Params, n: int) -> Tensor:
         """⟨v, ∇(value of example i)⟩ of the scalar that `gradient` was asked for, a sum over n examples, [n]."""
@@ -104,7 +120,9 @@ class Trace(TorchFunctionMode):
         with torch.no_grad():
             for move, delta in zip(self.moves, self.deltas, strict=True):
                 if delta is not None:
-                    total.index_add_(0, self.rows[len(delta)], (move(direction).to(total.dtype) * delta).sum(1))
+                    total.index_add_(
+                        0, self.rows[len(delta)], (move(direction).to(total.dtype) * delta).sum(1)
+                    )
         return total
 
 

@@ -65,7 +65,10 @@ def gradient(value: Tensor, leaves: Params, keep: bool = False) -> Params:
         keep: whether another backward pass follows.
     """
     found = torch.autograd.grad(value, list(leaves.values()), retain_graph=keep, allow_unused=True)
-    return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(leaves.items(), found, strict=True)}
+    return {
+        name: torch.zeros_like(p) if g is None else g
+        for (name, p), g in zip(leaves.items(), found, strict=True)
+    }
 
 
 def detached_leaves(params: Params) -> Params:
@@ -133,7 +136,11 @@ class Lookahead:
 
     @classmethod
     def from_optimizer(
-        cls, optimizer: torch.optim.Optimizer, named: Mapping[str, Tensor], adam: bool, rows: Mapping[str, Tensor] | None = None
+        cls,
+        optimizer: torch.optim.Optimizer,
+        named: Mapping[str, Tensor],
+        adam: bool,
+        rows: Mapping[str, Tensor] | None = None,
     ) -> "Lookahead | None":
         """The look-ahead from an optimizer's settings and state.
 
@@ -147,7 +154,11 @@ class Lookahead:
             None while Adam has no state yet.
         """
         names = {id(p): name for name, p in named.items()}
-        owned = [(group, p, optimizer.state.get(p, {})) for group in optimizer.param_groups for p in group["params"]]
+        owned = [
+            (group, p, optimizer.state.get(p, {}))
+            for group in optimizer.param_groups
+            for p in group["params"]
+        ]
         if adam and any("exp_avg" not in state for _, _, state in owned):
             return None
         # all in one transfer: a fused Adam counts on its device, and each transfer waits for it
@@ -160,7 +171,9 @@ class Lookahead:
             name = names[id(p)]
             if mean is not None and square is not None and rows and name in rows:
                 mean, square = mean[rows[name]], square[rows[name]]
-            states[name] = ParamState(group["lr"], group["weight_decay"], mean, square, betas, eps, int(count) + 1)
+            states[name] = ParamState(
+                group["lr"], group["weight_decay"], mean, square, betas, eps, int(count) + 1
+            )
         return cls(states)
 
     def delta(self, gradients: Params) -> Params:

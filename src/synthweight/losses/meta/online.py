@@ -174,7 +174,9 @@ class MetaLearner:
         floored, self.floored = self.floored, 0
         if not floored:
             return []
-        return [f"all weights fell to the floor in {floored} batches: those were trained with uniform weights"]
+        return [
+            f"all weights fell to the floor in {floored} batches: those were trained with uniform weights"
+        ]
 
     def fallbacks(self) -> dict[str, Any]:
         """What was used instead of a setting: `alignment`, where the network has no ghost products."""

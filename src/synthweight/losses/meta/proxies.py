@@ -35,7 +35,11 @@ def build(kind: str, context: LearnerContext, hidden: int) -> Proxy:
     """The proxy of a kind. Its parameters are drawn by the run's seed, without a draw from the training's own stream."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
-        kinds: dict[str, Callable[[LearnerContext, int], Proxy]] = {"head": Head, "lstm": Lstm, "encoder": Encoder}
+        kinds: dict[str, Callable[[LearnerContext, int], Proxy]] = {
+            "head": Head,
+            "lstm": Lstm,
+            "encoder": Encoder,
+        }
         return kinds[kind](context, hidden)
 
 
@@ -73,7 +77,10 @@ class Head(Module):
         parts = []
         with network.evaluation(), torch.no_grad(), context.precision():
             for start in range(0, len(order), CHUNK):
-                batch = {k: v.to(context.device) for k, v in texts.batch(order[start : start + CHUNK].tolist()).items()}
+                batch = {
+                    k: v.to(context.device)
+                    for k, v in texts.batch(order[start : start + CHUNK].tolist()).items()
+                }
                 states = encoder(**{k: batch[k] for k in INPUTS if k in batch}).last_hidden_state
                 mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
                 parts.append(((states * mask).sum(1) / mask.sum(1)).float())
@@ -107,9 +114,15 @@ class Lstm(Module):
 
     def __init__(self, context: LearnerContext, hidden: int) -> None:
         self.context = context
-        known = np.unique(np.concatenate([self.ids(context.train, [i]).flatten() for i in range(len(context.train.targets))]))
+        known = np.unique(
+            np.concatenate(
+                [self.ids(context.train, [i]).flatten() for i in range(len(context.train.targets))]
+            )
+        )
         self.places = torch.zeros(int(known.max()) + 1, dtype=torch.long)
-        self.places[torch.from_numpy(known)] = torch.arange(1, len(known) + 1)  # 0 is a token that training never shows
+        self.places[torch.from_numpy(known)] = torch.arange(
+            1, len(known) + 1
+        )  # 0 is a token that training never shows
         super().__init__(Recurrent(len(known) + 1, hidden, len(context.labels)), context.device)
 
     @staticmethod
@@ -120,11 +133,15 @@ class Lstm(Module):
         texts = self.context.dev if dev else self.context.train
         assert texts is not None
         batch = texts.batch(index.tolist())
-        first = batch["attention_mask"].argsort(dim=1, descending=True, stable=True)  # texts that are padded on the left
+        first = batch["attention_mask"].argsort(
+            dim=1, descending=True, stable=True
+        )  # texts that are padded on the left
         ids = batch["input_ids"].gather(1, first)
         ids = self.places[ids.clamp_max(len(self.places) - 1)] * (ids < len(self.places))
         last = batch["attention_mask"].sum(1) - 1
-        return functional_call(self.network, params, (ids.to(self.context.device), last.to(self.context.device)))
+        return functional_call(
+            self.network, params, (ids.to(self.context.device), last.to(self.context.device))
+        )
 
 
 class Encoder:

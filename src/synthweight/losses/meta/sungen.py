@@ -15,7 +15,9 @@ from . import gradients, proxies
 from .gradients import Params
 
 
-def reverse_cross_entropy(logits: Float[Tensor, "n classes"], targets: Tensor, label_logit: float) -> Float[Tensor, " n"]:
+def reverse_cross_entropy(
+    logits: Float[Tensor, "n classes"], targets: Tensor, label_logit: float
+) -> Float[Tensor, " n"]:
     """−Σ_k p_k log ỹ_k with ỹ = softmax(label_logit · onehot(y)), in nats. Wang et al. 2019; Gao et al. 2023."""
     onehot = torch.nn.functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
     return -(logits.softmax(-1) * (label_logit * onehot).log_softmax(-1)).sum(-1)
@@ -38,7 +40,9 @@ class SungenLearner:
         self.u = torch.zeros(n, dtype=dtype, device=context.device, requires_grad=True)
         self.adam = torch.optim.Adam([self.u], lr=settings.outer_lr, eps=settings.outer_eps)
         self.made = 0
-        self.order = np.argsort(-context.train.lengths, kind="stable")  # of like length together: less padding
+        self.order = np.argsort(
+            -context.train.lengths, kind="stable"
+        )  # of like length together: less padding
 
     def before_training(self) -> None:
         if self.made >= self.settings.outer_steps:
@@ -49,7 +53,9 @@ class SungenLearner:
             self.outer_step()
             if self.made % every == 0 or self.made == self.settings.outer_steps:
                 means = " ".join(f"{name} {value:.2f}" for name, value in self.class_means().items())
-                self.context.log(f"learning weights {self.made}/{self.settings.outer_steps} · mean weight {means}")
+                self.context.log(
+                    f"learning weights {self.made}/{self.settings.outer_steps} · mean weight {means}"
+                )
 
     def outer_step(self) -> None:
         """Trains the proxy from its start, and moves u once."""
@@ -73,7 +79,9 @@ class SungenLearner:
         order, size = rng.permutation(len(w)), self.settings.inner_batch
         for start in range(0, len(order), size):
             index = order[start : start + size]
-            with self.proxy.precision():  # anew each step: autocast keeps narrow copies of what the optimizer changes
+            with (
+                self.proxy.precision()
+            ):  # anew each step: autocast keeps narrow copies of what the optimizer changes
                 value = (w[torch.from_numpy(index)] * self.losses(params, index)).mean()
             for p, g in zip(params.values(), gradients.gradient(value, params).values(), strict=True):
                 p.grad = g
@@ -96,7 +104,11 @@ class SungenLearner:
             with self.proxy.precision():
                 logits = self.proxy.logits(leaves, part, dev=on_dev)
             of = targets[torch.from_numpy(part)]
-            values = nll(logits, of) if on_dev else reverse_cross_entropy(at_least_fp32(logits), of, self.settings.label_logit)
+            values = (
+                nll(logits, of)
+                if on_dev
+                else reverse_cross_entropy(at_least_fp32(logits), of, self.settings.label_logit)
+            )
             found = gradients.gradient(values.mean(), leaves)
             total = gradients.add(total, found)
         return total
@@ -105,7 +117,11 @@ class SungenLearner:
         """A random subset of the examples whose weight is among the highest `keep` of all, or of their class."""
         w = torch.sigmoid(self.u.detach()).cpu().numpy()
         targets = self.context.train.targets
-        groups = [targets == c for c in range(len(self.context.labels))] if self.settings.keep_per_class else [targets >= 0]
+        groups = (
+            [targets == c for c in range(len(self.context.labels))]
+            if self.settings.keep_per_class
+            else [targets >= 0]
+        )
         inside = np.zeros(len(w), dtype=bool)
         for group in groups:
             if group.any():
@@ -128,7 +144,11 @@ class SungenLearner:
     def class_means(self) -> dict[str, float]:
         """The mean weight of each class that has an example."""
         w, targets = torch.sigmoid(self.u.detach()).cpu().numpy(), self.context.train.targets
-        return {name: float(w[targets == c].mean()) for c, name in enumerate(self.context.labels) if (targets == c).any()}
+        return {
+            name: float(w[targets == c].mean())
+            for c, name in enumerate(self.context.labels)
+            if (targets == c).any()
+        }
 
     def weights(self, batch: dict[str, Tensor]) -> Tensor:
         """σ(u_i)."""

@@ -75,7 +75,9 @@ def roberta(network: HFModule) -> Architecture:
 
     def embed(ids: Tensor, types: Tensor | None, positions: Tensor) -> Tensor:
         states = embeddings.word_embeddings(ids) + _type_embedding(embeddings, types)
-        return embeddings.LayerNorm(states + embeddings.position_embeddings(positions + embeddings.padding_idx + 1))
+        return embeddings.LayerNorm(
+            states + embeddings.position_embeddings(positions + embeddings.padding_idx + 1)
+        )
 
     layers = [_bert_layer(layer) for layer in body.encoder.layer]
     return _architecture(network, embed, layers, lambda _: None, _sequence_head(network))
@@ -87,10 +89,14 @@ def mpnet(network: HFModule) -> Architecture:
 
     def embed(ids: Tensor, _: Tensor | None, positions: Tensor) -> Tensor:
         positions = positions + embeddings.padding_idx + 1
-        return embeddings.LayerNorm(embeddings.word_embeddings(ids) + embeddings.position_embeddings(positions))
+        return embeddings.LayerNorm(
+            embeddings.word_embeddings(ids) + embeddings.position_embeddings(positions)
+        )
 
     def bias(width: int) -> Tensor:
-        return body.encoder.compute_position_bias(body.encoder.relative_attention_bias.weight.new_empty(1, width))
+        return body.encoder.compute_position_bias(
+            body.encoder.relative_attention_bias.weight.new_empty(1, width)
+        )
 
     layers = [_mpnet_layer(layer) for layer in body.encoder.layer]
     return _architecture(network, embed, layers, bias, _sequence_head(network))
@@ -111,11 +117,17 @@ def _encoder_layer(
 ) -> EncoderLayer:
     """The rest of a layer has the same names in every family."""
     up, down = layer.intermediate, layer.output
-    return EncoderLayer(query, key, value, out, norm, up.dense, up.intermediate_act_fn, down.dense, down.LayerNorm)
+    return EncoderLayer(
+        query, key, value, out, norm, up.dense, up.intermediate_act_fn, down.dense, down.LayerNorm
+    )
 
 
 def _type_embedding(embeddings: HFModule, types: Tensor | None) -> Tensor:
-    return embeddings.token_type_embeddings.weight[0] if types is None else embeddings.token_type_embeddings(types)
+    return (
+        embeddings.token_type_embeddings.weight[0]
+        if types is None
+        else embeddings.token_type_embeddings(types)
+    )
 
 
 def _sequence_head(network: HFModule) -> Head:
@@ -123,7 +135,9 @@ def _sequence_head(network: HFModule) -> Head:
     return lambda cls_states: network.classifier(cls_states[:, None])
 
 
-def _architecture(network: HFModule, embed: Embed, layers: list[EncoderLayer], bias: Bias, head: Head) -> Architecture:
+def _architecture(
+    network: HFModule, embed: Embed, layers: list[EncoderLayer], bias: Bias, head: Head
+) -> Architecture:
     config = network.config
     dropouts = config.attention_probs_dropout_prob, config.hidden_dropout_prob
     return Architecture(config.num_attention_heads, *dropouts, embed, layers, bias, head)

@@ -32,7 +32,9 @@ class StackedNetworks(nn.Module):
         super().__init__()
         parts = [dict(network.named_parameters()) for network in networks]
         self.names = list(parts[0])
-        self.stacked = nn.ParameterList(nn.Parameter(torch.stack([p[name].detach() for p in parts])) for name in self.names)
+        self.stacked = nn.ParameterList(
+            nn.Parameter(torch.stack([p[name].detach() for p in parts])) for name in self.names
+        )
         self.skeleton = [networks[0]]  # in a list: its own parameters are not among these
         self.packed = PackedForward(networks[0], stacked=True)
 
@@ -43,7 +45,9 @@ class StackedNetworks(nn.Module):
 
     def forward(self, batches: list[dict[str, Tensor]]) -> list[Tensor]:
         """The logits of a batch for each network, each [texts, classes]; the batches may differ in texts and width."""
-        self.skeleton[0].train(self.training)  # Lightning sets the flag of each module that it knows of, and not by train()
+        self.skeleton[0].train(
+            self.training
+        )  # Lightning sets the flag of each module that it knows of, and not by train()
         shape = max(len(b["input_ids"]) for b in batches), max(b["input_ids"].shape[1] for b in batches)
         laid_out = [self._lay_out(batch, shape) for batch in batches]
         most = max(len(fields["token_index"]) for fields in laid_out)
@@ -56,7 +60,9 @@ class StackedNetworks(nn.Module):
         fp32_softmax = softmax_in_fp32(width, device)
 
         def logits(params: tuple[Tensor, ...], batch: dict[str, Tensor]) -> Any:
-            group = Group(batch["slot_tokens"], batch["mask"], batch["cls_index"], (shape[0], width), fp32_softmax)
+            group = Group(
+                batch["slot_tokens"], batch["mask"], batch["cls_index"], (shape[0], width), fp32_softmax
+            )
             layout = Layout(batch["token_index"], batch["slot_index"], batch["positions"], [group], None)
             named = dict(zip(self.names, params, strict=True))
             return functional_call(self.skeleton[0], named, (batch["ids"], batch.get("types"), layout))

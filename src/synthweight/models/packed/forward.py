@@ -41,7 +41,9 @@ class PackedForward:
         """As the network's own. The batch is best on the CPU: counting its tokens on a GPU would wait for it."""
         device = next(self.network.parameters()).device
         if self.takes_sequences(device):
-            return SequenceClassifierOutput(logits=self.of_sequences(input_ids, attention_mask, token_type_ids, device))
+            return SequenceClassifierOutput(
+                logits=self.of_sequences(input_ids, attention_mask, token_type_ids, device)
+            )
         layout = self.layout(attention_mask)
         ids = input_ids.flatten()[layout.token_index].to(device)
         types = None if token_type_ids is None else token_type_ids.flatten()[layout.token_index].to(device)
@@ -53,7 +55,10 @@ class PackedForward:
         Not where weights are learned, which takes gradients in evaluation mode and forward mode; nor for an encoder
         that adds a bias to attention's scores.
         """
-        half = torch.is_autocast_enabled("cuda") or next(self.network.parameters()).dtype in (torch.bfloat16, torch.float16)
+        half = torch.is_autocast_enabled("cuda") or next(self.network.parameters()).dtype in (
+            torch.bfloat16,
+            torch.float16,
+        )
         read = self.network.training or torch.is_inference_mode_enabled()
         return device.type == "cuda" and half and read and not self.stacked and self.encoder.bias(1) is None
 
@@ -88,7 +93,10 @@ class PackedForward:
         layout = self.layout(attention_mask)
         of_tokens = layout.token_index // attention_mask.shape[1]
         texts = torch.arange(len(attention_mask), device=attention_mask.device)
-        return {len(of_tokens): of_tokens, len(texts): texts if layout.order is None else layout.order.argsort()}
+        return {
+            len(of_tokens): of_tokens,
+            len(texts): texts if layout.order is None else layout.order.argsort(),
+        }
 
     def logits(self, ids: Tensor, types: Tensor | None, layout: Layout | Sequences) -> Tensor:
         """[batch, classes] of tokens that lie end to end, [tokens]."""
@@ -116,7 +124,9 @@ class PackedForward:
         states = layer.attention_norm(self.dropout(layer.out(attended), p) + states)
         return layer.norm(self.dropout(layer.down(layer.activation(layer.up(states))), p) + states)
 
-    def attention(self, layer: EncoderLayer, states: Tensor, layout: Layout | Sequences, bias: Tensor | None) -> Tensor:
+    def attention(
+        self, layer: EncoderLayer, states: Tensor, layout: Layout | Sequences, bias: Tensor | None
+    ) -> Tensor:
         """softmax(QKᵀ/√d + bias)·V of each text, [tokens, hidden]."""
         projected = self.projected(states, (layer.query, layer.key, layer.value))
         if isinstance(layout, Sequences):
@@ -145,7 +155,12 @@ class PackedForward:
         return varlen_attention(query, key, value, (starts, layout.starts), widths, dropout).flatten(1)
 
     def cls_attention(
-        self, layer: EncoderLayer, states: Tensor, cls_states: Tensor, layout: Layout | Sequences, bias: Tensor | None
+        self,
+        layer: EncoderLayer,
+        states: Tensor,
+        cls_states: Tensor,
+        layout: Layout | Sequences,
+        bias: Tensor | None,
     ) -> Tensor:
         """The same for the first token of each text, whose states come too, [batch, hidden]."""
         projected = self.projected(states, (layer.key, layer.value))
@@ -155,7 +170,9 @@ class PackedForward:
             return self.sequence_attention(query, key, value, layout.counts, 1, layout)
         queries = layer.query(cls_states).unflatten(1, (self.encoder.heads, 1, -1))
         attended = []
-        for query, group in zip(queries.split([group.shape[0] for group in layout.groups]), layout.groups, strict=True):
+        for query, group in zip(
+            queries.split([group.shape[0] for group in layout.groups]), layout.groups, strict=True
+        ):
             key, value = self.to_slots(projected, group)
             attended.append(self.attend(query, key, value, group, bias).flatten(0, 1))
         return concatenated(attended)
@@ -173,8 +190,12 @@ class PackedForward:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
         """Attention of [texts, heads, queries, size], [texts, queries, hidden]."""
-        with torch.autocast(query.device.type, enabled=False):  # else softmax, and what follows it, would be in fp32
-            if not self.network.training and torch.is_inference_mode_enabled():  # in this order: dynamo cannot trace the second
+        with torch.autocast(
+            query.device.type, enabled=False
+        ):  # else softmax, and what follows it, would be in fp32
+            if (
+                not self.network.training and torch.is_inference_mode_enabled()
+            ):  # in this order: dynamo cannot trace the second
                 return self.fused_attention(query, key, value, group, bias)
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             if bias is not None:
@@ -185,7 +206,9 @@ class PackedForward:
             shares = scores.softmax(-1).to(value.dtype)
             return (self.dropout(shares, self.encoder.attention_dropout) @ value).transpose(1, 2).flatten(2)
 
-    def fused_attention(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
+    def fused_attention(
+        self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None
+    ) -> Tensor:
         """The same by torch's own kernel, which knows no dropout on a CPU and has no forward mode."""
         added = torch.where(group.mask, 0.0, -torch.inf).to(query.dtype)
         if bias is not None:
@@ -202,16 +225,27 @@ class PackedForward:
         if dropped == 0:
             return values
         least = dropped - 2**15
-        bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        kept = bits[: values.numel()].view(values.shape).clamp_(least - 1, least).sub_(least - 1)  # 0 or 1; faster than >=
+        bits = (
+            torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        )
+        kept = (
+            bits[: values.numel()].view(values.shape).clamp_(least - 1, least).sub_(least - 1)
+        )  # 0 or 1; faster than >=
         scale = torch.tensor(2**16 / (2**16 - dropped), dtype=values.dtype)
         if values.dtype == torch.bfloat16:
-            return values * kept.mul_(int(scale.view(torch.int16))).view(torch.bfloat16)  # its bits, or none: faster than a cast
+            return values * kept.mul_(int(scale.view(torch.int16))).view(
+                torch.bfloat16
+            )  # its bits, or none: faster than a cast
         return values * kept.to(values.dtype).mul_(scale)
 
 
 def varlen_attention(
-    query: Tensor, key: Tensor, value: Tensor, starts: tuple[Tensor, Tensor], widths: tuple[int, int], dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    starts: tuple[Tensor, Tensor],
+    widths: tuple[int, int],
+    dropout: float,
 ) -> Tensor:
     """softmax(QKᵀ/√d)·V of each sequence by torch's FlashAttention, [queries, heads, size of a head].
 
@@ -237,7 +271,9 @@ def concatenated(parts: list[Tensor]) -> Tensor:
 def can_be_packed(network: nn.Module) -> bool:
     """Whether the network's family is a known one; logs once per family where it is not."""
     config: HFModule = network.config
-    causal = getattr(config, "is_decoder", False)  # some families then mask later tokens, which the packed attention does not
+    causal = getattr(
+        config, "is_decoder", False
+    )  # some families then mask later tokens, which the packed attention does not
     if config.model_type in FAMILIES and not causal:
         return True
     log_padded(f"causal {config.model_type}" if causal else config.model_type)
@@ -275,7 +311,9 @@ def packed_forward(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def packed_network(network: nn.Module, splits: list[TokenizedTexts]) -> Iterator[Callable[[TokenizedTexts], TokenizedTexts]]:
+def packed_network(
+    network: nn.Module, splits: list[TokenizedTexts]
+) -> Iterator[Callable[[TokenizedTexts], TokenizedTexts]]:
     """Within it the network is packed and its token embedding has the ids of these texts alone.
 
     Gives what renumbers a split's ids. An encoder of another family stays as it is: it may look for an id, of a last token

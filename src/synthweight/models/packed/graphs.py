@@ -84,9 +84,16 @@ class Graphs:
         self.cast: list[str] = []
         if torch.is_autocast_enabled("cuda"):
             self.dtype = torch.get_autocast_dtype("cuda")
-            linear = {id(p) for module in network.modules() if isinstance(module, nn.Linear) for p in module.parameters()}
+            linear = {
+                id(p)
+                for module in network.modules()
+                if isinstance(module, nn.Linear)
+                for p in module.parameters()
+            }
             self.cast = [name for name, p in self.params.items() if id(p) in linear]
-            self.leaves |= {name: self.params[name].detach().to(self.dtype).requires_grad_() for name in self.cast}
+            self.leaves |= {
+                name: self.params[name].detach().to(self.dtype).requires_grad_() for name in self.cast
+            }
         self.labels = network.config.num_labels
         self.grads: dict[str, Tensor] = {}  # of those parameters that a pass reads
         self.passes: dict[SequenceShape, Pass] = {}
@@ -122,7 +129,9 @@ class Graphs:
     def record_pass(self, indices: Tensor, shape: SequenceShape) -> None:
         """Records both passes of a shape; nothing of them is computed yet."""
         place = next(iter(self.params.values())).device
-        found = Pass(indices.to(place), torch.zeros(shape.sequences, self.labels, dtype=self.dtype, device=place))
+        found = Pass(
+            indices.to(place), torch.zeros(shape.sequences, self.labels, dtype=self.dtype, device=place)
+        )
 
         def forward() -> None:
             found.logits = self.logits(found.indices, shape)
@@ -169,7 +178,11 @@ class Graphs:
 
     def step(self, adam: torch.optim.AdamW, most: float) -> bool:
         """A step of AdamW by gradients clipped to the norm `most`; False: not done, there is no graph of it."""
-        if self.update is None and not self.failed and all(self.params[name] in adam.state for name in self.grads):
+        if (
+            self.update is None
+            and not self.failed
+            and all(self.params[name] in adam.state for name in self.grads)
+        ):
             self.attempt(lambda: self.record_update(adam, most))
         if self.update is None:
             return False
@@ -181,7 +194,9 @@ class Graphs:
     def record_update(self, adam: torch.optim.AdamW, most: float) -> None:
         """Records norm, clipping and the fused step on the optimizer's own state. Adam divides, as in `clip`."""
         grads = {id(self.params[name]): grad for name, grad in self.grads.items()}
-        self.rates = [torch.zeros((), device=next(iter(self.grads.values())).device) for _ in adam.param_groups]
+        self.rates = [
+            torch.zeros((), device=next(iter(self.grads.values())).device) for _ in adam.param_groups
+        ]
 
         @torch.no_grad()
         def update() -> None:
@@ -190,7 +205,9 @@ class Graphs:
             for rate, group in zip(self.rates, adam.param_groups, strict=True):
                 params = [p for p in group["params"] if id(p) in grads]
                 states = [adam.state[p] for p in params]
-                firsts, seconds, steps = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step"))
+                firsts, seconds, steps = (
+                    [state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step")
+                )
                 adamw(
                     params, [grads[id(p)] for p in params], firsts, seconds, [], steps, fused=True, capturable=True,
                     grad_scale=scale, amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=rate,

@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 WIDTH = 128  # of sequences at least: attention's kernels skip what none has, and each width is a CUDA graph of its own
-LANES = 32  # of bf16 in a CPU's vector: a softmax over rows that fill them badly is twice as slow as one in fp32
+LANES = (
+    32  # of bf16 in a CPU's vector: a softmax over rows that fill them badly is twice as slow as one in fp32
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class Group:
 
     def to(self, device: torch.device) -> "Group":
         """The same on another device, whose softmax is as fast in bf16."""
-        token_index, mask, cls_index = (values.to(device) for values in (self.token_index, self.mask, self.cls_index))
+        token_index, mask, cls_index = (
+            values.to(device) for values in (self.token_index, self.mask, self.cls_index)
+        )
         return Group(token_index, mask, cls_index, self.shape)
 
     @classmethod
@@ -77,7 +81,9 @@ class Group:
 class Layout:
     """Where the tokens of a batch lie: end to end, in the order of its texts, and in the slots of groups of texts."""
 
-    token_index: Tensor  # [tokens]: of each in the batch's [batch · width]; at the end copies of the first, as padding
+    token_index: (
+        Tensor  # [tokens]: of each in the batch's [batch · width]; at the end copies of the first, as padding
+    )
     slot_index: Tensor  # [tokens]: of each in the groups' slots, one group after the other
     positions: Tensor  # [tokens]: of each in its text
     groups: list[Group]

@@ -29,7 +29,9 @@ def weight_aucs(store: Store, run_id: str) -> list[float]:
     epochs, weights = train["epoch"].to_numpy(), train["weight"].to_numpy()
     clean = pc.not_equal(train["kind"], "swapped").to_numpy()
     if clean.all() or not clean.any():
-        raise UserError(f"{run_id}: its labels are all swapped or none is: set corruption.swapped, above 0 and below 1")
+        raise UserError(
+            f"{run_id}: its labels are all swapped or none is: set corruption.swapped, above 0 and below 1"
+        )
     return [float(roc_auc_score(clean[epochs == e], weights[epochs == e])) for e in sorted(set(epochs))]
 
 
@@ -50,7 +52,9 @@ def noise_detection_table(rows: RowSet) -> Table:
         finished = [aucs[r.id] for r in requested if r.id in aucs]
         cell: list[Cell] = [*label, *(metric_cell(rows, requested, metric) for metric in METRICS)]
         for e in range(epochs):
-            values = [auc[e] for auc in finished if e < len(auc)]  # a run may have fewer epochs: that is no missing run
+            values = [
+                auc[e] for auc in finished if e < len(auc)
+            ]  # a run may have fewer epochs: that is no missing run
             cell.append(Number.from_values(values, len(values) + len(requested) - len(finished), 2))
         cells.append(cell)
     columns = [Column("dataset"), *map(Column, labeler.columns), *map(Column.number, METRICS.values())]

@@ -56,7 +56,12 @@ def results_table(rows: RowSet) -> Table:
         for requested in by_dataset.values():
             refuse_false_spread(label, requested, rows)
     verdicts = {key: v for d in datasets for key, v in judge_dataset(rows, cells, d).items()}
-    over_all = {(label, m): cell for label in cells for m in METRICS if (cell := pooled_cell(verdicts, datasets, label, m)).n}
+    over_all = {
+        (label, m): cell
+        for label in cells
+        for m in METRICS
+        if (cell := pooled_cell(verdicts, datasets, label, m)).n
+    }
     published = {d: numbers for d in datasets if (numbers := paper_results(d))}
 
     columns = [Column(title) for title in labeler.columns]
@@ -145,7 +150,9 @@ def read_test(store: Store, run_id: str, classes: Sequence[str]) -> tuple[np.nda
     table = pq.read_table(store.parquet(run_id), columns=["split", "label", "prediction"])
     test = table.filter(pc.field("split") == "test")
     position = {name: i for i, name in enumerate(classes)}
-    true, predicted = (np.array([position[name] for name in test[c].to_pylist()]) for c in ("label", "prediction"))
+    true, predicted = (
+        np.array([position[name] for name in test[c].to_pylist()]) for c in ("label", "prediction")
+    )
     return true, predicted
 
 
@@ -156,7 +163,9 @@ def pooled_cell(verdicts: Verdicts, datasets: Sequence[str], label: Label, metri
     return Interval(100 * d.mean, 100 * d.low, 100 * d.high, d.p, len(tested)) if d else Interval()
 
 
-def metric_cell(rows: RowSet, requested: Sequence[RequestedRow], metric: str, verdict: "Verdict | None" = None) -> Number:
+def metric_cell(
+    rows: RowSet, requested: Sequence[RequestedRow], metric: str, verdict: "Verdict | None" = None
+) -> Number:
     """Mean, sd and n in %; missing runs are counted."""
     values = [100 * selected_epoch(rows.rows[r.id])["test"][metric] for r in requested if r.id in rows.rows]
     marks, bold = (verdict.marks, verdict.bold) if verdict else ("", False)
@@ -168,4 +177,6 @@ def refuse_false_spread(label: Label, requested: Sequence[RequestedRow], rows: R
     seeds = {r.run.seed for r in requested}
     tests = {rows.rows[r.id]["data"]["test"]["sha256"] for r in requested if r.id in rows.rows}
     if len(seeds) < len(requested) or len(tests) > 1:
-        raise UserError(f"{' '.join(label)}: one seed twice, or two test sets, in one cell: no spread over seeds")
+        raise UserError(
+            f"{' '.join(label)}: one seed twice, or two test sets, in one cell: no spread over seeds"
+        )

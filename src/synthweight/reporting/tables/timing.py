@@ -9,7 +9,13 @@ from ..render import Cell, Column, Number, ReferenceNumbers, Table
 from ..rows import Label, RequestedRow, Row, RowLabeler, RowSet
 from .results import spread_legend
 
-PARTS = {"quality": "build QC", "diversity": "build DC", "weights": "weights", "train": "train", "total": "total"}
+PARTS = {
+    "quality": "build QC",
+    "diversity": "build DC",
+    "weights": "weights",
+    "train": "train",
+    "total": "total",
+}
 _LEGEND = (
     "Seconds. Building a checker is the `train` of its own row; weights: scoring by the quality checker, "
     "and what a loss learns before or beside its steps. Reading data and evaluation are left out: they "
@@ -55,16 +61,23 @@ def run_seconds(rows: RowSet) -> dict[str, RunSeconds]:
     """
     finished = [(rows.rows[r.id], run.seed) for r, run in rows.trained if r.id in rows.rows]
     if len(machines := machine_names(rows)) > 1:
-        raise UserError(f"seconds from different machines in one table: {'; '.join(machines)}: run all on one")
+        raise UserError(
+            f"seconds from different machines in one table: {'; '.join(machines)}: run all on one"
+        )
     scoring: dict[tuple[str, ...], float] = {}
-    for row, seed in finished:  # the first run that needs a checker's scores computes them, the others read them
+    for (
+        row,
+        seed,
+    ) in finished:  # the first run that needs a checker's scores computes them, the others read them
         key = scores_key(row, seed)
         scoring[key] = max(scoring.get(key, 0.0), row["seconds"]["scores"])
     out = {}
     for row, seed in finished:
         quality, diversity = (checker_seconds(rows, row, role) for role in ("quality", "diversity"))
         scores = scoring[scores_key(row, seed)] if any(row["checkers"].values()) else 0.0
-        out[row["id"]] = RunSeconds(quality, diversity, row["seconds"]["weights"] + scores, row["seconds"]["train"])
+        out[row["id"]] = RunSeconds(
+            quality, diversity, row["seconds"]["weights"] + scores, row["seconds"]["train"]
+        )
     return out
 
 
@@ -81,7 +94,9 @@ def checker_seconds(rows: RowSet, row: Row, role: str) -> float:
     if run_id is None:
         return 0.0
     if not rows.store.exists(run_id):
-        raise UserError(f"{run_id}: no row, though it is the {role} checker of {row['id']}: run that sweep again")
+        raise UserError(
+            f"{run_id}: no row, though it is the {role} checker of {row['id']}: run that sweep again"
+        )
     return rows.store.row(run_id)["seconds"]["train"]
 
 
@@ -106,7 +121,9 @@ def timing_table(rows: RowSet) -> Table:
         finished = [r for r in requested if r.id in seconds]
         ce = [baseline.get((without_loss(label), r.run.seed)) for r in finished]
         sums = {part: [getattr(seconds[r.id], part) for r in finished] for part in (*PARTS, "shared")}
-        ratios = {key: [own / c for own, c in zip(sums[key], ce, strict=True) if c] for key in ("total", "shared")}
+        ratios = {
+            key: [own / c for own, c in zip(sums[key], ce, strict=True) if c] for key in ("total", "shared")
+        }
         n = len(requested)
         cells.append([
             *label, *(seconds_cell(sums[part], n, 1) for part in PARTS), seconds_cell(ratios["total"], n, 2),
@@ -116,7 +133,9 @@ def timing_table(rows: RowSet) -> Table:
     titles = [*PARTS.values(), "× CE", "total, shared DC", "× CE, shared DC"]
     columns = [Column("dataset"), *map(Column, labeler.columns), *map(Column.number, titles)]
     machine = f"Machine: {'; '.join(machine_names(rows)) or '–'}."
-    return Table([*columns, Column("paper", ("paper × CE",))], cells, [f"{spread_legend(cells)}. {_LEGEND} {machine}"])
+    return Table(
+        [*columns, Column("paper", ("paper × CE",))], cells, [f"{spread_legend(cells)}. {_LEGEND} {machine}"]
+    )
 
 
 def without_loss(label: Label) -> Label:
