@@ -1,11 +1,12 @@
-"""Does the cheap form of Hu et al. rank a batch's examples as the exact one does? On product_reviews, per 50 steps.
+"""Does the cheap form of Hu et al. rank a batch's examples as the exact one does? On product_reviews, per 50
+steps.
 
     python benchmarks/agreement.py                      MiniLM, the cheap form's training, the exact response at every 10th step
     python benchmarks/agreement.py --every 5 seed=1
 
-Both responses are taken at the same step: the same parameters, Adam state, weights and batch of D_P'. Spearman's rank
-correlation within the sub-batches that the exact form looks ahead with, and the share of examples whose response has the same
-sign. Prints a table. Test is never read.
+Both responses are taken at the same step: the same parameters, Adam state, weights and batch of D_P'.
+Spearman's rank correlation within the sub-batches that the exact form looks ahead with, and the share of
+examples whose response has the same sign. Prints a table. Test is never read.
 """
 
 import argparse

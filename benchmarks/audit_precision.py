@@ -1,7 +1,8 @@
 """How many of the examples that the audit doubts most have a swapped label, beside cleanlab.
 
 A share of the synthetic set's labels is swapped; a quality checker is trained on the real examples and
-calibrated out of fold, as `synthweight fit` does it; cleanlab gets the same probabilities (pip install -e .[bench]).
+calibrated out of fold, as `synthweight fit` does it; cleanlab gets the same probabilities (pip install -e
+.[bench]).
 
     python benchmarks/audit_precision.py REAL.jsonl SYNTHETIC.jsonl --share 0.2 --seeds 3
 """

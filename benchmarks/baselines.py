@@ -1,12 +1,14 @@
-"""Tunes CE and the learned weights inside D_P' of product_reviews: the same number of trials for each. Test is never read.
+"""Tunes CE and the learned weights inside D_P' of product_reviews: the same number of trials for each.
+
+Test is never read.
 
     python benchmarks/baselines.py                 every method, about two hours on two cores
     python benchmarks/baselines.py ren sungen      some
 
-A trial trains on D_Q and is scored, at its last epoch, on one fold of D_P'; the other four folds are what Hu et al. and
-Ren et al. learn by. Eight trials on the first fold, the best two on all five. Each trial is a line of
-benchmarks/results/baselines.jsonl, appended when it is done; started again, only what is missing is run. docs/tuning.md says
-what was chosen.
+A trial trains on D_Q and is scored, at its last epoch, on one fold of D_P'; the other four folds are what Hu
+et al. and Ren et al. learn by. Eight trials on the first fold, the best two on all five. Each trial is a line
+of benchmarks/results/baselines.jsonl, appended when it is done; started again, only what is missing is run.
+docs/tuning.md says what was chosen.
 """
 
 import argparse

@@ -4,10 +4,10 @@
     python benchmarks/busy.py --policies spinning passive 2000 10000 --times 5          candidates for that policy
     python benchmarks/busy.py model=mpnet_base model.path=DIR     any overrides of `synthweight train`
 
-Every measurement is a run of the command, `loss=ce` for `--epochs` epochs, alone, beside one process that never waits, or
-beside two; policies and loads take turns, `--times` times. The figure is the row's seconds of training by epochs. Nothing
-else may run on the machine. Bars on two cores: beside one at most 1.8 x alone, beside two at most 3 x, alone at most
-1.05 x of spinning.
+Every measurement is a run of the command, `loss=ce` for `--epochs` epochs, alone, beside one process that
+never waits, or beside two; policies and loads take turns, `--times` times. The figure is the row's seconds of
+training by epochs. Nothing else may run on the machine. Bars on two cores: beside one at most 1.8 x alone,
+beside two at most 3 x, alone at most 1.05 x of spinning.
 """
 
 import argparse

@@ -1,11 +1,13 @@
-"""A sweep of 24 tiny real runs by two workers, killed (SIGKILL) at 20 random moments and started again each time.
+"""A sweep of 24 tiny real runs by two workers, killed (SIGKILL) at 20 random moments and started again each
+time.
 
     python benchmarks/chaos.py [--kills 20] [--seed 0]
 
-At the end there must be 24 rows, none twice, none damaged, none lost, and no run begun more often than it was in flight
-at a kill, plus once: the work wasted is at most the runs in flight; of a run that goes on it is at most an epoch, so no
-epoch is finished more often than that either. Prints the figures; exits with 1 where one is wrong.
-Whether a kill falls into a training step is read from the stack that faulthandler writes the moment before.
+At the end there must be 24 rows, none twice, none damaged, none lost, and no run begun more often than it was
+in flight at a kill, plus once: the work wasted is at most the runs in flight; of a run that goes on it is at
+most an epoch, so no epoch is finished more often than that either. Prints the figures; exits with 1 where one
+is wrong. Whether a kill falls into a training step is read from the stack that faulthandler writes the moment
+before.
 """
 
 import argparse
@@ -29,7 +31,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support.toy import make_encoder, make_toy
 
 RUNS, WORKERS = 24, 2
-CODE = (  # a handler of Python's own: Lightning restores those after a training, and not faulthandler.register's
+# a handler of Python's own: Lightning restores those after a training, and not faulthandler.register's
+CODE = (
     "import faulthandler, signal; signal.signal(signal.SIGUSR1, lambda *_: faulthandler.dump_traceback(all_threads=False)); "
     "from synthweight.cli.main import main; main()"
 )
@@ -112,7 +115,10 @@ class Workers:
         return any(STEP.search(text, sizes) for text, sizes in zip(self.texts(), before, strict=True))
 
     def kill(self, chaos: Chaos, aimed: bool) -> None:
-        """All at once; who was at what is read from the leases that they leave. Aimed: as soon as one is in a step."""
+        """All at once; who was at what is read from the leases that they leave.
+
+        Aimed: as soon as one is in a step.
+        """
         step, until = self.in_step(), time.monotonic() + 5
         while aimed and not step and time.monotonic() < until:
             step = self.in_step()

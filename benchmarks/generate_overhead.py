@@ -1,11 +1,12 @@
-"""What `synthweight generate` adds to the waiting for a server: 16 requests in flight, a server that answers in 50 ms.
+"""What `synthweight generate` adds to the waiting for a server: 16 requests in flight, a server that answers
+in 50 ms.
 
     python benchmarks/generate_overhead.py [--n 3008]
 
-Three times over the same requests: the floor (n / 16 · 50 ms, no program at all), the official client alone (16 workers
-that ask and throw the reply away), and ours (prompts, retries, journal, progress; then judgement, file and card too).
-The server is a process of its own; on two cores it takes time from both sides alike, so ours is held against the client
-alone as well.
+Three times over the same requests: the floor (n / 16 · 50 ms, no program at all), the official client alone
+(16 workers that ask and throw the reply away), and ours (prompts, retries, journal, progress; then judgement,
+file and card too). The server is a process of its own; on two cores it takes time from both sides alike, so
+ours is held against the client alone as well.
 """
 
 import argparse

@@ -1,14 +1,17 @@
-"""What a GPU makes of this project: one command, within a time limit, that needs no network and no pretrained weights.
+"""What a GPU makes of this project: one command, within a time limit, that needs no network and no pretrained
+weights.
 
     python benchmarks/gpu.py --minutes 8 --out FOLDER
     python benchmarks/gpu.py --minutes 8 --out FOLDER --parts check ours tuned
     python benchmarks/gpu.py --minutes 8 --out FOLDER --sweep main --workers 4 paths.data=FOLDER
     python benchmarks/gpu.py --minutes 2 --out FOLDER --toy                 every part at toy size, on a CPU too
 
-The encoder is BERT base with random weights, the data 10,000 drawn texts of some 40 tokens in three classes, batches of
-32, five epochs; the real set is a 38th of them, as in the paper's Financial. The parts, in this order:
+The encoder is BERT base with random weights, the data 10,000 drawn texts of some 40 tokens in three classes,
+batches of 32, five epochs; the real set is a 38th of them, as in the paper's Financial. The parts, in this
+order:
 
-    check     packed against padded: fp32 to 1e-4, bf16 no further from fp32 than the padded pass; graphs against
+    check     packed against padded: fp32 to 1e-4, bf16 no further from fp32 than the padded pass; graphs
+    against
               kernels, in a pass and over a training; attention's dropout
     ours      a training of ours in bf16, its passes as CUDA graphs
     tuned     Hugging Face's Trainer in bf16, batches grouped by length, its best attention (sdpa)
@@ -22,8 +25,9 @@ The encoder is BERT base with random weights, the data 10,000 drawn texts of som
     compiled  ours by torch.compile, with the time that it compiles
     sweep     --sweep NAME: rows of a committed sweep by several workers, as an archive in FOLDER
 
-Each part is a process of its own with a limit of its own; all of them import at the beginning, together. What fails or
-runs out of time is said in its place, and the others go on. FOLDER gets gpu.json, gpu.md and a log per part.
+Each part is a process of its own with a limit of its own; all of them import at the beginning, together. What
+fails or runs out of time is said in its place, and the others go on. FOLDER gets gpu.json, gpu.md and a log
+per part.
 """
 
 import argparse
@@ -93,7 +97,7 @@ PARTS = {
 IN_TOY = [part for part in PARTS if part != "compiled"]  # which takes minutes of a CPU
 
 
-# what all parts read ----------------------------------------------------------------------------------------------
+# what all parts read
 
 
 def write_data(folder: Path, size: Size) -> None:
@@ -143,14 +147,15 @@ def overrides(folder: Path, epochs: int, encoder: str = "base") -> list[str]:
     ]  # fmt: skip
 
 
-# the parts, each in a process of its own --------------------------------------------------------------------------
+# the parts, each in a process of its own
 
 
 def trained(folder: Path, epochs: int, *more: str, encoder: str = "base") -> Found:
     """A training of ours on two epochs or more.
 
-    steady: examples per second in the epochs after the first, evaluation included. first: seconds of the first, which
-    captures or compiles. seconds: of the whole, from texts to the weights chosen. whole: the same for five epochs.
+    steady: examples per second in the epochs after the first, evaluation included. first: seconds of the
+    first, which captures or compiles. seconds: of the whole, from texts to the weights chosen. whole: the
+    same for five epochs.
     """
     import overhead
     import throughput
@@ -300,7 +305,9 @@ def ratios(folder: Path, size: Size) -> Iterator[Found]:
     scores = {role: -rng.random(len(train[0])).astype(np.float32) for role in ("quality", "diversity")}
 
     def epoch(run: Any, split: Any) -> dict[str, float]:
-        """Seconds of the second epoch, since the first one captures graphs: learning before the steps and beside them, steps."""
+        """Seconds of the second epoch, since the first one captures graphs: learning before the steps and
+        beside them, steps.
+        """
         reporter = overhead.TimingReporter()
         job = TrainingJob.from_run(run, home, data.labels, split, {"test": one})
         fitted = fit(dataclasses.replace(job, epochs=2, scores=scores, dev=real), reporter)
@@ -424,7 +431,8 @@ def dropout(network: Any, batch: Found, forward: Any, graphs: Any) -> Found:
 
 
 def trainings(folder: Path, texts: int, graphs: Any) -> Found:
-    """How far the weights of a training by graphs lie from those of one kernel by kernel, over how far they moved.
+    """How far the weights of a training by graphs lie from those of one kernel by kernel, over how far they
+    moved.
 
     Two trainings kernel by kernel differ too, by the order in which a GPU adds.
     """
@@ -503,7 +511,7 @@ def work(name: str, folder: Path, size: Size) -> None:
     print(json.dumps({"done": name}), file=results, flush=True)
 
 
-# the parent -------------------------------------------------------------------------------------------------------
+# the parent
 
 
 class Worker:

@@ -1,4 +1,6 @@
-"""A training by Hugging Face's Trainer, as `throughput.py` compares it: the defaults, tuned, and the authors' recipe."""
+"""A training by Hugging Face's Trainer, as `throughput.py` compares it: the defaults, tuned, and the authors'
+recipe.
+"""
 
 import time
 from collections.abc import Callable
@@ -11,7 +13,9 @@ JUDGED = ("accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Done:
-    """A finished training: seconds of its steps alone, how many texts and tokens those took, and test at the last epoch."""
+    """A finished training: seconds of its steps alone, how many texts and tokens those took, and test at the
+    last epoch.
+    """
 
     seconds: float
     texts: int

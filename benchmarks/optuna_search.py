@@ -2,9 +2,9 @@
 
     python benchmarks/optuna_search.py --study outputs/optuna/ce.journal --trials 20 dataset=product_reviews loss=ce
 
-A trial is one run a seed, trained by the project itself: a row like any other, named by its settings, so that none is
-trained twice. The study is a journal file of Optuna's; killed, the same command goes on, and any number of processes may
-work at one file. docs/tuning.md has the rest.
+A trial is one run a seed, trained by the project itself: a row like any other, named by its settings, so that
+none is trained twice. The study is a journal file of Optuna's; killed, the same command goes on, and any
+number of processes may work at one file. docs/tuning.md has the rest.
 """
 
 import argparse
@@ -43,8 +43,8 @@ try:
 except ModuleNotFoundError as missing:
     stop(f"{missing.name} is not installed: pip install -e .[tuning]", 2)
 
-# macro F1 unless told: by accuracy each run has chosen its epoch already, and on few texts of unequal classes it is won by
-# answering the most frequent one
+# macro F1 unless told: by accuracy each run has chosen its epoch already, and on few texts of unequal classes
+# it is won by answering the most frequent one
 METRICS = {"macro_f1": "macro F1", "accuracy": "accuracy"}
 TEST = re.compile(r"test accuracy \S+, macro F1 \S+")  # the end of a run's last line
 
@@ -128,7 +128,10 @@ class Task:
 
 
 def score(row: dict[str, Any], metric: str) -> float:
-    """The selection series' metric at the row's selected epoch, a fraction 0–1. Nothing else of the row is read."""
+    """The selection series' metric at the row's selected epoch, a fraction 0–1.
+
+    Nothing else of the row is read.
+    """
     found = row["epochs"][row["selected_epoch"] - 1]["selection"][metric]
     if found is None:
         raise UserError(f"{metric} on the selection series is not a number")
@@ -230,7 +233,10 @@ def parse_words(typed: list[str]) -> argparse.Namespace:
 
 
 def search(options: argparse.Namespace) -> None:
-    """Until there are as many trials as are wanted. Raises SweepFailedError where some of them failed, listing them."""
+    """Until there are as many trials as are wanted.
+
+    Raises SweepFailedError where some of them failed, listing them.
+    """
     require(options.trials >= 1, "--trials", "at least 1", options.trials)
     require(options.sampler_seed >= 0, "--sampler-seed", "at least 0", options.sampler_seed)
     task = Task(

@@ -4,9 +4,10 @@
     python benchmarks/overhead.py --proportions ours      at our own sizes
     python benchmarks/overhead.py model=mpnet_base model.path=DIR --texts 512     another encoder, 512 texts
 
-One epoch of each loss, interleaved, `--times` times. Total = QC + DC + scores + learning + epochs x median epoch; the
-checkers take as many epochs as the classifier, as the paper's do, whatever `optim.epochs_small_real` says. Evaluation,
-tokenisation and imports are not counted. Nothing else may run on the machine.
+One epoch of each loss, interleaved, `--times` times. Total = QC + DC + scores + learning + epochs x median
+epoch; the checkers take as many epochs as the classifier, as the paper's do, whatever
+`optim.epochs_small_real` says. Evaluation, tokenisation and imports are not counted. Nothing else may run on
+the machine.
 """
 
 import argparse

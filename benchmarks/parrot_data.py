@@ -1,12 +1,13 @@
-"""Files of `dataset=tweet_sentiment` and `dataset=hyperbole`, made from a clone of AndersGiovanni/worker_vs_gpt (MIT).
+"""Files of `dataset=tweet_sentiment` and `dataset=hyperbole`, made from a clone of
+AndersGiovanni/worker_vs_gpt (MIT).
 
     git clone https://github.com/AndersGiovanni/worker_vs_gpt CLONE && git -C CLONE checkout 7af9edea
     python benchmarks/parrot_data.py CLONE OUT
     synthweight train dataset=hyperbole source.variant=gpt4 paths.data=OUT
 
-The data of Møller et al., The Parrot Dilemma (EACL 2024): tweets of TweetEval's sentiment task and sentences of HYPO-L, each
-with examples that GPT-4 and Llama-2-70B-chat wrote. Texts are stripped; of LLM-written examples that are equal the first is
-kept. Nothing else is changed, and the order is the source's.
+The data of Møller et al., The Parrot Dilemma (EACL 2024): tweets of TweetEval's sentiment task and sentences
+of HYPO-L, each with examples that GPT-4 and Llama-2-70B-chat wrote. Texts are stripped; of LLM-written
+examples that are equal the first is kept. Nothing else is changed, and the order is the source's.
 """
 
 import argparse
@@ -56,7 +57,8 @@ def _field(row: dict[str, object], field: str, where: str) -> str:
 
 
 def convert(clone: Path, out: Path) -> Iterator[str]:
-    """Writes all files, and yields a line a file: its name, its number of examples, whether it is the pinned one.
+    """Writes all files, and yields a line a file: its name, its number of examples, whether it is the pinned
+    one.
 
     Args:
         clone: The folder of the clone.

@@ -3,8 +3,8 @@
     python benchmarks/plan.py            10,000 runs: 5 losses x 4 rates x 5 sizes x 100 seeds
     python benchmarks/plan.py 10000 seed     one cell, 10,000 seeds
 
-Prints the seconds of the whole command as a user would wait for it, start of Python included, and of a second one that
-finds half of the rows there.
+Prints the seconds of the whole command as a user would wait for it, start of Python included, and of a second
+one that finds half of the rows there.
 """
 
 import json

@@ -1,15 +1,17 @@
-"""Whether ours takes the steps that Hugging Face's Trainer takes, given the same batches: fp32, every parameter.
+"""Whether ours takes the steps that Hugging Face's Trainer takes, given the same batches: fp32, every
+parameter.
 
     pip install -e '.[bench]'
     python benchmarks/same_training.py                                    330 synthetic texts of financial, two epochs
     python benchmarks/same_training.py --dropout                          with the encoder's own dropout, ours padded alone
     python benchmarks/same_training.py dataset=mrpc source.n=200 paths.data=FOLDER
 
-The encoder's folder is copied with its dropout at 0; the Trainer, at its defaults (fp32, padded), takes our batches at random
-in our order, so that all else is its own: loss, schedule, clipping, AdamW, head. Prints, for ours padded and packed, the largest
-difference of a parameter beside the largest move of one, and the tensors that differ most (the key's bias, whose gradient is
-nought but for rounding, moves by rounding alone). Exits with 1 where a difference is above a fiftieth of the largest move.
---dropout: it stays, and each step's draws begin with a seed of that step in both.
+The encoder's folder is copied with its dropout at 0; the Trainer, at its defaults (fp32, padded), takes our
+batches at random in our order, so that all else is its own: loss, schedule, clipping, AdamW, head. Prints,
+for ours padded and packed, the largest difference of a parameter beside the largest move of one, and the
+tensors that differ most (the key's bias, whose gradient is nought but for rounding, moves by rounding alone).
+Exits with 1 where a difference is above a fiftieth of the largest move. --dropout: it stays, and each step's
+draws begin with a seed of that step in both.
 """
 
 import argparse

@@ -3,8 +3,9 @@
     python benchmarks/scale.py                                20,000 and 200,000 texts: those of product_reviews, repeated
     python benchmarks/scale.py --texts 20000 1000000 --encoder FOLDER
 
-One epoch of CE each, a process of its own. The default encoder is a tiny one with random weights, beside which what grows
-with the texts is not hidden. Prints examples/s of the steps alone, seconds of the whole command, and its peak memory.
+One epoch of CE each, a process of its own. The default encoder is a tiny one with random weights, beside
+which what grows with the texts is not hidden. Prints examples/s of the steps alone, seconds of the whole
+command, and its peak memory.
 """
 
 import argparse

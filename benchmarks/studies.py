@@ -1,7 +1,7 @@
 """A study of Optuna's in a journal file, at which any number of workers may be, and any of them may die.
 
-Every write happens in a worker's turn, and a worker holds a lock while it lives: so a trial that is running and whose
-worker is gone can be told, and is taken up again.
+Every write happens in a worker's turn, and a worker holds a lock while it lives: so a trial that is running
+and whose worker is gone can be told, and is taken up again.
 """
 
 import contextlib
@@ -105,7 +105,10 @@ class Study:
                 self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
     def begin(self, trials: int) -> Trial | None:
-        """The next trial, or None where so many are finished. Waits while the last ones are at other workers."""
+        """The next trial, or None where so many are finished.
+
+        Waits while the last ones are at other workers.
+        """
         told = False
         while True:
             with self.turn():
@@ -137,7 +140,8 @@ class Study:
             rmtree(worker, ignore_errors=True)
 
     def ask(self) -> Trial:
-        """A queued trial, or a new one: drawn from what is known and a seed of its own, as in a search never interrupted.
+        """A queued trial, or a new one: drawn from what is known and a seed of its own, as in a search never
+        interrupted.
 
         A sampler seeded once a process would, in each process, propose again what the first one did.
         """

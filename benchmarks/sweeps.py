@@ -1,11 +1,13 @@
-"""What a sweep costs besides its trainings: real runs of one command, one after another, their own seconds subtracted.
+"""What a sweep costs besides its trainings: real runs of one command, one after another, their own seconds
+subtracted.
 
     python benchmarks/sweeps.py                     8, 32 and 128 runs of a tiny encoder: does the cost grow with the runs alone?
     python benchmarks/sweeps.py --sweep demo        a sweep of sweeps/, into a folder of its own: its wall time by its trainings
     python benchmarks/sweeps.py --sweep demo --workers 1 2      the same by one worker, then by two with half the cores each
 
-"Trainings" are the seconds of the rows: data, scores, learned weights, steps and evaluations. "Start" is the time from the
-command to the first run; "between" what is left, by run: Hydra, identity, encoder, row and model on disk.
+"Trainings" are the seconds of the rows: data, scores, learned weights, steps and evaluations. "Start" is the
+time from the command to the first run; "between" what is left, by run: Hydra, identity, encoder, row and
+model on disk.
 """
 
 import argparse
@@ -39,7 +41,8 @@ BEGUN = "epoch 1/"
 class Measured:
     runs: int
     wall: float
-    first: float  # seconds until the first run's first epoch, less what its row calls data, scores and that epoch's share
+    # seconds until the first run's first epoch, less what its row calls data, scores and that epoch's share
+    first: float
     trainings: float
 
     def __str__(self) -> str:

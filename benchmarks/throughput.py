@@ -1,4 +1,5 @@
-"""How fast a fine-tuning is, beside what people would use instead: the same encoder, data, batch size, epochs and seed.
+"""How fast a fine-tuning is, beside what people would use instead: the same encoder, data, batch size, epochs
+and seed.
 
     ours       this project as it is
     random     the same with batches at random, trainer.batching=random
@@ -10,12 +11,13 @@
     python benchmarks/throughput.py                                      product_reviews, five seeds
     python benchmarks/throughput.py --dataset financial mrpc --seeds 3 paths.data=FOLDER
 
-Each training is a process of its own; the systems take turns within a seed. Imports and what lies before the data are not
-counted; tokenisation (nothing is cached), the encoder's loading and the evaluations are: test and D_P' after every epoch, in
-batches of 64 texts, in ours of 4,096 tokens. "steady" is training alone. Peak memory is the process's own. Nothing else may
-run on the machine. Each training is a line of --journal; started again, only what is missing is run. The table of
-docs/performance.md is written from benchmarks/results/throughput.jsonl; a ratio there is of trainings of one seed that took
-turns, or has a mark (≈) where these were hours apart.
+Each training is a process of its own; the systems take turns within a seed. Imports and what lies before the
+data are not counted; tokenisation (nothing is cached), the encoder's loading and the evaluations are: test
+and D_P' after every epoch, in batches of 64 texts, in ours of 4,096 tokens. "steady" is training alone. Peak
+memory is the process's own. Nothing else may run on the machine. Each training is a line of --journal;
+started again, only what is missing is run. The table of docs/performance.md is written from
+benchmarks/results/throughput.jsonl; a ratio there is of trainings of one seed that took turns, or has a mark
+(≈) where these were hours apart.
 """
 
 import argparse

@@ -1,4 +1,6 @@
-"""What the scripts share: a journal of trials, one line each, the tables of a page that are written from it, a split's tokens."""
+"""What the scripts share: a journal of trials, one line each, the tables of a page that are written from it,
+a split's tokens.
+"""
 
 import json
 from collections.abc import Callable, Iterable

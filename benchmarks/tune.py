@@ -1,16 +1,18 @@
-"""Choose an encoder's recipe (conf/optim) inside D_P' of each benchmark, by cross-entropy. No test example is read.
+"""Choose an encoder's recipe (conf/optim) inside D_P' of each benchmark, by cross-entropy.
+
+No test example is read.
 
     python benchmarks/tune.py minilm DATA --out outputs/tuning [--workers 2] [--datasets financial mrpc ...]
 
-1. `checker`: CE on four of five stratified folds of D_P', scored on the fifth at the last epoch, over a grid of
-   learning rates and epochs (`optim.epochs_small_real`).
-2. `classifier`: CE on the LLM-written examples, scored on D_P' at the best epoch, over the same learning rates
-   (`optim.epochs` stays at the authors' five).
+1. `checker`: CE on four of five stratified folds of D_P', scored on the fifth at the last epoch, over a grid
+   of learning rates and epochs (`optim.epochs_small_real`).
+2. `classifier`: CE on the LLM-written examples, scored on D_P' at the best epoch, over the same learning
+   rates (`optim.epochs` stays at the authors' five).
 
-Each trial is an ordinary run of the store in OUT, so a killed search goes on where it stopped, and a run's "test" is
-the left-out fold (1) or D_P' (2): the files are written into OUT/sets. The choice of each part is the point with the
-highest macro F1, averaged over the benchmarks (accuracy rewards a constant answer where the classes are unequal).
-The trials go to benchmarks/results/tuning-MODEL.json; the tables are printed.
+Each trial is an ordinary run of the store in OUT, so a killed search goes on where it stopped, and a run's
+"test" is the left-out fold (1) or D_P' (2): the files are written into OUT/sets. The choice of each part is
+the point with the highest macro F1, averaged over the benchmarks (accuracy rewards a constant answer where
+the classes are unequal). The trials go to benchmarks/results/tuning-MODEL.json; the tables are printed.
 """
 
 import argparse
@@ -78,7 +80,9 @@ def sweep(name: str, paths: list[str], model: str, options: argparse.Namespace, 
 
 
 def results(out: Path) -> list[dict]:
-    """One entry per trial: part, dataset, lr, epochs, unit (fold or seed), and its scores on real examples not trained on."""
+    """One entry per trial: part, dataset, lr, epochs, unit (fold or seed), and its scores on real examples
+    not trained on.
+    """
     found = []
     for path in sorted((out / "rows").glob("*.json")):
         row = json.loads(path.read_text())

@@ -105,7 +105,10 @@ def fresh_wandb(monkeypatch, tmp_path):
 
 @pytest.fixture
 def server(fresh_wandb):
-    """W&B's server on loopback, which takes the key that is in the environment. A test may close it before the end."""
+    """W&B's server on loopback, which takes the key that is in the environment.
+
+    A test may close it before the end.
+    """
     from support.wandb_server import KEY, Server
 
     there = Server()

@@ -1,4 +1,7 @@
-"""Our Hydra sweeper: blocks of parameters, finished runs dropped, checkers first. Loaded at every start: keep it light."""
+"""Our Hydra sweeper: blocks of parameters, finished runs dropped, checkers first.
+
+Loaded at every start: keep it light.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +20,8 @@ class SweeperConf:
 
     Attributes:
         blocks: The parameter maps.
-        retry_failed: Try again what failed before; null: only where no block but the command line names the runs.
+        retry_failed: Try again what failed before; null: only where no block but the command line names the
+            runs.
         fail_fast: Begin nothing more after the first failure.
         stack_seeds: Train the seeds of a configuration at once, as one stack.
         worker: The number of this worker, where `synthweight sweep --workers` started several.
@@ -41,7 +45,9 @@ ConfigStore.instance().store(
 
 
 class SynthweightSweeper(Sweeper):
-    """Expands blocks and command line to jobs, checks all of them, and hands what is missing to Hydra's launcher."""
+    """Expands blocks and command line to jobs, checks all of them, and hands what is missing to Hydra's
+    launcher.
+    """
 
     def __init__(self, blocks: Sequence[Any], **options: Any) -> None:
         """Takes the fields of SweeperConf."""

@@ -1,6 +1,7 @@
 """Data weighting for text classifiers trained on LLM-written data: losses, checkers, sweeps, tables.
 
-`import synthweight` imports nothing heavy: what is offered here is imported from its module when it is first used.
+`import synthweight` imports nothing heavy: what is offered here is imported from its module when it is first
+used.
 """
 
 from importlib import import_module

@@ -35,7 +35,9 @@ def first_line(error: BaseException, otherwise: str = "") -> str:
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether a disk that is full or cannot be written is behind an error: no fault of the run, and the next would fail too."""
+    """Whether a disk that is full or cannot be written is behind an error: no fault of the run, and the next
+    would fail too.
+    """
     seen: BaseException | None = error
     while seen is not None:  # libraries wrap it, some keep only its words
         if (isinstance(seen, OSError) and seen.errno in FULL) or "No space left on device" in str(seen):
@@ -51,7 +53,9 @@ def require(ok: bool, key: str, rule: str, value: object) -> None:
 
 
 def memory_full(error: BaseException) -> bool:
-    """Whether it is a device, or this machine, that has no memory left; or oneDNN, which seldom says so in clear words."""
+    """Whether it is a device, or this machine, that has no memory left; or oneDNN, which seldom says so in
+    clear words.
+    """
     said = ("can't allocate memory", "could not create a primitive")
     return type(error).__name__ == "OutOfMemoryError" or any(
         words in str(error) for words in said

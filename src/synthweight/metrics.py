@@ -12,7 +12,10 @@ BINS = 15
 def evaluate(
     log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " n"], labels: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Accuracy, macro F1 over **all** labels (0 for one never predicted), nll (nats), ece, and per class. Fractions 0–1."""
+    """Accuracy, macro F1 over **all** labels (0 for one never predicted), nll (nats), ece, and per class.
+
+    Fractions 0–1.
+    """
     return {
         **judged(log_probs.argmax(axis=1), targets, labels),
         "nll": number(-log_probs[np.arange(len(targets)), targets].astype(np.float64).mean()),
@@ -23,7 +26,9 @@ def evaluate(
 def judged(
     predictions: Int[ndarray, " n"], targets: Int[ndarray, " n"], labels: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Accuracy, macro F1 and per class, of predictions alone; −1 is no label's, and so wrong. nll and ece are null."""
+    """Accuracy, macro F1 and per class, of predictions alone; −1 is no label's, and so wrong. nll and ece are
+    null.
+    """
     from sklearn.metrics import (
         precision_recall_fscore_support,
     )  # takes a second: who reads rows alone does without
@@ -55,7 +60,8 @@ def number(value: Any) -> float | None:
 
 
 def expected_calibration_error(log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " n"]) -> float:
-    """ECE = Σ_b (n_b / n) · |accuracy_b − confidence_b| over 15 equal bins (b/15, (b+1)/15] of the largest probability.
+    """ECE = Σ_b (n_b / n) · |accuracy_b − confidence_b| over 15 equal bins (b/15, (b+1)/15] of the largest
+    probability.
 
     Naeini et al. 2015. NaN where a log-probability is NaN.
     """

@@ -80,7 +80,9 @@ def _new_display() -> "Progress":
 
 
 def rate_text(speed: float | None) -> str:
-    """So many per second, or seconds or minutes for each, whichever reads best; empty where it is not known yet."""
+    """So many per second, or seconds or minutes for each, whichever reads best; empty where it is not known
+    yet.
+    """
     if not speed:
         return ""
     if speed >= 1:

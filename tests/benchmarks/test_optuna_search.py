@@ -1,4 +1,6 @@
-"""The search for lr and epochs with Optuna: what it reads, what it trains, what a kill costs, what it refuses."""
+"""The search for lr and epochs with Optuna: what it reads, what it trains, what a kill costs, what it
+refuses.
+"""
 
 import dataclasses
 import json
@@ -71,7 +73,7 @@ def stopped(capsys, typed: list[str]) -> tuple[int, str]:
     return stop.value.code, capsys.readouterr().err.strip()
 
 
-# trials are runs -------------------------------------------------------------------------------------------------------
+# trials are runs
 
 
 def test_each_trial_is_a_row_and_the_best_is_a_command(arguments, values, store, tmp_path, capsys):
@@ -115,7 +117,7 @@ def test_the_objective_never_reads_test(arguments, store, tmp_path, capsys):
     assert 0 <= optuna_search.score(row, "macro_f1") <= 1
 
 
-# killed, interrupted, failed -------------------------------------------------------------------------------------------
+# killed, interrupted, failed
 
 
 def test_killed_it_goes_on_with_the_same_trials_and_trains_no_run_twice(arguments, store, tmp_path, capsys):
@@ -203,7 +205,7 @@ def test_two_processes_at_one_study_and_one_of_them_killed(arguments, store, tmp
     assert "is taken up again" in "".join(said)
 
 
-# the study, without trainings ------------------------------------------------------------------------------------------
+# the study, without trainings
 
 
 def worth(params) -> float:
@@ -247,7 +249,7 @@ def test_workers_share_the_trials_and_take_up_those_of_the_dead(tmp_path):
     assert [t.value for t in second.complete()] == [0.5, 0.6]
 
 
-# what is refused -------------------------------------------------------------------------------------------------------
+# what is refused
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ def test_every_node_is_typed(bound):
 
 @pytest.mark.parametrize("value", [20241128, 1000.0, False, None])
 def test_text_is_not_made_of_what_is_none(value, bound):
-    """YAML reads 2024_11_28 as a number and off as a boolean: the characters that were written are lost by then."""
+    """YAML reads 2024_11_28 as a number and off as a boolean: the characters that were written are lost by
+    then.
+    """
     with pytest.raises(UserError, match=r"^paths\.outputs must be text, is .*: quote it where it is written"):
         bind.settings({"data": None, "cache": "c", "outputs": value}, type(bound().paths), "paths")
 

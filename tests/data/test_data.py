@@ -19,7 +19,7 @@ from synthweight.errors import UserError
 ROWS = [{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}]
 
 
-# hashes ---------------------------------------------------------------------------------------------------------------
+# hashes
 
 
 def test_text_hash_by_hand():
@@ -41,7 +41,7 @@ def test_overlap_key_forgets_case_space_and_punctuation_only():
     assert overlap_key(Example("i", "a", "b", "x")) != overlap_key(Example("i", "b", "a", "x"))
 
 
-# files ----------------------------------------------------------------------------------------------------------------
+# files
 
 
 def test_ids_are_the_files_own_or_the_line(tmp_path):
@@ -121,7 +121,7 @@ def test_committed_synthetic_sets_are_the_pinned_ones():
         assert benchmarks.read_split(path, "synthetic").sha256 == dataset.sha256["synthetic"]
 
 
-# what a run reads -----------------------------------------------------------------------------------------------------
+# what a run reads
 
 
 def test_materials_of_every_source(bound, toy):
@@ -285,7 +285,7 @@ def test_folds_keep_equal_texts_together(bound):
         assert not {e.text for e in train} & {e.text for e in held}
 
 
-# where the benchmarks come from ---------------------------------------------------------------------------------------
+# where the benchmarks come from
 
 
 def test_product_reviews_split_rule():

@@ -1,4 +1,6 @@
-"""Files that people have, row by row: formats, encodings, line ends, gzip; and what is refused, by file and line."""
+"""Files that people have, row by row: formats, encodings, line ends, gzip; and what is refused, by file and
+line.
+"""
 
 import gzip
 import json

@@ -15,7 +15,9 @@ SPLITS = ("small_real", "test", "synthetic")
 
 @pytest.fixture
 def changed(toy, tmp_path, bound):
-    """Binds a run on the toy benchmark with some rows changed: changed(synthetic=lambda rows: …)("source=mixed", …)."""
+    """Binds a run on the toy benchmark with some rows changed: changed(synthetic=lambda rows:
+    …)("source=mixed", …).
+    """
 
     def make(**edits):
         for split in SPLITS:

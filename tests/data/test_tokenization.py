@@ -143,7 +143,9 @@ def test_batches_of_like_length_have_every_label_by_its_share():
 
 
 def test_rare_labels_do_not_meet():
-    """Sixteen labels of one text each are spread over an epoch's batches, and lie elsewhere in the next epoch."""
+    """Sixteen labels of one text each are spread over an epoch's batches, and lie elsewhere in the next
+    epoch.
+    """
     labels = np.zeros(960, dtype=int)
     labels[:16] = np.arange(1, 17)
     sampler, seen = LengthGroupedBatchSampler(np.ones(960), labels, 32, 0), []

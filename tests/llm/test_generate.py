@@ -1,4 +1,6 @@
-"""LLM-written data against a server that misbehaves: nothing lost, nothing asked twice, the same file in the end."""
+"""LLM-written data against a server that misbehaves: nothing lost, nothing asked twice, the same file in the
+end.
+"""
 
 import json
 import os
@@ -303,7 +305,9 @@ SCRIPTS = [
     "labels", [["Billing (refund)", "U.S.", "Other..."], ["正面", "非常正面"], ["positive", "very positive"]]
 )
 def test_every_manner_of_writing_is_kept(made, tmp_path, labels):
-    """Each reply in another manner and another script; texts that differ by marks, emoji or signs are no duplicates."""
+    """Each reply in another manner and another script; texts that differ by marks, emoji or signs are no
+    duplicates.
+    """
     for split in ("small_real", "test"):
         data = [{"text": f"{split} {i}", "label": labels[i % len(labels)]} for i in range(12)]
         write(tmp_path / "own" / f"{split}.jsonl", data)

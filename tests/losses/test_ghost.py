@@ -29,7 +29,9 @@ def traced(network, inputs, losses, weights):
 @pytest.mark.parametrize("types", [True, False], ids=["segments", "no segments"])
 @pytest.mark.parametrize("family", KNOWN)
 def test_ghost_products_are_the_alignments(family, types, lengths):
-    """Weighted too: each example's share is its weight's multiple, and the gradient of the sum is autograd's own."""
+    """Weighted too: each example's share is its weight's multiple, and the gradient of the sum is autograd's
+    own.
+    """
     network, inputs = classifier(family).eval(), batch(lengths, types)
     network.forward = PackedForward(network)
     rng = torch.Generator().manual_seed(4)

@@ -1,4 +1,6 @@
-"""The alignment by central difference, the look-ahead against the optimizer itself, the hypergradient against autograd."""
+"""The alignment by central difference, the look-ahead against the optimizer itself, the hypergradient against
+autograd.
+"""
 
 import pytest
 import torch

@@ -74,7 +74,7 @@ def hu(job, **changed) -> Hu:
     return dataclasses.replace(job.loss, **changed)
 
 
-# what r_i is -----------------------------------------------------------------------------------------------------------
+# what r_i is
 
 
 @pytest.mark.parametrize("rows", [[0], [3, 4, 5, 6, 7, 8, 9, 10]])
@@ -225,7 +225,7 @@ def test_weights_are_updated_by_decay_floor_and_norm(bound, plain):
     torch.testing.assert_close(soft, 3 * raw.softmax(0))
 
 
-# in the loop -----------------------------------------------------------------------------------------------------------
+# in the loop
 
 
 class Uniform(HuLearner):
@@ -246,7 +246,9 @@ class UniformHu(Hu):
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
 @pytest.mark.filterwarnings("ignore:precision:UserWarning")
 def test_equal_weights_are_cross_entropy(bound, exact, precision):
-    """To the digit, with dropout: the learner's passes take nothing from the training's random draws or state."""
+    """To the digit, with dropout: the learner's passes take nothing from the training's random draws or
+    state.
+    """
     found = []
     for loss in ("ce", "hu"):
         job = bound(f"loss={loss}", f"trainer.precision={precision}")
@@ -283,7 +285,7 @@ def test_sungen_goes_on_within_its_phase(bound, plain):
     assert not torch.equal(part.u, whole.u)
 
 
-# what they find --------------------------------------------------------------------------------------------------------
+# what they find
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +350,7 @@ def test_learned_weights_lie_in_the_row_by_id(bound, loss):
         assert weights.mean() == pytest.approx(1, abs=1e-4)
 
 
-# what is refused, and what is said ------------------------------------------------------------------------------------
+# what is refused, and what is said
 
 
 @pytest.mark.parametrize("loss", ["hu", "ren"])
@@ -486,7 +488,7 @@ def test_absent_learned_weights_are_refused(bound, loss):
     assert loss in LOSSES
 
 
-# with the real encoder ------------------------------------------------------------------------------------------------
+# with the real encoder
 
 REAL = [
     "source.n=384", "optim.epochs=3", "selection=last", "trainer.accelerator=cpu", "logger=none",

@@ -1,7 +1,7 @@
 """A training whose steps are recorded once and done again is the one whose steps are computed each time.
 
-Without a GPU the recorder's part is done by one that calls the recorded work again; all else is what a GPU runs.
-`benchmarks/gpu.py` compares the two on a GPU.
+Without a GPU the recorder's part is done by one that calls the recorded work again; all else is what a GPU
+runs. `benchmarks/gpu.py` compares the two on a GPU.
 """
 
 import types

@@ -151,7 +151,9 @@ def test_only_evaluation_is_by_torchs_attention(training, monkeypatch):
 
 @pytest.mark.parametrize("policy", [TRAINING, EVALUATION])
 def test_sizes_are_few_and_near(policy):
-    """Of any length: no more than 17, or 9, from a number to its double, none more than that part of it or a multiple above."""
+    """Of any length: no more than 17, or 9, from a number to its double, none more than that part of it or a
+    multiple above.
+    """
     for n in range(1, 5000):
         up = n + policy.padding(n, policy.tokens)
         assert up % policy.tokens == 0
@@ -276,7 +278,7 @@ def test_a_training_of_another_family_is_padded_and_its_row_says_so(bound, tiny,
     assert Store(tmp_path / "outputs").row(done.id)["provenance"]["fallbacks"] == {"padding": True}
 
 
-# the words ------------------------------------------------------------------------------------------------------------
+# the words
 
 
 def test_words_not_met_shrink_by_the_decay_alone():
@@ -311,7 +313,7 @@ def test_a_batch_holds_the_words_numbers_and_that_of_its_padding():
     assert batch["input_ids"].tolist() == [[3, 4], [2, 1]]
 
 
-# a training -----------------------------------------------------------------------------------------------------------
+# a training
 
 
 @pytest.fixture
@@ -384,7 +386,7 @@ def test_what_changes_a_training_is_part_of_the_identity_and_of_its_speed(bound,
     assert estimate.size_key(estimate.as_row(before)) != estimate.size_key(estimate.as_row(after))
 
 
-# precision ------------------------------------------------------------------------------------------------------------
+# precision
 
 
 def test_without_bf16_units_fp32_is_used_which_is_logged_once(bound, tiny, monkeypatch, log):

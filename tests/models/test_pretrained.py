@@ -1,4 +1,6 @@
-"""Encoders in folders, in packages and on the hub, whose cache has the shape that its own client reads and writes."""
+"""Encoders in folders, in packages and on the hub, whose cache has the shape that its own client reads and
+writes.
+"""
 
 import json
 import shutil
@@ -21,7 +23,9 @@ PIN, COMMIT = "ab" * 32, "0" * 40
 
 @pytest.fixture
 def hub(tmp_path, tiny, monkeypatch):
-    """A repository with the tiny encoder, and the client's cache, empty; `download` is all that a hub would do."""
+    """A repository with the tiny encoder, and the client's cache, empty; `download` is all that a hub would
+    do.
+    """
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     pretrained._from_hub.cache_clear()
     folder, asked, snapshot = tmp_path / "hub" / "models--me--tiny", [], pretrained._snapshot

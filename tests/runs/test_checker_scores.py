@@ -21,7 +21,9 @@ CROSSED = ["checker.diversity.folds=3"]
 
 
 def left_out_scores(store, checkers, labels):
-    """What each fold's run says of the fold that it left out, from its scores file: id → log p of all classes, and the labels."""
+    """What each fold's run says of the fold that it left out, from its scores file: id → log p of all
+    classes, and the labels.
+    """
     known, targets = {}, {}
     for checker in checkers:
         left = sources.build_run_data(checker.run).held_out_fold

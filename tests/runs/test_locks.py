@@ -94,7 +94,9 @@ def test_another_machines_lock_expires_without_a_heartbeat(tmp_path, holding, mo
 
 @pytest.mark.parametrize("marker", ["lease", "nothing written"])
 def test_a_stale_lock_is_removed_where_names_cannot_be_exchanged(tmp_path, holding, monkeypatch, marker):
-    """NFS refuses the exchange by which filelock breaks a lock; and it never breaks one whose writer wrote nothing."""
+    """NFS refuses the exchange by which filelock breaks a lock; and it never breaks one whose writer wrote
+    nothing.
+    """
     from filelock import _soft
 
     monkeypatch.setattr(_soft, "exchange_names", lambda *_: False)

@@ -51,7 +51,8 @@ def test_losses_that_learn_weights_fit(check, tmp_path, family, loss):
     check(make_family(tmp_path / "model", family), *f"loss={loss}".split())
 
 
-# RoBERTa and its kin keep the positions up to the id of the padding token, 0 here; MPNet keeps two whatever it is
+# RoBERTa and its kin keep the positions up to the id of the padding token, 0 here; MPNet keeps two whatever
+# it is
 @pytest.mark.parametrize(("family", "most"), [
     ("bert", 64), ("roberta", 63), ("roberta-prelayernorm", 63), ("data2vec-text", 63), ("xlm-roberta-xl", 63), ("xmod", 63),
     ("longformer", 63), ("mpnet", 62), ("gpt2", 64), ("ibert", 63),

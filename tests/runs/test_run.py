@@ -153,7 +153,9 @@ def test_dimp_on_small_real_uses_the_checkers_own_row(bound):
 
 
 def test_a_checker_of_another_encoder(bound, tmp_path, monkeypatch):
-    """Base checkers with a larger classifier: scores are joined by id, each encoder reads with its own tokenizer."""
+    """Base checkers with a larger classifier: scores are joined by id, each encoder reads with its own
+    tokenizer.
+    """
     from support.toy import make_encoder
     from synthweight.config import bind
 

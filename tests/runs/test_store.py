@@ -165,7 +165,9 @@ def test_half_written_files_of_a_killed_process_go_with_the_next_lock(tmp_path):
 
 
 def test_concurrent_writers_leave_matching_json_and_parquet(tmp_path, monkeypatch):
-    """Two that both believe to hold the lock (one was suspended), in the worst order: Parquet, Parquet, JSON, JSON."""
+    """Two that both believe to hold the lock (one was suspended), in the worst order: Parquet, Parquet, JSON,
+    JSON.
+    """
     s = Store(tmp_path)
     s.prepare()
     link = os.link

@@ -22,7 +22,8 @@ SIZE = {"vocab_size": len(VOCABULARY), "hidden_size": 32, "num_hidden_layers": 2
         "intermediate_size": 48, "max_position_embeddings": 64}  # fmt: skip
 GPT = {"vocab_size": len(VOCABULARY), "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 FIRST, LAST, NONE = "[CLS] $A [SEP]", "$A [SEP] [CLS]", "$A"  # what a tokenizer puts around a text
-FAMILIES: dict[str, tuple[dict[str, Any], str, str, bool]] = {  # sizes, special tokens, padding side, has a padding token
+# sizes, special tokens, padding side, has a padding token
+FAMILIES: dict[str, tuple[dict[str, Any], str, str, bool]] = {
     "bert": (SIZE, FIRST, "right", True),
     "roberta": (SIZE | {"bos_token_id": CLS, "eos_token_id": SEP}, FIRST, "right", True),
     "xlm-roberta": (SIZE | {"bos_token_id": CLS, "eos_token_id": SEP}, FIRST, "right", True),
@@ -49,7 +50,9 @@ FAMILIES: dict[str, tuple[dict[str, Any], str, str, bool]] = {  # sizes, special
 
 
 def make_family(folder: Path, family: str) -> Path:
-    """An encoder of a family with random weights, and a tokenizer of the toy benchmark's words as that family has it."""
+    """An encoder of a family with random weights, and a tokenizer of the toy benchmark's words as that family
+    has it.
+    """
     sizes, template, side, has_pad = FAMILIES[family]
     config = transformers.AutoConfig.for_model(
         family.split()[0], **sizes, pad_token_id=PAD if has_pad else None

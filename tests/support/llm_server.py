@@ -1,4 +1,7 @@
-"""An OpenAI-compatible server on loopback that misbehaves on demand. It is real HTTP; only the model is a function."""
+"""An OpenAI-compatible server on loopback that misbehaves on demand.
+
+It is real HTTP; only the model is a function.
+"""
 
 import hashlib
 import json

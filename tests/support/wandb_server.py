@@ -14,7 +14,10 @@ class Quiet(ThreadingHTTPServer):
 
 
 class Server:
-    """Runs and views by name. `refuse`: the HTTP status that every request gets. `url`: for WANDB_BASE_URL."""
+    """Runs and views by name.
+
+    `refuse`: the HTTP status that every request gets. `url`: for WANDB_BASE_URL.
+    """
 
     def __init__(self, refuse: int | None = None) -> None:
         self.refuse, self.asked, self.runs, self.views = refuse, [], {}, {}

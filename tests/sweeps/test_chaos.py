@@ -1,4 +1,7 @@
-"""Kills, a full disk, two sweeps at once: no run lost, none twice, none damaged. The real command, as processes."""
+"""Kills, a full disk, two sweeps at once: no run lost, none twice, none damaged.
+
+The real command, as processes.
+"""
 
 import os
 import subprocess

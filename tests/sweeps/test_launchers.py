@@ -20,7 +20,9 @@ def engine(name: str) -> None:
 
 @pytest.fixture
 def launch(small, tmp_path):
-    """Starts the sweep of tests/test_sweep.py with one seed, as a program, and returns its store with what it said."""
+    """Starts the sweep of tests/test_sweep.py with one seed, as a program, and returns its store with what it
+    said.
+    """
     path, values = small
     outputs = tmp_path / "outputs"
 

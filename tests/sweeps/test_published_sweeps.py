@@ -1,4 +1,5 @@
-"""Every sweep there is, small: run on a tiny encoder with one seed, its table in every format, its figures drawn.
+"""Every sweep there is, small: run on a tiny encoder with one seed, its table in every format, its figures
+drawn.
 
 What a sweep lists beyond toy data is replaced: sizes, encoders by name, files, the address of the LLM.
 """

@@ -1,4 +1,6 @@
-"""Real runs at W&B: offline files read back by its own reader, and a server on loopback that takes or refuses."""
+"""Real runs at W&B: offline files read back by its own reader, and a server on loopback that takes or
+refuses.
+"""
 
 import os
 import re

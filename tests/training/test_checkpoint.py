@@ -70,7 +70,9 @@ def same(one, other):
 
 @pytest.mark.parametrize("loss", [*LOSSES, *MORE, "ce trainer.test=epoch"])
 def test_stopped_and_resumed_equals_uninterrupted(training, checkpoints, loss):
-    """To the digit, dropout and all, stopped twice: weights by id, curves, the selected epoch and its network."""
+    """To the digit, dropout and all, stopped twice: weights by id, curves, the selected epoch and its
+    network.
+    """
     made = training(*f"loss={loss}".split())
     whole = trainer.fit(made)
     fit_until(made, checkpoints, 2)

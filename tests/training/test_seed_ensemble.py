@@ -76,7 +76,9 @@ def test_a_stack_is_its_networks(family, training):
 
 @pytest.mark.parametrize("line", LINES)
 def test_seeds_together_are_seeds_apart(bound, plain, line):
-    """21 steps in fp64 without dropout: curves, weights by example, the chosen epoch and the network, to 1e-9."""
+    """21 steps in fp64 without dropout: curves, weights by example, the chosen epoch and the network, to
+    1e-9.
+    """
     more = [f"loss={line.split()[0]}", *line.split()[1:], f"model.path={plain}", "trainer.precision=64-true"]
     more += ["optim.epochs=3", "optim.weight_decay=0.1", "optim.batch_size=14"]
     trainings = [training_job(bound(*more, f"seed={seed}")) for seed in (0, 1, 5)]
@@ -94,7 +96,9 @@ def test_seeds_together_are_seeds_apart(bound, plain, line):
 
 
 def test_the_stacks_dropout_is_dropout(bound):
-    """In every epoch, and each network's its own: nothing is learned here, so that without it all losses would be the same."""
+    """In every epoch, and each network's its own: nothing is learned here, so that without it all losses
+    would be the same.
+    """
     one = training_job(bound("loss=ce", "optim.epochs=3", "optim.lr=1e-12"))
     same = fit_seed_ensemble(
         [EnsembleMember(one), EnsembleMember(one)]
@@ -164,7 +168,10 @@ def rows_of(store):
 
 
 def test_a_sweep_of_stacks_places_the_rows_of_single_runs(small, plain, tmp_path, capfd):
-    """Checkers too: CE's seeds, then IMP's, DIMP's and Focal's. In fp64 the curves are those of single runs."""
+    """Checkers too: CE's seeds, then IMP's, DIMP's and Focal's.
+
+    In fp64 the curves are those of single runs.
+    """
     path, values = small
     values = [v for v in values if not v.startswith(("model.path", "paths.outputs"))]
     values += [f"model.path={plain}", "trainer.precision=64-true", "logger=csv"]

@@ -1,8 +1,9 @@
 """The command line.
 
-Importing it sets the wait policy of OpenMP's threads. It is done here, not in `main`, because a launcher's process (joblib,
-submitit, Ray on another machine) never calls `main`: it imports the function that trains one job from this package, and
-may have another environment than the process that submitted it. Nothing here may import torch before.
+Importing it sets the wait policy of OpenMP's threads. It is done here, not in `main`, because a launcher's
+process (joblib, submitit, Ray on another machine) never calls `main`: it imports the function that trains one
+job from this package, and may have another environment than the process that submitted it. Nothing here may
+import torch before.
 """
 
 from .wait_policy import set_wait_policy

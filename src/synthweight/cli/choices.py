@@ -1,4 +1,6 @@
-"""`synthweight losses`, `datasets` and `models`: what there is, a line each, from the first comment of each file of conf/."""
+"""`synthweight losses`, `datasets` and `models`: what there is, a line each, from the first comment of each
+file of conf/.
+"""
 
 import argparse
 

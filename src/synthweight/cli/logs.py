@@ -6,7 +6,8 @@ from typing import TextIO
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to the standard output or error of the moment: a progress display may have put itself in their place.
+    """Writes to the standard output or error of the moment: a progress display may have put itself in their
+    place.
 
     Args:
         errors: Takes warnings and errors, for standard error; the other handler takes the rest.
@@ -30,7 +31,9 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def configure(quiet: bool = False, to_stdout: bool = True) -> None:
-    """Sets up the command's handlers. Hydra's job_logging replaces them where one is chosen (conf chooses none).
+    """Sets up the command's handlers.
+
+    Hydra's job_logging replaces them where one is chosen (conf chooses none).
 
     Args:
         quiet: Show warnings and errors alone.

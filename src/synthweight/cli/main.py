@@ -23,7 +23,10 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own variable for a traceback
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command and exits: 0 done, 1 a run failed, 2 bad input, 130 interrupted. One line for an error."""
+    """Runs a command and exits: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
+
+    One line for an error.
+    """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     quiet = "--quiet" in typed
     options = parse([word for word in typed if word != "--quiet"])

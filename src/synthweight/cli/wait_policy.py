@@ -1,8 +1,8 @@
 """How long OpenMP's threads spin while they wait for each other.
 
-torch's wheels compute with libgomp, whose threads spin for some 3 ms at the end of every parallel region, and there are
-thousands of regions per second. Where another process wants the cores, a thread that spins takes time from one that
-works, and an epoch lasts many times longer.
+torch's wheels compute with libgomp, whose threads spin for some 3 ms at the end of every parallel region, and
+there are thousands of regions per second. Where another process wants the cores, a thread that spins takes
+time from one that works, and an epoch lasts many times longer.
 """
 
 import os
@@ -15,8 +15,9 @@ USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # one of these s
 def set_wait_policy(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set a short spin, unless the user has set a wait policy.
 
-    libgomp reads the variable once, when it is loaded: call this before anything imports torch. Processes that are
-    started later inherit it. Other OpenMP libraries than libgomp do not know the variable and keep their own policy.
+    libgomp reads the variable once, when it is loaded: call this before anything imports torch. Processes
+    that are started later inherit it. Other OpenMP libraries than libgomp do not know the variable and keep
+    their own policy.
 
     Args:
         environment: the process's environment variables.

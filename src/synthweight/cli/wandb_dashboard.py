@@ -1,5 +1,6 @@
-"""`synthweight wandb dashboard`: the workspace of the W&B project as code. Its panels name what runs log (`epochs.curves`,
-`tracking.wandb.summary_of`); a test compares."""
+"""`synthweight wandb dashboard`: the workspace of the W&B project as code.
+
+Its panels name what runs log (`epochs.curves`, `tracking.wandb.summary_of`); a test compares."""
 
 import json
 from pathlib import Path
@@ -25,7 +26,8 @@ LINES = (
 
 
 def dashboard(file: str | None, overrides: list[str], only_json: bool) -> None:
-    """Saves the workspace at W&B, of one sweep or of the whole project, and its specification as JSON in the outputs folder.
+    """Saves the workspace at W&B, of one sweep or of the whole project, and its specification as JSON in the
+    outputs folder.
 
     Saved again, it replaces what it saved before; the file remembers where that is.
 
@@ -79,7 +81,10 @@ def specification(made: "Workspace") -> dict[str, Any]:
 
 
 def workspace(entity: str, project: str, group: str | None) -> "Workspace":
-    """The dashboard of a project, or of one group of its runs. Raises UserError where its package is not installed."""
+    """The dashboard of a project, or of one group of its runs.
+
+    Raises UserError where its package is not installed.
+    """
     try:
         import wandb_workspaces.workspaces as ws
         from wandb_workspaces.expr import Config

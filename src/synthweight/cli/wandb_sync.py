@@ -16,7 +16,9 @@ from ..training.history import epoch_scalars
 
 
 def sync(file: str, overrides: Sequence[str]) -> None:
-    """Sends what W&B does not have of a sweep's rows; of a row that it has, nothing. What is missing is named at the end.
+    """Sends what W&B does not have of a sweep's rows; of a row that it has, nothing.
+
+    What is missing is named at the end.
 
     Raises:
         UserError: no such sweep, a damaged row, a server that does not answer any more.
@@ -35,7 +37,10 @@ def sync(file: str, overrides: Sequence[str]) -> None:
 
 
 def send(store: Store, job: Job, group: str) -> str:
-    """One row: "uploaded", "written" (offline) or "there". Its lock keeps out the live run, which may still be uploading."""
+    """One row: "uploaded", "written" (offline) or "there".
+
+    Its lock keeps out the live run, which may still be uploading.
+    """
     row = store.row(job.id)
     card = wandb.RunCard.from_config(row["id"], row["config"], project(job), group)
     with store.lock(row["id"]):

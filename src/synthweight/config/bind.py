@@ -27,7 +27,8 @@ def bind(config: DictConfig) -> Settings:
     """A composed configuration as typed, range-checked settings of the kind that its keys say.
 
     Raises:
-        UserError: a value is missing, of the wrong type or out of its range, or a key is unknown; the key is named.
+        UserError: a value is missing, of the wrong type or out of its range, or a key is unknown; the key is
+            named.
     """
     values = plain(config)
     values.pop("report", None)  # a sweep's: how its rows are shown changes no run

@@ -89,7 +89,10 @@ class Composer:
         return config
 
     def base(self, choices: tuple[str, ...]) -> DictConfig:
-        """What Hydra composes for a choice of groups alone. Raises UserError where it changes what the sweep's jobs are."""
+        """What Hydra composes for a choice of groups alone.
+
+        Raises UserError where it changes what the sweep's jobs are.
+        """
         if choices not in self.bases:
             for choice in choices:
                 refuse_sweeper(choice)
@@ -108,7 +111,10 @@ class Composer:
             raise UserError(f"{self.config_name}: its defaults list names the file itself") from error
 
     def overrides(self, run: Run) -> list[str]:
-        """The command line of a run: its groups' choices, and every value that differs from theirs. Raises UserError."""
+        """The command line of a run: its groups' choices, and every value that differs from theirs.
+
+        Raises UserError.
+        """
         values = schema.as_dict(run)
         fallback = {
             "dataset": "local",
@@ -132,7 +138,8 @@ class Composer:
 
 
 def refuse_sweeper(choice: str) -> None:
-    """A swept group's file that sets the sweeper: Hydra has read the sweeper's parameters before it composes a job.
+    """A swept group's file that sets the sweeper: Hydra has read the sweeper's parameters before it composes
+    a job.
 
     Raises:
         UserError: its parameters would count for nothing, and fewer jobs run in silence.
@@ -150,7 +157,9 @@ def refuse_sweeper(choice: str) -> None:
 def changes(
     base: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """The dotted keys whose value differs, each with the wanted one; a whole group where one side has none of it."""
+    """The dotted keys whose value differs, each with the wanted one; a whole group where one side has none of
+    it.
+    """
     for key, value in wanted.items():
         old = base.get(key)
         if isinstance(value, dict) and isinstance(old, dict):

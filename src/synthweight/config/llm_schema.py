@@ -1,4 +1,7 @@
-"""The types and ranges of `generate` and `prompt`. Values live in conf/, each once; nothing here has a default."""
+"""The types and ranges of `generate` and `prompt`.
+
+Values live in conf/, each once; nothing here has a default.
+"""
 
 import re
 import string
@@ -25,7 +28,8 @@ def check_template(key: str, template: str, known: tuple[str, ...]) -> None:
     """Refuses a template that could not be filled.
 
     Raises:
-        UserError: naming the setting: a field that there is not, a stray brace, or an example without its label or text.
+        UserError: naming the setting: a field that there is not, a stray brace, or an example without its
+            label or text.
     """
     try:
         fields = list(string.Formatter().parse(template))

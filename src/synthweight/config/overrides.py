@@ -41,8 +41,8 @@ def parse_one(line: str) -> Override:
 def as_typed(line: str) -> str:
     """An override of a setting that is text, quoted where Hydra's grammar would make something else of it.
 
-    The grammar reads 2024_11_28 as a number and stops at brackets, spaces or commas in a path. Values that it reads as
-    text, quoted ones, null and swept ones stay as they are.
+    The grammar reads 2024_11_28 as a number and stops at brackets, spaces or commas in a path. Values that it
+    reads as text, quoted ones, null and swept ones stay as they are.
     """
     key, equals, value = line.partition("=")
     kind = text_kind(key) if equals else None
@@ -134,7 +134,9 @@ def literal(value: Any) -> str:
 
 
 def searchpath(folder: Path) -> list[str]:
-    """The override by which conf/ is looked through after the folder of a primary configuration; none for conf/ itself."""
+    """The override by which conf/ is looked through after the folder of a primary configuration; none for
+    conf/ itself.
+    """
     return [] if folder == CONF else [f"hydra.searchpath=[{literal(f'file://{CONF}')}]"]
 
 

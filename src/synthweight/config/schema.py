@@ -188,7 +188,9 @@ class Checker:
         )
 
     def folds(self, role: str) -> int:
-        """How many runs, each trained on all but one fold, this role takes; 0 where the one trained on all is enough."""
+        """How many runs, each trained on all but one fold, this role takes; 0 where the one trained on all is
+        enough.
+        """
         if self.crossed(role):
             return self.diversity.folds
         return self.calibration_folds if self.calibrated(role) else 0
@@ -328,8 +330,9 @@ class Run:
 class Report:
     """The `report` node of a sweep's file: how its rows are shown. It changes no run.
 
-    table: results, timing or noise_detection. figures: the kinds of its figures. checkers: whether its runs' quality
-    checkers are lines of the table too. join: sweeps whose rows are shown in the same table where they exist.
+    table: results, timing or noise_detection. figures: the kinds of its figures. checkers: whether its runs'
+    quality checkers are lines of the table too. join: sweeps whose rows are shown in the same table where
+    they exist.
     """
 
     table: str = "results"

@@ -49,8 +49,8 @@ class EpochOrder:
 class RandomBatchSampler(Sampler[list[int]]):
     """Shuffles the examples and cuts them into batches.
 
-    Looks at the epoch when the first batch is requested: after a resume Lightning makes the iterator before it says which
-    epoch it is.
+    Looks at the epoch when the first batch is requested: after a resume Lightning makes the iterator before
+    it says which epoch it is.
 
     Args:
         n: the number of examples.
@@ -70,7 +70,8 @@ class RandomBatchSampler(Sampler[list[int]]):
 
 
 class LengthGroupedBatchSampler(RandomBatchSampler):
-    """Shuffles the examples, sorts them by length within windows of `WINDOW` batches, cuts them, and shuffles the batches.
+    """Shuffles the examples, sorts them by length within windows of `WINDOW` batches, cuts them, and shuffles
+    the batches.
 
     Labels are spread evenly over the windows, and in each of them over its batches.
 
@@ -98,11 +99,13 @@ class LengthGroupedBatchSampler(RandomBatchSampler):
 
 
 def stratified_order(order: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same examples, each label's in their order, so that any run of them has every label by its share, or nearly.
+    """The same examples, each label's in their order, so that any run of them has every label by its share,
+    or nearly.
 
-    The i-th of a label's n comes at (i + u) / n of the way, u in [0, 1) drawn for each label, so that rare ones do not meet.
-    Examples drawn at random within strata, as many of each as its size asks, make a batch's gradient vary less than those drawn
-    from all (Zhao & Zhang 2014, Accelerating Minibatch Stochastic Gradient Descent using Stratified Sampling).
+    The i-th of a label's n comes at (i + u) / n of the way, u in [0, 1) drawn for each label, so that rare
+    ones do not meet. Examples drawn at random within strata, as many of each as its size asks, make a batch's
+    gradient vary less than those drawn from all (Zhao & Zhang 2014, Accelerating Minibatch Stochastic
+    Gradient Descent using Stratified Sampling).
 
     Args:
         order: positions of examples.
@@ -131,7 +134,8 @@ def training_batches(
         labels: label positions, [n].
         batch_size: examples per batch.
         seed: with the epoch, decides the order.
-        batching: "bucketed": examples of like length, every label by its share in each batch; "random": drawn at random.
+        batching: "bucketed": examples of like length, every label by its share in each batch; "random": drawn
+            at random.
     """
     n = len(tokens)
     bucketed = batching == "bucketed"
@@ -144,12 +148,13 @@ def training_batches(
 
 
 def evaluation_batches(tokens: TokenizedTexts, max_tokens: int) -> DataLoader:
-    """Every example once, longest first, so that a batch that does not fit into memory is the first one, or nearly.
+    """Every example once, longest first, so that a batch that does not fit into memory is the first one, or
+    nearly.
 
     Args:
         tokens: n examples.
-        max_tokens: of a batch, each example counted as long as the longest. More than eight examples come in eights: what is
-            computed once per example has a kernel for each count.
+        max_tokens: of a batch, each example counted as long as the longest. More than eight examples come in
+            eights: what is computed once per example has a kernel for each count.
     """
     order = np.argsort(-tokens.lengths, kind="stable").tolist()
     batches, start = [], 0
@@ -158,6 +163,7 @@ def evaluation_batches(tokens: TokenizedTexts, max_tokens: int) -> DataLoader:
         count -= count % 8 if count > 8 else 0
         batches.append(order[start : start + count])
         start += count
-    # a generator of its own: an iterator draws a seed, and an evaluation more or less must not change the training
+    # a generator of its own: an iterator draws a seed, and an evaluation more or less must not change the
+    # training
     own = torch.Generator()
     return DataLoader(range(len(tokens)), batch_sampler=batches, collate_fn=tokens.batch, generator=own)  # type: ignore[arg-type]

@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 def load_split(
     dataset: "Dataset", split: str, data: str | None, cache: str, variant: str | None = None
 ) -> LoadedSplit:
-    """One split: under `data`, then the cache, then the project's `data/`, then from where the benchmark comes.
+    """One split: under `data`, then the cache, then the project's `data/`, then from where the benchmark
+    comes.
 
     Args:
         dataset: which benchmark.
@@ -106,7 +107,8 @@ def find_or_fetch(dataset: "Dataset", split: str, data: str | None, cache: str) 
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """The file of this name in a folder, whatever its format (`readers.SUFFIXES`, each also with .gz); None = none.
+    """The file of this name in a folder, whatever its format (`readers.SUFFIXES`, each also with .gz); None =
+    none.
 
     Raises:
         UserError: There are several.

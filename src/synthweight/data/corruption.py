@@ -1,4 +1,7 @@
-"""Harm done on purpose: swapped labels, duplicates, unrelated texts. The rule is docs/format.md's, to the letter."""
+"""Harm done on purpose: swapped labels, duplicates, unrelated texts.
+
+The rule is docs/format.md's, to the letter.
+"""
 
 import dataclasses
 from itertools import chain
@@ -20,11 +23,13 @@ def corrupt(
     other_name: str,
     other: Examples,
 ) -> Examples:
-    """The examples with shares of them harmed; each keeps its `kind` and, where it came from another, its `origin`.
+    """The examples with shares of them harmed; each keeps its `kind` and, where it came from another, its
+    `origin`.
 
-    One permutation by `numpy.random.default_rng([seed, 1])`: its first round(swapped·N) examples get another label,
-    uniform over the others; the next round(duplicated·N) are appended once more, both twins of kind `duplicated`. Then
-    round(unrelated·N) texts of `other` are appended with a uniform label; pairs get two of its texts.
+    One permutation by `numpy.random.default_rng([seed, 1])`: its first round(swapped·N) examples get another
+    label, uniform over the others; the next round(duplicated·N) are appended once more, both twins of kind
+    `duplicated`. Then round(unrelated·N) texts of `other` are appended with a uniform label; pairs get two of
+    its texts.
 
     Raises:
         UserError: swapped and duplicated together are more than there is.

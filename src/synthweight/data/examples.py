@@ -19,7 +19,10 @@ from .readers import iter_rows
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled text or pair. `kind`: original, swapped, duplicated, unrelated; `origin`: the id it came from."""
+    """One labelled text or pair.
+
+    `kind`: original, swapped, duplicated, unrelated; `origin`: the id it came from.
+    """
 
     id: str
     text: str
@@ -70,9 +73,9 @@ def overlap_key(example: Example) -> tuple[str, str]:
 def folded(text: str) -> str:
     """A text in NFKC and casefolded, each run of white space and punctuation one space, none at the ends.
 
-    Punctuation is what Unicode calls so (categories P*), except `# % & * - / @ \\ _`, emoticons such as `:-(` and `!=`: they
-    tell texts such as "C#" and "C", "-5" and "5" apart. Letters, marks, numbers, symbols and emoji of every script stay. A
-    text of nothing but punctuation is kept as it is, in NFKC.
+    Punctuation is what Unicode calls so (categories P*), except `# % & * - / @ \\ _`, emoticons such as `:-(`
+    and `!=`: they tell texts such as "C#" and "C", "-5" and "5" apart. Letters, marks, numbers, symbols and
+    emoji of every script stay. A text of nothing but punctuation is kept as it is, in NFKC.
     """
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     between = KEPT_PUNCTUATION.split(plain)
@@ -102,8 +105,8 @@ def iter_examples(path: Path, split: str) -> Iterator[Example]:
         split: Of which it holds the examples; the first part of the ids that the file does not give.
 
     Raises:
-        UserError: Naming file and line: what `iter_rows` refuses, a missing or mistyped field, an empty text, a
-            duplicate id, text_pair in some rows only; or a file without any example.
+        UserError: Naming file and line: what `iter_rows` refuses, a missing or mistyped field, an empty text,
+            a duplicate id, text_pair in some rows only; or a file without any example.
     """
     numbers: dict[str, int] = {}  # of the examples, from 0, by id
     first_with: dict[bool, int] = {}  # the first example without a pair, and with one

@@ -25,8 +25,8 @@ READ_AHEAD = 1_000  # examples that are read at once
 class OnDiskExamples(Sequence[Example]):
     """A sequence of examples of which memory holds where each begins and ends, 16 bytes.
 
-    The file has no name and goes with its last shelf; it lies where the system's temporary files do (TMPDIR). It is a copy:
-    what is done to the file that the examples came from does not reach a run that has begun.
+    The file has no name and goes with its last shelf; it lies where the system's temporary files do (TMPDIR).
+    It is a copy: what is done to the file that the examples came from does not reach a run that has begun.
     """
 
     def __init__(

@@ -60,8 +60,9 @@ def read_archive(archive: Path) -> str:
 def split_reviews(table: str) -> dict[str, list[dict[str, str]]]:
     """Lines of `id <tab> mean rating −4…4 <tab> text` into the three splits, each in source order.
 
-    A rating ≥ 0.5 is positive, ≤ −0.5 negative, else neutral. Whole reviews (the id before `_`), in the order of the
-    SHA-256 of that id, fill test to at least 1,200 sentences, then small real to 1,500 in all; the rest is large real.
+    A rating ≥ 0.5 is positive, ≤ −0.5 negative, else neutral. Whole reviews (the id before `_`), in the order
+    of the SHA-256 of that id, fill test to at least 1,200 sentences, then small real to 1,500 in all; the
+    rest is large real.
     """
     lines = [line.split("\t", 2) for line in table.splitlines() if line.strip()]
     sizes: dict[str, int] = {}

@@ -1,4 +1,6 @@
-"""Rows of a file that people have: JSON lines, a JSON array, CSV, TSV, Parquet; each also gzipped, in UTF-8 or UTF-16."""
+"""Rows of a file that people have: JSON lines, a JSON array, CSV, TSV, Parquet; each also gzipped, in UTF-8
+or UTF-16.
+"""
 
 import codecs
 import csv
@@ -43,14 +45,16 @@ def file_format(path: Path) -> str:
 def iter_rows(path: Path) -> Iterator[Row]:
     """The rows of a file, in its order, each with its place (`file:line`, counted from 1).
 
-    Whether a file of JSON holds an object a line or one array is seen by its first character, whether it is gzipped by its
-    first two bytes. One row is in memory at a time, but for a JSON array, whose text is held whole.
+    Whether a file of JSON holds an object a line or one array is seen by its first character, whether it is
+    gzipped by its first two bytes. One row is in memory at a time, but for a JSON array, whose text is held
+    whole.
 
     Args:
         path: Its name says the format (`file_format`); a name with another ending is read as JSON.
 
     Raises:
-        UserError: Naming file and line: absent, not what its name says, neither UTF-8 nor UTF-16 with a mark, broken.
+        UserError: Naming file and line: absent, not what its name says, neither UTF-8 nor UTF-16 with a mark,
+            broken.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -77,14 +81,19 @@ def iter_rows(path: Path) -> Iterator[Row]:
 
 
 def _decoded(file: "IO[bytes] | gzip.GzipFile") -> io.TextIOWrapper:
-    """A text file, its encoding by the mark at its beginning; a byte that is not UTF-8 becomes half a surrogate pair."""
+    """A text file, its encoding by the mark at its beginning; a byte that is not UTF-8 becomes half a
+    surrogate pair.
+    """
     if file.peek(2)[:2] in UTF_16:  # type: ignore[union-attr]
         return io.TextIOWrapper(file, "utf-16", newline="")
     return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _lines(text: io.TextIOWrapper, name: str) -> Iterator[str]:
-    """The lines of a text file, ended by LF, CRLF or CR as they are there. Raises UserError for what is no text."""
+    """The lines of a text file, ended by LF, CRLF or CR as they are there.
+
+    Raises UserError for what is no text.
+    """
     number = 0
     try:
         for number, line in enumerate(text, start=1):

@@ -1,4 +1,7 @@
-"""What a run trains on, chooses its epoch by, and is tested on: read, drop, subset, join, corrupt. In that order."""
+"""What a run trains on, chooses its epoch by, and is tested on: read, drop, subset, join, corrupt.
+
+In that order.
+"""
 
 import dataclasses
 import logging
@@ -38,7 +41,9 @@ class HasSources(Protocol):
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything that a run reads. `labels` are sorted by name; `selection` is empty where nothing is kept for it.
+    """Everything that a run reads.
+
+    `labels` are sorted by name; `selection` is empty where nothing is kept for it.
 
     `held_out_fold` is the fold of the training side that `source.fold` leaves out, empty where it names none.
     """
@@ -70,8 +75,8 @@ def load_splits(run: HasSources) -> dict[str, LoadedSplit]:
         run: What says which dataset, which source and which folders.
 
     Raises:
-        UserError: What `benchmarks.load` raises; a class that D_P' lacks; a label that D_P' does not know; labels that
-            differ in case, white space or Unicode form only; pairs in some splits only.
+        UserError: What `benchmarks.load` raises; a class that D_P' lacks; a label that D_P' does not know;
+            labels that differ in case, white space or Unicode form only; pairs in some splits only.
     """
     dataset, data, cache = run.dataset, run.paths.data, run.paths.cache
     out: dict[str, LoadedSplit] = {}
@@ -127,10 +132,12 @@ def checked_labels(split: LoadedSplit, labels: Sequence[str], unite: bool) -> Lo
     Args:
         split: As it was read.
         labels: The names that there are.
-        unite: Spell a label that differs from one of them in case, white space or Unicode form only as that one.
+        unite: Spell a label that differs from one of them in case, white space or Unicode form only as that
+            one.
 
     Raises:
-        UserError: Naming the place of the first label that is none of them, or, unless `unite`, of two that differ only so.
+        UserError: Naming the place of the first label that is none of them, or, unless `unite`, of two that
+            differ only so.
     """
     named = {label_key(label): label for label in labels}
     for label in labels:
@@ -179,13 +186,15 @@ def _existing(path: str) -> Path:
 
 
 def build_run_data(run: "Run") -> RunData:
-    """The data of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join, corrupt, fold.
+    """The data of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join, corrupt,
+    fold.
 
-    What a user should know of them is logged once a process: what was dropped, classes that are absent, test examples
-    that D_P' has too or that bear several labels.
+    What a user should know of them is logged once a process: what was dropped, classes that are absent, test
+    examples that D_P' has too or that bear several labels.
 
     Raises:
-        UserError: What `load_splits` raises; nothing is left to train on; too few examples for a subset, fold or hold-out.
+        UserError: What `load_splits` raises; nothing is left to train on; too few examples for a subset, fold
+            or hold-out.
     """
     splits = load_splits(run)
     small, test = splits["small_real"], splits["test"]
@@ -278,7 +287,8 @@ def conflicting_labels(examples: Examples) -> list[Example]:
     return list(found.values())
 
 
-# A run's data are built several times in a process (for its id, for its checkers, for itself): each message comes once.
+# A run's data are built several times in a process (for its id, for its checkers, for itself): each message
+# comes once.
 
 
 @cache
@@ -315,8 +325,8 @@ def log_absent(where: str, absent: tuple[str, ...], counts: tuple[tuple[str, int
 
 
 def drops_overlap(run: "Run") -> bool:
-    """Whether examples that equal one of test or D_P' leave the training side: as `dataset.drop_overlap` says, or
-    where it is null all but those of an official large_real."""
+    """Whether examples that equal one of test or D_P' leave the training side: as `dataset.drop_overlap`
+    says, or where it is null all but those of an official large_real."""
     wish = run.dataset.drop_overlap
     return run.source.name not in ("large_real", "noisy") if wish is None else wish
 

@@ -12,8 +12,8 @@ from .on_disk import select
 def stratified_permutation(examples: Examples, entropy: list[int]) -> list[int]:
     """A stratified permutation: every prefix has each class in proportion, so that subsets are nested.
 
-    Within a class the order is drawn; across classes the j-th of n_c examples has the place (j + u) / n_c, with one u
-    a class, and ties fall to the class name.
+    Within a class the order is drawn; across classes the j-th of n_c examples has the place (j + u) / n_c,
+    with one u a class, and ties fall to the class name.
     """
     rng = np.random.default_rng(entropy)
     places: list[tuple[float, str, int]] = []
@@ -89,7 +89,9 @@ def hold_out_fold(examples: Examples, k: int, fold: int) -> tuple[Examples, Exam
 
 
 def assign_folds(examples: Examples, k: int, seed: int) -> np.ndarray:
-    """The fold, one of k, that each example lies in, [n], int; stratified, equal texts together by their first twin."""
+    """The fold, one of k, that each example lies in, [n], int; stratified, equal texts together by their
+    first twin.
+    """
     first: dict[str, int] = {}
     labels = [e.label for e in examples]
     owner = np.array([first.setdefault(text_hash(e), i) for i, e in enumerate(examples)])

@@ -74,7 +74,8 @@ def tokenize(folder: Path, encoder: str, examples: Examples, max_length: int, ca
         folder: of the encoder.
         encoder: its fingerprint.
         examples: at least one.
-        max_length: in tokens, special ones included; longer texts are truncated, of a pair the longer one first.
+        max_length: in tokens, special ones included; longer texts are truncated, of a pair the longer one
+            first.
         cache: the folder of caches.
     """
     digest = hashlib.sha256(f"{encoder} {max_length}".encode())
@@ -95,10 +96,12 @@ def tokenize(folder: Path, encoder: str, examples: Examples, max_length: int, ca
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a folder, with a padding token. No code of the folder is run.
 
-    A tokenizer without a padding token gets its end-of-text token for one: attention masks hide it like any other.
+    A tokenizer without a padding token gets its end-of-text token for one: attention masks hide it like any
+    other.
 
     Raises:
-        UserError: it cannot be read, needs code of its own or a package that is not installed, or has no vocabulary.
+        UserError: it cannot be read, needs code of its own or a package that is not installed, or has no
+            vocabulary.
     """
     import transformers
 

@@ -1,1 +1,4 @@
-"""An LLM behind an OpenAI-compatible server: prompts, requests, replies, journal. Nothing here knows a loss."""
+"""An LLM behind an OpenAI-compatible server: prompts, requests, replies, journal.
+
+Nothing here knows a loss.
+"""

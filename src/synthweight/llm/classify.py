@@ -79,7 +79,8 @@ def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
         The id of the row.
 
     Raises:
-        UserError: Bad input; a server that refuses or stays silent: its replies are kept, and the same command goes on.
+        UserError: Bad input; a server that refuses or stays silent: its replies are kept, and the same
+            command goes on.
         RunLockedError: Another process holds its lock and `wait` is False.
     """
     run = identify(settings)

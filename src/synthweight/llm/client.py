@@ -1,4 +1,6 @@
-"""One request to an OpenAI-compatible server through the official client: retried, paced, its errors in one line."""
+"""One request to an OpenAI-compatible server through the official client: retried, paced, its errors in one
+line.
+"""
 
 import asyncio
 import json
@@ -73,7 +75,8 @@ class Client:
         """The reply to one request, after as many retries as it takes and the settings allow.
 
         Raises:
-            UserError: Key or model refused; no reply within the retries; a wait above `generator.longest_wait`.
+            UserError: Key or model refused; no reply within the retries; a wait above
+                `generator.longest_wait`.
         """
         retries = 0
         while True:
@@ -111,7 +114,8 @@ class Client:
         return json.loads(response.content)
 
     def _explain(self, error: Exception, offered: list[str]) -> tuple[str, float | None]:
-        """Why there is no reply, and the seconds to wait: 0 = the usual back-off, None = repeat at once with less.
+        """Why there is no reply, and the seconds to wait: 0 = the usual back-off, None = repeat at once with
+        less.
 
         Args:
             error: What the client raised.

@@ -42,7 +42,9 @@ def describe_examples(examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def distinct_n(texts: Sequence[Words], n: int) -> float | None:
-    """Distinct-n: different n-grams over all n-grams of the set, 0 to 1 (Li et al. 2016). It falls as a set grows."""
+    """Distinct-n: different n-grams over all n-grams of the set, 0 to 1 (Li et al. 2016). It falls as a set
+    grows.
+    """
     found = [gram for text in texts for gram in n_grams(text, n)]
     return round(len(set(found)) / len(found), 4) if found else None
 
@@ -53,10 +55,12 @@ def n_grams(text: Words, n: int) -> list[tuple[str, ...]]:
 
 
 def self_bleu(texts: Sequence[Words], order: int = 4) -> float | None:
-    """Self-BLEU-4: the mean BLEU of each text with all others as references, 0 (diverse) to 1 (Zhu et al. 2018).
+    """Self-BLEU-4: the mean BLEU of each text with all others as references, 0 (diverse) to 1 (Zhu et al.
+    2018).
 
-    BLEU = BP · exp(mean_n log p_n), n = 1…4, p_n = clipped matches / n-grams, orders that a text is too short for left
-    out, a zero replaced by 1/(2·n-grams) as smoothing; BP = min(1, exp(1 − r/c)), r the closest other length.
+    BLEU = BP · exp(mean_n log p_n), n = 1…4, p_n = clipped matches / n-grams, orders that a text is too short
+    for left out, a zero replaced by 1/(2·n-grams) as smoothing; BP = min(1, exp(1 − r/c)), r the closest
+    other length.
     """
     if len(texts) < 2:
         return None

@@ -23,7 +23,10 @@ class Stream(IntEnum):
 
 @dataclass(frozen=True)
 class ExamplePool:
-    """D_P' by label, without the examples that test has too (of a pair, either text). Labels are sorted by name."""
+    """D_P' by label, without the examples that test has too (of a pair, either text).
+
+    Labels are sorted by name.
+    """
 
     small: LoadedSplit
     test: LoadedSplit

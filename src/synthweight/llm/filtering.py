@@ -24,7 +24,9 @@ OUTCOMES = (
 
 
 class ReplyFilter:
-    """Judges replies in the order of their indices: of two equal texts the first in the file counts as the original."""
+    """Judges replies in the order of their indices: of two equal texts the first in the file counts as the
+    original.
+    """
 
     def __init__(self, settings: "Generate", pool: "ExamplePool", prompts: PromptBuilder) -> None:
         """Remembers the real texts.
@@ -76,14 +78,18 @@ class ReplyFilter:
         return "kept"
 
     def _is_whole(self, reply: Reply) -> bool:
-        """Whether the limit cut what came after the example alone: there is a later line, or the JSON object is closed."""
+        """Whether the limit cut what came after the example alone: there is a later line, or the JSON object
+        is closed.
+        """
         if self.settings.generator.api == "completions":
             return reply.text.strip().count("\n") >= (2 if self.prompts.pairs else 1)
         return parsing.find_json_object(reply.text) is not None
 
 
 class NearDuplicates:
-    """MinHash over word 3-grams: texts whose estimated Jaccard similarity reaches a threshold are near-duplicates."""
+    """MinHash over word 3-grams: texts whose estimated Jaccard similarity reaches a threshold are
+    near-duplicates.
+    """
 
     def __init__(self, threshold: float) -> None:
         """An empty index. Raises UserError where the package `datasketch` is not installed."""

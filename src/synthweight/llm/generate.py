@@ -1,7 +1,8 @@
 """LLM-written data from top to bottom: examples to show, requests, replies, outcomes, file, card.
 
-A request is fixed by seed, index and attempt alone, and replies are judged by index, one attempt after the other: so the
-file does not depend on the order in which replies arrive, and a killed command sends only what is missing.
+A request is fixed by seed, index and attempt alone, and replies are judged by index, one attempt after the
+other: so the file does not depend on the order in which replies arrive, and a killed command sends only what
+is missing.
 """
 
 import json
@@ -35,7 +36,9 @@ FILE, JOURNAL, CARD, PAGE = "synthetic.jsonl", "journal.jsonl", "card.json", "RE
 
 @dataclass(frozen=True)
 class Generated:
-    """What came of a call: the file, how many examples it has, how many requests were sent, and how many at once."""
+    """What came of a call: the file, how many examples it has, how many requests were sent, and how many at
+    once.
+    """
 
     path: Path
     kept: int
@@ -44,13 +47,15 @@ class Generated:
 
 
 def generate(settings: "Generate") -> Generated:
-    """Writes `<out>/synthetic.jsonl` with its card, and sends the requests whose replies the journal there lacks.
+    """Writes `<out>/synthetic.jsonl` with its card, and sends the requests whose replies the journal there
+    lacks.
 
     Args:
         settings: How many examples, of what, by which model, and where to.
 
     Raises:
-        UserError: Bad input; a server that refuses or stays silent; a budget that is used up (what there is was written).
+        UserError: Bad input; a server that refuses or stays silent; a budget that is used up (what there is
+            was written).
     """
     pool = few_shot.load_pool(settings)
     prompts = PromptBuilder(settings.generator, pool)
@@ -132,7 +137,9 @@ def request_key(index: int, attempt: int) -> str:
 def build_request(
     settings: "Generate", pool: "ExamplePool", prompts: PromptBuilder, label: str, index: int, attempt: int
 ) -> Request:
-    """The request for one index and attempt; its examples and its seed are drawn from these and the seed alone."""
+    """The request for one index and attempt; its examples and its seed are drawn from these and the seed
+    alone.
+    """
     entropy = [settings.seed, few_shot.Stream.WRITING, index, attempt]
     examples = pool.draw(label, settings.shots, entropy)
     seed = int(np.random.default_rng([*entropy, 1]).integers(2**31))
@@ -140,7 +147,9 @@ def build_request(
 
 
 def assign_labels(settings: "Generate", pool: "ExamplePool") -> list[str]:
-    """The label of each index: the one that is furthest behind its share, so that every prefix has the distribution."""
+    """The label of each index: the one that is furthest behind its share, so that every prefix has the
+    distribution.
+    """
     even = {label: 1 / len(pool.labels) for label in pool.labels}
     shares = even if settings.distribution == "balanced" else pool.shares()
     given = dict.fromkeys(shares, 0)

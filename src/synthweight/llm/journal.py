@@ -48,7 +48,8 @@ class Journal:
         The caller holds the lock of the folder.
 
         Raises:
-            UserError: It belongs to other settings (the first difference is named), or a line within it is damaged.
+            UserError: It belongs to other settings (the first difference is named), or a line within it is
+                damaged.
         """
         raw = self.path.read_bytes() if self.path.is_file() else b""
         whole = raw[: raw.rfind(b"\n") + 1]

@@ -1,4 +1,7 @@
-"""What a reply holds: an example, or a label. Tolerant of how it is wrapped and spelt, never of what it says."""
+"""What a reply holds: an example, or a label.
+
+Tolerant of how it is wrapped and spelt, never of what it says.
+"""
 
 import json
 import math
@@ -22,7 +25,8 @@ LOOSE_FIELD = re.compile(
 )
 WRAPPING = " *_#>-([{"
 LABEL_FIELD = re.compile(rf"label[{QUOTES}]?\s*[:：]")  # before a label: `Label: `, `{{"label": `
-# Scripts that write no space between words, or attach endings to them: a label in them may touch other letters.
+# Scripts that write no space between words, or attach endings to them: a label in them may touch other
+# letters.
 UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 
@@ -36,7 +40,8 @@ class ParsedExample:
 
 
 def parse_example(reply: str, opening: str, example: str, pairs: bool) -> ParsedExample | None:
-    """An example out of a reply: a JSON object anywhere in it, else the template's own lines; None = malformed.
+    """An example out of a reply: a JSON object anywhere in it, else the template's own lines; None =
+    malformed.
 
     Args:
         reply: The text of the reply.
@@ -63,7 +68,8 @@ def parse_example(reply: str, opening: str, example: str, pairs: bool) -> Parsed
 def find_json_object(reply: str) -> dict[str, Any] | None:
     """The first JSON object of a reply that has a text, whatever is around it (prose, a code fence).
 
-    Keys may be in capitals. Where no object is valid JSON, one whose keys and values are in other quotes is read too.
+    Keys may be in capitals. Where no object is valid JSON, one whose keys and values are in other quotes is
+    read too.
     """
     start = reply.find("{")
     while start >= 0:
@@ -90,7 +96,8 @@ def _unescaped(value: str) -> str:
 
 
 def match_label(answer: str, words: Mapping[str, str]) -> str | None:
-    """The label that an answer is: by its word or its own name, whatever quotes and punctuation are around it.
+    """The label that an answer is: by its word or its own name, whatever quotes and punctuation are around
+    it.
 
     Args:
         answer: The label of a generated example, as the reply has it.
@@ -108,10 +115,11 @@ def match_label(answer: str, words: Mapping[str, str]) -> str | None:
 
 
 def parse_label(reply: str, words: Mapping[str, str]) -> str | None:
-    """The label in a classification's reply: the word at its beginning, else the only one in it; None = unparseable.
+    """The label in a classification's reply: the word at its beginning, else the only one in it; None =
+    unparseable.
 
-    A word within a longer label's word is not counted: "very positive" is not "positive". Letters next to a word make it
-    another word, except in scripts without spaces.
+    A word within a longer label's word is not counted: "very positive" is not "positive". Letters next to a
+    word make it another word, except in scripts without spaces.
 
     Args:
         reply: The text of the reply.
@@ -177,8 +185,9 @@ def _within(span: tuple[int, int], other: tuple[int, int]) -> bool:
 def label_log_probs(top: Mapping[str, float] | None, words: Mapping[str, str]) -> list[float] | None:
     """log p of each label from the first token's most likely candidates, normalised over the labels.
 
-    A token belongs to the one label whose word it begins. A label that none of them begins has at most the least
-    probability given; half of it is used. None where no label is begun, or tokens that several begin weigh more.
+    A token belongs to the one label whose word it begins. A label that none of them begins has at most the
+    least probability given; half of it is used. None where no label is begun, or tokens that several begin
+    weigh more.
 
     Args:
         top: Log-probability of each candidate.

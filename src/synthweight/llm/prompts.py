@@ -20,7 +20,10 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """One request. `optional`: parameters by feature, left out one after the other where a server refuses them."""
+    """One request.
+
+    `optional`: parameters by feature, left out one after the other where a server refuses them.
+    """
 
     key: str
     body: Body
@@ -48,7 +51,8 @@ class PromptBuilder:
             pool: The examples that may be shown.
 
         Raises:
-            UserError: The template is for pairs and the data has none, or the reverse; what `label_words` refuses.
+            UserError: The template is for pairs and the data has none, or the reverse; what `label_words`
+                refuses.
         """
         self.generator, self.template, self.labels = generator, generator.prompt, pool.labels
         self.words = label_words(self.template, self.labels)
@@ -119,7 +123,8 @@ class PromptBuilder:
         }
 
     def classify(self, key: str, example: Example, shots: Sequence[Example]) -> Request:
-        """A request for the label of one example: greedy, with log-probabilities of the first token where there are any.
+        """A request for the label of one example: greedy, with log-probabilities of the first token where
+        there are any.
 
         Args:
             key: Of the request, in the journal.

@@ -1,4 +1,6 @@
-"""Many requests: a bounded number in flight, every reply in the journal, a bar, a budget, and what Ctrl-C does."""
+"""Many requests: a bounded number in flight, every reply in the journal, a bar, a budget, and what Ctrl-C
+does.
+"""
 
 import asyncio
 import contextlib
@@ -27,8 +29,8 @@ ROUNDING = 1e-12  # dollars
 class RequestPool:
     """Sends the requests whose replies the journal lacks.
 
-    After `fetch`, `sent` counts the replies of this session, `most_in_flight` says how many requests were in flight at
-    once at most, and `stopped` why no further request began: "budget", "interrupt", or None.
+    After `fetch`, `sent` counts the replies of this session, `most_in_flight` says how many requests were in
+    flight at once at most, and `stopped` why no further request began: "budget", "interrupt", or None.
     """
 
     def __init__(
@@ -65,7 +67,8 @@ class RequestPool:
             total: How many it has none to, for the bar.
 
         Raises:
-            UserError: The server refuses, or stays silent; replies in flight were waited for, and are in the journal.
+            UserError: The server refuses, or stays silent; replies in flight were waited for, and are in the
+                journal.
             KeyboardInterrupt: After those in flight have come, at the first Ctrl-C; at once at the second.
         """
         if not total:

@@ -1,7 +1,7 @@
 """A loss is a weight for each example. In: the scores of a batch; out: weights for its mean.
 
-`functional` has the mathematics as functions on tensors. A loss is one file with its settings, `LOSSES` lists them all,
-and `meta` learns weights. Importing this package does not import torch.
+`functional` has the mathematics as functions on tensors. A loss is one file with its settings, `LOSSES` lists
+them all, and `meta` learns weights. Importing this package does not import torch.
 """
 
 from .base import BatchScores, LabelledTexts, LearnerContext, WeightedLoss, WeightLearner

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Filter(WeightedLoss):
-    """Filtering instead of weighting: `w = 1` if `p̂'(y|x) > τ`, else 0. The paper argues against it and does not run it.
+    """Filtering instead of weighting: `w = 1` if `p̂'(y|x) > τ`, else 0.
 
-    With `renormalise`, w = n/kept over the batch, so that the loss is the mean over what is kept, as if the others were
-    not there; without, a batch of which little is kept makes a small step. Where nothing is kept every weight is 0, and
-    so are the loss and its gradient. τ = 0 keeps everything: cross-entropy.
+    The paper argues against it and does not run it.
+
+    With `renormalise`, w = n/kept over the batch, so that the loss is the mean over what is kept, as if the
+    others were not there; without, a batch of which little is kept makes a small step. Where nothing is kept
+    every weight is 0, and so are the loss and its gradient. τ = 0 keeps everything: cross-entropy.
 
     Args:
         threshold: τ.

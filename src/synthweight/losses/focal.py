@@ -19,7 +19,8 @@ class Focal(WeightedLoss):
 
     Args:
         gamma: γ.
-        detach: hold w constant, as the authors of the paper do; `false` differentiates through it, as Lin et al. do.
+        detach: hold w constant, as the authors of the paper do; `false` differentiates through it, as Lin et
+            al. do.
     """
 
     gamma: float

@@ -1,4 +1,5 @@
-"""The mathematics of the losses as pure functions on tensors: usable in any training loop, without settings or Hydra.
+"""The mathematics of the losses as pure functions on tensors: usable in any training loop, without settings
+or Hydra.
 
 Weights are for the mean over the batch. `n` is the number of examples. Nothing here holds state.
 """
@@ -9,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-BOUND = 60.0  # |log w| in nats: e^±60 and their sums over a batch are finite in fp32, and far from any real weight
+# |log w| in nats: e^±60 and their sums over a batch are finite in fp32, and far from any real weight
+BOUND = 60.0
 
 
 def at_least_fp32(logits: Tensor) -> Tensor:
@@ -31,7 +33,9 @@ def nll(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Float[
 
 
 def bounded_exp(log_weight: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """`exp(log w)` with |log w| ≤ BOUND: a numerical guard, no clip of the method; `guard_hits` counts where it acts."""
+    """`exp(log w)` with |log w| ≤ BOUND: a numerical guard, no clip of the method; `guard_hits` counts where
+    it acts.
+    """
     return log_weight.clamp(-BOUND, BOUND).exp()
 
 
@@ -54,7 +58,9 @@ def imp_weights(log_quality: Float[Tensor, " n"], log_diversity: Float[Tensor, "
 
 
 def dimp_weights(log_quality: Float[Tensor, " n"], nll: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """DIMP: `w = p̂'(y|x) / p̂(y|x; θ)`, new at every step, the model's own share held constant. Kuo et al. 2025.
+    """DIMP: `w = p̂'(y|x) / p̂(y|x; θ)`, new at every step, the model's own share held constant.
+
+    Kuo et al. 2025.
 
     Args:
         log_quality: log p̂'(y_i|x_i), of a model trained on real data.
@@ -77,7 +83,8 @@ def focal_weights(nll: Float[Tensor, " n"], gamma: float, detach: bool = True) -
         detach: hold w constant; False differentiates through it, as Lin et al. do.
     """
     nll = nll.detach() if detach else nll
-    # 1 − p = −expm1(log p): no cancellation near p = 1; the floor keeps the logarithm's gradient finite at p = 1
+    # 1 − p = −expm1(log p): no cancellation near p = 1; the floor keeps the logarithm's gradient finite at p
+    # = 1
     rest = nll.neg().expm1().neg().clamp_min(torch.finfo(nll.dtype).tiny)
     return bounded_exp(gamma * rest.log())
 
@@ -103,7 +110,10 @@ def clip_weights(weights: Float[Tensor, " n"], largest: float) -> Float[Tensor, 
 
 
 def self_normalise(weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Mean weight 1: `w ← n·w / Σ_j w_j`, the sum held constant. A batch whose weights are all 0 keeps them. Owen 2013."""
+    """Mean weight 1: `w ← n·w / Σ_j w_j`, the sum held constant.
+
+    A batch whose weights are all 0 keeps them. Owen 2013.
+    """
     return len(weights) * weights / weights.detach().sum().clamp_min(torch.finfo(weights.dtype).tiny)
 
 

@@ -7,13 +7,15 @@ from .meta.settings import MetaLearned
 
 @dataclass
 class Hu(MetaLearned):
-    """Learned data weighting: `w_i ← max(w_i / decay − r_i, floor)`, normalised over the batch, before every step.
+    """Learned data weighting: `w_i ← max(w_i / decay − r_i, floor)`, normalised over the batch, before every
+    step.
 
-    Hu, Tan, Salakhutdinov, Xing 2019, "Learning Data Manipulation for Augmentation and Weighting", and their code. r_i is
-    ⟨∇L_dev(θ'), δ_i⟩ after a look-ahead θ' = θ + (lookahead_steps / sub_batch)·Σ_j w_j δ_j (see `meta.online`): with
-    `lookahead_steps` = `sub_batch`, as in their code, the derivative of L_dev in w_i. `exact=true` is their way: δ_i of each
-    example alone, one look-ahead for each `sub_batch` examples. `exact=false` makes one look-ahead for a batch and fixes
-    δ_i's denominator at the batch's mean gradient: an approximation that needs many steps behind it.
+    Hu, Tan, Salakhutdinov, Xing 2019, "Learning Data Manipulation for Augmentation and Weighting", and their
+    code. r_i is ⟨∇L_dev(θ'), δ_i⟩ after a look-ahead θ' = θ + (lookahead_steps / sub_batch)·Σ_j w_j δ_j (see
+    `meta.online`): with `lookahead_steps` = `sub_batch`, as in their code, the derivative of L_dev in w_i.
+    `exact=true` is their way: δ_i of each example alone, one look-ahead for each `sub_batch` examples.
+    `exact=false` makes one look-ahead for a batch and fixes δ_i's denominator at the batch's mean gradient:
+    an approximation that needs many steps behind it.
 
     Args:
         lookahead_steps: the look-ahead's length in steps of the optimizer while every weight is 1.

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class Imp(WeightedLoss):
     """Importance: `w = p̂'(y|x) / q̂(y|x)`, fixed before training.
 
-    Kuo et al. 2025, "IMP-Loss": importance sampling. Under Q(x) ≈ P(x), Q(y|x) > 0 wherever P(y|x) > 0, and exact
-    conditionals, the mean over D_Q converges to the cross-entropy under P. Weights are ratios of probabilities: ≥ 0,
-    unbounded above (but for the guard at e^±60).
+    Kuo et al. 2025, "IMP-Loss": importance sampling. Under Q(x) ≈ P(x), Q(y|x) > 0 wherever P(y|x) > 0, and
+    exact conditionals, the mean over D_Q converges to the cross-entropy under P. Weights are ratios of
+    probabilities: ≥ 0, unbounded above (but for the guard at e^±60).
 
     Raises:
         MissingScoresError: the batch carries no `log_quality` or no `log_diversity`.

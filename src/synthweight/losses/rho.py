@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Rho(WeightedLoss):
-    """Selection by reducible loss: of n/share candidates, train on the n of largest `log p̂'(y|x) − log p̂(y|x; θ_t)`.
+    """Selection by reducible loss: of n/share candidates, train on the n of largest
+    `log p̂'(y|x) − log p̂(y|x; θ_t)`.
 
-    Mindermann et al. 2022, "Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet Learnt"
-    (RHO-LOSS): the loss of the model less the irreducible loss, that of a model trained on held-out data, for which the
-    quality checker stands. It is the log of DIMP's weight. In the row a candidate that was not picked has weight 0 in that
-    step. An epoch is one pass over the candidates, so it has `share` of the steps of the other losses.
+    Mindermann et al. 2022, "Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet
+    Learnt" (RHO-LOSS): the loss of the model less the irreducible loss, that of a model trained on held-out
+    data, for which the quality checker stands. It is the log of DIMP's weight. In the row a candidate that
+    was not picked has weight 0 in that step. An epoch is one pass over the candidates, so it has `share` of
+    the steps of the other losses.
 
     Args:
         share: of the candidates that is trained on; 1 is cross-entropy.

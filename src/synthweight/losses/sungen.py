@@ -8,12 +8,14 @@ from .base import LearnedLoss, LearnerContext, WeightLearner
 class Sungen(LearnedLoss):
     """Self-guided noise-free data generation: `w_i = σ(u_i)`, learned before the training, without real data.
 
-    Gao et al. 2023, "Self-Guided Noise-Free Data Generation for Efficient Zero-Shot Learning", and their code: from the
-    same start a proxy is trained for one epoch with mean(w_i ℓ_i); its reverse cross-entropy on the synthetic data, whose
-    minimiser does not change under symmetric label noise, gives one truncated hypergradient step on u. 0 ≤ w ≤ 1.
+    Gao et al. 2023, "Self-Guided Noise-Free Data Generation for Efficient Zero-Shot Learning", and their
+    code: from the same start a proxy is trained for one epoch with mean(w_i ℓ_i); its reverse cross-entropy
+    on the synthetic data, whose minimiser does not change under symmetric label noise, gives one truncated
+    hypergradient step on u. 0 ≤ w ≤ 1.
 
     Args:
-        proxy: the model that is trained again and again: "lstm", "head" (two layers on frozen features) or "encoder".
+        proxy: the model that is trained again and again: "lstm", "head" (two layers on frozen features) or
+            "encoder".
         hidden: width of lstm and head.
         inner_lr: learning rate of the proxy.
         inner_batch: batch size of the proxy.

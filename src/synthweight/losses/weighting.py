@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Weighting:
-    """Clipping, then self-normalisation: `w ← min(w, clip)`, `w ← n·w / Σ_j w_j` over the batch, the sum held constant.
+    """Clipping, then self-normalisation: `w ← min(w, clip)`, `w ← n·w / Σ_j w_j` over the batch, the sum held
+    constant.
 
-    Importance weights have a high variance. Truncating them trades it for bias (Ionides 2008, "Truncated Importance
-    Sampling"); dividing by their sum makes the mean weight 1, whatever the scale of the checkers (Owen 2013, "Monte
-    Carlo theory, methods and examples", ch. 9: biased by O(1/n), consistent). A batch whose weights are all 0 keeps them.
+    Importance weights have a high variance. Truncating them trades it for bias (Ionides 2008, "Truncated
+    Importance Sampling"); dividing by their sum makes the mean weight 1, whatever the scale of the checkers
+    (Owen 2013, "Monte Carlo theory, methods and examples", ch. 9: biased by O(1/n), consistent). A batch
+    whose weights are all 0 keeps them.
 
     Args:
         clip: upper bound; None for no bound.

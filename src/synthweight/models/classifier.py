@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def build(folder: Path, labels: tuple[str, ...], tokens: "TokenizedTexts | None" = None) -> nn.Module:
     """A pretrained encoder, its own pooling for classification, and a new head of len(labels) logits (fp32).
 
-    The head is drawn from torch's global generator: seed it first. Safetensors only; no code of the folder is run.
+    The head is drawn from torch's global generator: seed it first. Safetensors only; no code of the folder is
+    run.
 
     Args:
         folder: a Hugging Face folder.
@@ -102,8 +103,8 @@ def _one_line(folder: Path) -> Iterator[None]:
 def padded_as(network: nn.Module, tokens: "TokenizedTexts | None") -> nn.Module:
     """The network, told how batches of these tokens are padded.
 
-    Classifiers that read the last token look for the padding's id in their configuration. Those that count positions
-    from the left end of a batch get each text's own positions where the padding is on the left.
+    Classifiers that read the last token look for the padding's id in their configuration. Those that count
+    positions from the left end of a batch get each text's own positions where the padding is on the left.
     """
     if tokens is None:
         return network

@@ -17,9 +17,10 @@ logger = logging.getLogger(__name__)
 class CompiledForward:
     """A forward pass, compiled for training and for batches of any shape; in evaluation it is eager.
 
-    The backward pass is compiled with it, so that what fails does so here. A failure is logged once, and from then on the
-    pass is eager. In one process dynamo compiles a pass only so often, and would then run it eager in silence; every training
-    whose texts have token ids of their own takes one. So it is reset, once per training, when that limit is reached.
+    The backward pass is compiled with it, so that what fails does so here. A failure is logged once, and from
+    then on the pass is eager. In one process dynamo compiles a pass only so often, and would then run it
+    eager in silence; every training whose texts have token ids of their own takes one. So it is reset, once
+    per training, when that limit is reached.
 
     Args:
         network: whose mode decides.
@@ -58,7 +59,9 @@ class CompiledForward:
 
 
 def compiled_attribute(network: nn.Module) -> tuple[Any, str]:
-    """The object and its attribute that is compiled: of a packed network all but the layout, whose shapes are data."""
+    """The object and its attribute that is compiled: of a packed network all but the layout, whose shapes are
+    data.
+    """
     return (network.forward, "logits") if is_packed(network) else (network, "forward")
 
 

@@ -30,9 +30,10 @@ def optimizer(
 def clip(network: nn.Module, adam: torch.optim.Optimizer, max_norm: float) -> None:
     """Before a step: scales the gradients so that the norm of all of them is at most `max_norm`.
 
-    g ← g · min(1, max_norm / (‖g‖ + 1e-6)), as `torch.nn.utils.clip_grad_norm_` has it. On a CPU that sums a tensor's squares
-    on one core and passes once more over all gradients. In fp32 the sums are made by rows here, which cores share, and the
-    scaling is left to the fused step's own pass, which divides by `grad_scale`, as it does for torch's GradScaler.
+    g ← g · min(1, max_norm / (‖g‖ + 1e-6)), as `torch.nn.utils.clip_grad_norm_` has it. On a CPU that sums a
+    tensor's squares on one core and passes once more over all gradients. In fp32 the sums are made by rows
+    here, which cores share, and the scaling is left to the fused step's own pass, which divides by
+    `grad_scale`, as it does for torch's GradScaler.
     """
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     if any(g.device.type != "cpu" or g.dtype != torch.float32 for g in gradients):

@@ -1,4 +1,7 @@
-"""Where an encoder's files are, and the hash that names them. No weights are read into memory, and torch is not imported."""
+"""Where an encoder's files are, and the hash that names them.
+
+No weights are read into memory, and torch is not imported.
+"""
 
 import hashlib
 import importlib.util
@@ -36,8 +39,8 @@ def locate(model: "Model") -> Path:
     """The folder of an encoder: `model.path`, else its package, else the hub's cache or the hub.
 
     Raises:
-        UserError: there is no such folder; it has no safetensors weights (pickled ones are never read); the hub cannot
-            be reached.
+        UserError: there is no such folder; it has no safetensors weights (pickled ones are never read); the
+            hub cannot be reached.
     """
     if model.path is not None:
         if not Path(model.path).is_dir():
@@ -56,7 +59,8 @@ def locate(model: "Model") -> Path:
 
 
 def known(model: "Model") -> Path | None:
-    """The folder of an encoder, or None: the hub's files are not here yet, and a pinned hash names them until they are.
+    """The folder of an encoder, or None: the hub's files are not here yet, and a pinned hash names them until
+    they are.
 
     Nothing is downloaded for a pinned encoder: ids and published tables do without its files.
 
@@ -79,7 +83,9 @@ def _downloaded(model: "Model") -> Path | None:
 
 
 def fetch(models: Iterable["Model"]) -> bool:
-    """Brings what is not here yet. True: something was brought, and its hash may be another than the pinned one.
+    """Brings what is not here yet.
+
+    True: something was brought, and its hash may be another than the pinned one.
 
     Raises:
         UserError: what `locate` raises.
@@ -117,7 +123,8 @@ def _snapshot(repository: str, revision: str | None, here: bool = False) -> Path
 
 
 def checked(folder: Path) -> Path:
-    """The folder of the encoder within a folder: itself, or the one that sentence-transformers put its encoder into.
+    """The folder of the encoder within a folder: itself, or the one that sentence-transformers put its
+    encoder into.
 
     Raises:
         UserError: there is no config.json or there are no safetensors weights.
@@ -180,7 +187,8 @@ def fingerprint(model: "Model") -> str:
 
 
 def files_read(folder: Path) -> list[Path]:
-    """The files of an encoder that decide what it computes: config, weights, and whatever its tokenizer may read.
+    """The files of an encoder that decide what it computes: config, weights, and whatever its tokenizer may
+    read.
 
     Tokenizers have files of many names, so those are taken that are not known for something else.
     """

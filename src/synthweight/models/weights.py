@@ -1,8 +1,8 @@
 """An encoder's weights, from safetensors files into a network whose every parameter is accounted for.
 
-`from_pretrained` draws at random what it does not find and drops what it does not know: an encoder whose names carry
-another prefix, or whose layers are missing, would be trained from random weights. Here each parameter of the body is
-either in the file or the folder is refused, and what remains unused is named.
+`from_pretrained` draws at random what it does not find and drops what it does not know: an encoder whose
+names carry another prefix, or whose layers are missing, would be trained from random weights. Here each
+parameter of the body is either in the file or the folder is refused, and what remains unused is named.
 """
 
 import json
@@ -37,7 +37,8 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold an encoder's weights.
 
     Raises:
-        UserError: there are none (pickled weights are never read), or the index names one that is not in the folder.
+        UserError: there are none (pickled weights are never read), or the index names one that is not in the
+            folder.
     """
     if (folder / FILE).is_file():
         return [folder / FILE]
@@ -86,16 +87,16 @@ def parameter_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def load_encoder(folder: Path, config: Any) -> Any:
     """A sequence classifier with the folder's encoder and a new head, drawn from torch's global generator.
 
-    An old classification head is not used, whatever its labels. Names under a prefix of a wrapper (`module.bert.`,
-    `0.auto_model.`) are found by their ends.
+    An old classification head is not used, whatever its labels. Names under a prefix of a wrapper
+    (`module.bert.`, `0.auto_model.`) are found by their ends.
 
     Args:
         folder: has the weights.
         config: of transformers, with the number of labels.
 
     Raises:
-        UserError: a parameter of the body is not in the file, has another shape, or is in the file and not in the body;
-            the weights are of another architecture than config.json says.
+        UserError: a parameter of the body is not in the file, has another shape, or is in the file and not in
+            the body; the weights are of another architecture than config.json says.
     """
     import torch
     import transformers
@@ -138,7 +139,8 @@ def load_encoder(folder: Path, config: Any) -> Any:
 
 
 def prefix_of(names: Iterable[str], body: set[str], base: str, folder: Path, model_type: str) -> str:
-    """What stands before the body's names in a file: the prefix under which most of them are found, "" for none.
+    """What stands before the body's names in a file: the prefix under which most of them are found, "" for
+    none.
 
     Raises:
         UserError: two encoders are in the file, or one of another architecture.
@@ -178,8 +180,8 @@ def _model_types() -> frozenset[str]:
 def require_whole(folder: Path, network: Any, info: dict[str, Any], base: str, total: int) -> None:
     """Raises UserError unless the body's parameters and those of the file are the same.
 
-    A missing pooler is drawn, and logged; heads of language models are left out; what else no part of the network
-    uses is logged, or refused where it lies within the body.
+    A missing pooler is drawn, and logged; heads of language models are left out; what else no part of the
+    network uses is logged, or refused where it lies within the body.
 
     Args:
         folder: for messages.

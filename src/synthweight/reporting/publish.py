@@ -70,8 +70,8 @@ def sweep_report(file: str, *overrides: str) -> SweepReport:
 
     Args:
         file: A name in `sweeps/`, or the path of a YAML file.
-        overrides: Hydra overrides; those of `hydra` itself are ignored, since a launcher changes no plan. Each goes to
-            the sweep, and to the sweeps that it joins, where their configuration has its key.
+        overrides: Hydra overrides; those of `hydra` itself are ignored, since a launcher changes no plan.
+            Each goes to the sweep, and to the sweeps that it joins, where their configuration has its key.
 
     Raises:
         UserError: No such sweep, a bad setting, or an unknown kind of table or figure.

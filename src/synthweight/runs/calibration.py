@@ -12,8 +12,9 @@ BOUNDS = (0.02, 50.0)  # of T: where every label is right, the smaller the bette
 def temperature(log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " n"]) -> float:
     """T = argmin −(1/n) Σ_i log softmax(log p_i / T)[y_i], within BOUNDS.
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks". Convex in 1/T, so with one minimum along log T as well.
-    T > 1: the checker was too sure. `log_probs` must come from models that did not see their examples.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks". Convex in 1/T, so with one minimum along log
+    T as well. T > 1: the checker was too sure. `log_probs` must come from models that did not see their
+    examples.
     """
     wide, every = log_probs.astype(np.float64), np.arange(len(targets))
 
@@ -25,5 +26,7 @@ def temperature(log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " 
 
 
 def rescale(log_probs: Float[ndarray, "n classes"], t: float) -> Float[ndarray, "n classes"]:
-    """log softmax(log p / T), in the type that came; T = 1 changes nothing, the most likely class never changes."""
+    """log softmax(log p / T), in the type that came; T = 1 changes nothing, the most likely class never
+    changes.
+    """
     return log_softmax(log_probs.astype(np.float64) / t, axis=1).astype(log_probs.dtype)

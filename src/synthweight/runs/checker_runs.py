@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def checker_keys(run: "Run") -> list[str]:
-    """The keys of a run's checkers: "quality" and "diversity" for one trained on all of its data, "quality/0", … for folds."""
+    """The keys of a run's checkers: "quality" and "diversity" for one trained on all of its data,
+    "quality/0", … for folds.
+    """
     keys: list[str] = []
     for role in sorted(run.loss.needs):
         keys += [] if run.checker.crossed(role) else [role]
@@ -24,9 +26,9 @@ def checker_keys(run: "Run") -> list[str]:
 def checker_run(run: "Run", key: str, cache: PlanCache | None = None) -> "Run":
     """The run that a checker is: trained by plain cross-entropy, whatever the run does to its weights.
 
-    "quality": `loss=ce source=small_real selection.split=last` with the classifier's seed, without what the run holds out.
-    "diversity": the run itself with `loss=ce`, so that the CE baseline and IMP's diversity checker are one training.
-    "quality/2", "diversity/2": the same, trained on all but fold 2.
+    "quality": `loss=ce source=small_real selection.split=last` with the classifier's seed, without what the
+    run holds out. "diversity": the run itself with `loss=ce`, so that the CE baseline and IMP's diversity
+    checker are one training. "quality/2", "diversity/2": the same, trained on all but fold 2.
 
     Args:
         run: the run that needs the checker.

@@ -33,11 +33,12 @@ Known = dict[str, tuple[str, np.ndarray]]  # example id → text hash, log-proba
 
 
 def scores(who: "Identity", role: str, material: RunData, ask: Ask) -> tuple[np.ndarray, float | None]:
-    """log p(y_i|x_i) of the training set's labels by a run's checker, [n], fp32, and its temperature where it has one.
+    """log p(y_i|x_i) of the training set's labels by a run's checker, [n], fp32, and its temperature where it
+    has one.
 
-    The checker is one run trained on all of its data, or (a diversity checker in folds) k runs of which each example is
-    scored by the one that did not see it. A temperature is fitted by what the folds' runs say of the fold that each left
-    out, so that no label counts that was trained on.
+    The checker is one run trained on all of its data, or (a diversity checker in folds) k runs of which each
+    example is scored by the one that did not see it. A temperature is fitted by what the folds' runs say of
+    the fold that each left out, so that no label counts that was trained on.
     """
     whole = who.checkers.get(role)
     every = ask(whole, material.train) if whole else None
@@ -64,9 +65,9 @@ def log_probs(
 ) -> np.ndarray:
     """log p(y|x_i) of all classes by a finished checker, [n, classes], fp32.
 
-    From the checker's own row if it trained on these examples, else from its scores file, else by its model; where all
-    are gone (a clone with rows alone), `rebuild` trains the model again and leaves the row alone. Of a run that left a
-    fold out, the own row has none of that fold.
+    From the checker's own row if it trained on these examples, else from its scores file, else by its model;
+    where all are gone (a clone with rows alone), `rebuild` trains the model again and leaves the row alone.
+    Of a run that left a fold out, the own row has none of that fold.
 
     Raises:
         UserError: the checker's row knows an example's id by another text.
@@ -81,7 +82,9 @@ def log_probs(
 
 
 def join(known: Known, examples: Examples, checker: str) -> np.ndarray:
-    """Log-probabilities by example id, text hash checked, [n, classes]; whose label counts is the training side's affair."""
+    """Log-probabilities by example id, text hash checked, [n, classes]; whose label counts is the training
+    side's affair.
+    """
     for e in examples:
         if known[e.id][0] != text_hash(e):
             raise UserError(
@@ -95,7 +98,9 @@ def _own(store: Store, run_id: str) -> Known:
 
 
 def _known(file: Path, split: str) -> Known:
-    """The lines of a split that have scores: of a row those of one epoch, so that the others' are never made Python's."""
+    """The lines of a split that have scores: of a row those of one epoch, so that the others' are never made
+    Python's.
+    """
     scored = (pc.field("split") == split) & pc.field("log_probs").is_valid()
     table = pq.read_table(file, columns=["id", "text_sha256", "log_probs"], filters=scored)
     rows = zip(*(table[c].to_pylist() for c in ("id", "text_sha256", "log_probs")), strict=True)

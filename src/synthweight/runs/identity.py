@@ -27,7 +27,8 @@ R = TypeVar("R")  # the settings that are named: a training's, or a few-shot cla
 class Identity(Generic[R]):
     """A run's name and what it was made from.
 
-    `checkers` are by role, "quality" and "diversity"; "quality/0", "quality/1", … are those trained on all but one fold.
+    `checkers` are by role, "quality" and "diversity"; "quality/0", "quality/1", … are those trained on all
+    but one fold.
     """
 
     run: R
@@ -87,7 +88,9 @@ def _data_settings(run: "Run") -> tuple[Any, ...]:
 
 
 def check_data(run: "Run") -> None:
-    """Builds a run's data once, so that what only its content can refuse is refused before anything is trained."""
+    """Builds a run's data once, so that what only its content can refuse is refused before anything is
+    trained.
+    """
     sources.build_run_data(run)
 
 

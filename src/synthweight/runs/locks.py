@@ -1,6 +1,7 @@
 """At most one process per run: a lock file with a heartbeat, valid over a shared file system.
 
-The file is filelock's `SoftFileLease`: its holder renews it every third of `DURATION`. A crashed holder's lock expires.
+The file is filelock's `SoftFileLease`: its holder renews it every third of `DURATION`. A crashed holder's
+lock expires.
 """
 
 import contextlib
@@ -49,7 +50,9 @@ class LockHolder:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs, as far as this machine can tell: by the process here, by its heartbeat on another machine."""
+        """Whether it runs, as far as this machine can tell: by the process here, by its heartbeat on another
+        machine.
+        """
         if self.host == socket.gethostname():
             try:
                 os.kill(self.pid, 0)
@@ -96,8 +99,8 @@ class RunLock:
 class LockMonitor:
     """Whether locks are held, as this process sees it; removes those without a heartbeat.
 
-    The time without a heartbeat is measured with this process's own clock from its first look on: the clocks of two
-    machines may differ.
+    The time without a heartbeat is measured with this process's own clock from its first look on: the clocks
+    of two machines may differ.
     """
 
     def __init__(self) -> None:
@@ -120,10 +123,12 @@ class LockMonitor:
         return found.pid == 0 or found.host != socket.gethostname() or found.alive
 
     def remove_if_stale(self, path: Path) -> bool:
-        """Removes a lock file that has not changed for `DURATION` and a quarter since this object first saw it.
+        """Removes a lock file that has not changed for `DURATION` and a quarter since this object first saw
+        it.
 
-        filelock does so itself by exchanging two names, which NFS refuses, and never for a lock whose writer died before
-        its first byte. Of several processes one wins the rename; a lock file that changed meanwhile is put back.
+        filelock does so itself by exchanging two names, which NFS refuses, and never for a lock whose writer
+        died before its first byte. Of several processes one wins the rename; a lock file that changed
+        meanwhile is put back.
 
         Returns:
             Whether the lock file is gone.

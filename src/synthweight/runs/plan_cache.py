@@ -1,4 +1,6 @@
-"""Results that are computed once while runs are identified, since thousands of runs share their data and encoders."""
+"""Results that are computed once while runs are identified, since thousands of runs share their data and
+encoders.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -1,4 +1,6 @@
-"""Whether encoder, tokenizer, texts, length and loss fit together: by passes of two examples, before anything is trained."""
+"""Whether encoder, tokenizer, texts, length and loss fit together: by passes of two examples, before anything
+is trained.
+"""
 
 import dataclasses
 import json
@@ -31,11 +33,13 @@ passed: set[str] = set()  # what this process has checked
 
 
 def require_fit(run: Run) -> None:
-    """Raises UserError where a run could not be trained, in one line that says what does not fit and what to do.
+    """Raises UserError where a run could not be trained, in one line that says what does not fit and what to
+    do.
 
-    Checked are the tokenizer's vocabulary on D_P', the encoder's weights, its positions, token ids and token types at
-    `optim.max_length`, that an example's logits do not depend on its batch, and one step of a loss that learns its
-    weights. A pinned encoder is known to fit up to its number of positions. Each combination is checked once per process.
+    Checked are the tokenizer's vocabulary on D_P', the encoder's weights, its positions, token ids and token
+    types at `optim.max_length`, that an example's logits do not depend on its batch, and one step of a loss
+    that learns its weights. A pinned encoder is known to fit up to its number of positions. Each combination
+    is checked once per process.
 
     Args:
         run: its encoder's files are here.
@@ -104,7 +108,8 @@ def positions(folder: Path) -> int:
 def require_pass(
     folder: Path, tokenizer: Any, sample: Examples, labels: tuple[str, ...], length: int
 ) -> TokenizedTexts:
-    """One forward pass of a text of `length` tokens and a shorter one, on the CPU, where an index error is no crash.
+    """One forward pass of a text of `length` tokens and a shorter one, on the CPU, where an index error is no
+    crash.
 
     Returns:
         The two texts' tokens.
@@ -195,7 +200,8 @@ def misfit(
 def require_step(
     run: Run, folder: Path, labels: tuple[str, ...], tokens: TokenizedTexts, dev: TokenizedSplit
 ) -> None:
-    """Two steps on two examples with a loss that learns its weights, which goes through the encoder in ways of its own.
+    """Two steps on two examples with a loss that learns its weights, which goes through the encoder in ways
+    of its own.
 
     Args:
         run: whose loss it is.

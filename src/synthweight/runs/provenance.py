@@ -41,8 +41,10 @@ def code_version() -> dict[str, Any]:
     """The code that this process runs, as a row records it; warns once where it is not a commit's.
 
     Returns:
-        commit: of the checkout. dirty: whether a tracked file of `TRACKED` differs from it or `UNTRACKED` has a new file.
-        diff: SHA-256 of the difference of tracked files, None where there is none. lock: SHA-256 of requirements.lock.
+        commit: of the checkout. dirty: whether a tracked file of `TRACKED` differs from it or `UNTRACKED` has
+            a new file.
+        diff: SHA-256 of the difference of tracked files, None where there is none. lock: SHA-256 of
+            requirements.lock.
         versions: of Python and the main packages. Outside a git checkout the first two are None.
     """
     commit = _git("rev-parse", "HEAD")

@@ -181,7 +181,9 @@ def public(run: Run) -> dict[str, Any]:
 
 
 def tables(material: sources.RunData, fitted: FitResult, own: np.ndarray | None) -> Iterator[pa.Table]:
-    """The row's Parquet: test at the selected epoch, then the training set at every epoch, in parts of `GROUP` examples."""
+    """The row's Parquet: test at the selected epoch, then the training set at every epoch, in parts of
+    `GROUP` examples.
+    """
     chosen = fitted.epochs[fitted.selected]
     yield PredictionTable("test", material.test, material.labels).at_epoch(
         fitted.selected + 1, chosen.log_probs["test"], None

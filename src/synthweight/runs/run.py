@@ -38,11 +38,12 @@ def train(run: Run, progress: str = "", wait: bool = True) -> Outcome:
     """Trains one run, its missing checkers first, and places its row; does nothing where the row is already.
 
     Args:
-        progress: printed before every line, such as "[3/12] ". wait: for a process that is at this run; else "taken".
+        progress: printed before every line, such as "[3/12] ". wait: for a process that is at this run; else
+            "taken".
 
     Raises:
-        UserError: bad input, before anything is trained. Any other failure is recorded in failed.json and raised; a full
-            disk is only raised: it is no fault of the run.
+        UserError: bad input, before anything is trained. Any other failure is recorded in failed.json and
+            raised; a full disk is only raised: it is no fault of the run.
     """
     who = identify(run)
     store = Store(run.paths.outputs)
@@ -95,7 +96,10 @@ def ensure(store: Store, checker: Identity, progress: str) -> None:
 
 
 def work(store: Store, who: Identity, name: str, row: bool) -> None:
-    """The training itself. With `row` False only the model is written: a checker's row that stands is left alone."""
+    """The training itself.
+
+    With `row` False only the model is written: a checker's row that stands is left alone.
+    """
     logger, folder = who.run.logger, store.run_folder(who.id)
     watching = (
         loggers.open_logger(logger, who.id, folder, public(who.run))
@@ -117,7 +121,10 @@ def carry_out(store: Store, who: Identity, name: str, row: bool, watch: loggers.
 
 
 def checkpoints_of(store: Store, who: Identity) -> Checkpoints:
-    """Where a killed run left off. It starts anew where digits would be others: by libraries, devices, what is taken for bf16."""
+    """Where a killed run left off.
+
+    It starts anew where digits would be others: by libraries, devices, what is taken for bf16.
+    """
     libraries = {
         key: provenance.code_version()["versions"][key]
         for key in ("torch", "transformers", "pytorch-lightning")
@@ -139,9 +146,11 @@ def ask(store: Store, checker: Identity, examples: Examples) -> np.ndarray:
 
 
 def train_together(runs: Sequence[Run], progress: str = "") -> list[Outcome]:
-    """Trains runs that differ in their seed alone as one stack, their missing checkers first, and places their rows.
+    """Trains runs that differ in their seed alone as one stack, their missing checkers first, and places
+    their rows.
 
-    Those that are done, or that another process is at, are left out. Begun anew after a stop: a stack keeps no checkpoints.
+    Those that are done, or that another process is at, are left out. Begun anew after a stop: a stack keeps
+    no checkpoints.
 
     Raises:
         What `train` raises. Nothing is recorded as failed: whoever asked may train them one after the other.
@@ -192,7 +201,9 @@ def train_stack(store: Store, whos: Sequence[Identity], progress: str) -> None:
 
 
 def stacked_with(run: Run) -> tuple[str, str | None]:
-    """What the runs that may be trained together have in common, and why this one is none of them (None: it is)."""
+    """What the runs that may be trained together have in common, and why this one is none of them (None: it
+    is).
+    """
     alike = repr(dataclasses.replace(run, seed=0))
     if run.source.fold is not None and run.corruption.active:
         return alike, "a fold of corrupted data has another size for each seed"

@@ -1,4 +1,6 @@
-"""The rows on disk: one JSON and one Parquet file a run, whole or not at all. docs/format.md lists the columns."""
+"""The rows on disk: one JSON and one Parquet file a run, whole or not at all. docs/format.md lists the
+columns.
+"""
 
 import contextlib
 import json
@@ -39,7 +41,8 @@ SCHEMA = pa.schema(
 
 
 class Store:
-    """The outputs folder: `rows/` with the finished runs, `runs/` with models, scores, logs, locks and failures.
+    """The outputs folder: `rows/` with the finished runs, `runs/` with models, scores, logs, locks and
+    failures.
 
     Args:
         outputs: the folder, as in `paths.outputs`.
@@ -141,7 +144,8 @@ class Store:
 
         Args:
             row: the JSON, without the Parquet file's hash.
-            table: the Parquet's content, whole or in parts, of which no more than a row group and a part are held in memory.
+            table: the Parquet's content, whole or in parts, of which no more than a row group and a part are
+                held in memory.
 
         Returns:
             False where another process had written the row meanwhile, which stays.
@@ -246,7 +250,9 @@ class Store:
             self.locks[run_id].check()
 
     def set_status(self, run_id: str, text: str) -> None:
-        """Writes what other processes may read about a run that is locked through this object, such as "epoch 2/5"."""
+        """Writes what other processes may read about a run that is locked through this object, such as "epoch
+        2/5".
+        """
         if run_id in self.locks:
             self.locks[run_id].set_status(text)
 

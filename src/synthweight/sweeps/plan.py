@@ -188,7 +188,8 @@ def sweep_options(sweeper: Any) -> SweepOptions:
 
 
 def plan_sweep(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) -> SweepPlan:
-    """Composes, checks and names every job before the first one starts, and adds the checkers that are missing.
+    """Composes, checks and names every job before the first one starts, and adds the checkers that are
+    missing.
 
     Args:
         composer: Of the sweep's file.
@@ -196,7 +197,8 @@ def plan_sweep(composer: Composer, blocks: Sequence[Block], arguments: Sequence[
         arguments: The command line.
 
     Raises:
-        UserError: The first bad job's reason, or a finished row of a newer format, or damaged. Nothing was trained.
+        UserError: The first bad job's reason, or a finished row of a newer format, or damaged. Nothing was
+            trained.
     """
     own: dict[str, Job] = {}
     added: dict[str, Job] = {}
@@ -233,7 +235,10 @@ def identify_job(settings: bind.Settings, cache: PlanCache) -> Identity[Any]:
 
 
 def plan_and_fetch(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) -> SweepPlan:
-    """The same for what is to be trained now: the encoders of all its runs are here afterwards. Raises UserError."""
+    """The same for what is to be trained now: the encoders of all its runs are here afterwards.
+
+    Raises UserError.
+    """
     plan = plan_sweep(composer, blocks, arguments)
     trained = [job.identity for job in plan.todo if job.trains]
     if pretrained.fetch(each.run.model for one in trained for each in (one, *one.checkers.values())):
@@ -248,7 +253,10 @@ def plan_and_fetch(composer: Composer, blocks: Sequence[Block], arguments: Seque
 
 
 def load_failures(plan: SweepPlan) -> None:
-    """Records which jobs failed before. One that failed for its checker alone may begin as soon as that one may."""
+    """Records which jobs failed before.
+
+    One that failed for its checker alone may begin as soon as that one may.
+    """
     for job in plan.todo:
         failure = plan.store.failure(job.id)
         job.failure = None if failure is None or is_checker_failure(failure) else failure

@@ -27,7 +27,9 @@ def threads_of_each(n: int) -> int:
 
 
 def run_workers(plan: SweepPlan, n: int, options: SweepOptions, file: str, arguments: Sequence[str]) -> None:
-    """Starts n workers, waits for them, lists what failed. A thread count of your own (OMP_NUM_THREADS) stays.
+    """Starts n workers, waits for them, lists what failed.
+
+    A thread count of your own (OMP_NUM_THREADS) stays.
 
     Args:
         plan: The sweep.

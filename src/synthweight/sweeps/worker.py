@@ -21,8 +21,8 @@ class SweepWorker:
         plan: The sweep.
         launcher: Hydra's launcher.
         options: How to treat failures.
-        in_process: Whether the launcher runs jobs in this process: it is given one run at a time and looks again. A
-            launcher of processes or of a cluster is given all that may begin.
+        in_process: Whether the launcher runs jobs in this process: it is given one run at a time and looks
+            again. A launcher of processes or of a cluster is given all that may begin.
     """
 
     def __init__(self, plan: SweepPlan, launcher: Any, options: SweepOptions, in_process: bool) -> None:
@@ -60,7 +60,9 @@ class SweepWorker:
         return self.results
 
     def should_stop(self) -> bool:
-        """Whether to begin nothing more: a failure with fail_fast, or the process that started this worker is gone."""
+        """Whether to begin nothing more: a failure with fail_fast, or the process that started this worker is
+        gone.
+        """
         if self.options.parent is not None and os.getppid() != self.options.parent:
             log.warning("the command that started this worker is gone: nothing more is begun")
             return True
@@ -204,7 +206,10 @@ class SweepWorker:
         self.remaining = [other for other in self.remaining if other is not job]
 
     def mark_failed(self, job: Job, error: Exception) -> None:
-        """Records a failure for the list at the end. Raises it where the disk is full: the next run would meet it too."""
+        """Records a failure for the list at the end.
+
+        Raises it where the disk is full: the next run would meet it too.
+        """
         if disk_full(error):
             raise error
         self.failed[job.id] = job, f"{type(error).__name__}: {first_line(error)}"
@@ -270,7 +275,8 @@ def begin_sweep(plan: SweepPlan, options: SweepOptions) -> None:
 
 
 def job_label(number: int, total: int | None, worker: int | None) -> str:
-    """`[3/12] ` for a job of a sweep, with the worker's number where there are several; nothing for a single run.
+    """`[3/12] ` for a job of a sweep, with the worker's number where there are several; nothing for a single
+    run.
 
     Args:
         number: Of the job, from 0.

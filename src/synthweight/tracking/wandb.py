@@ -85,7 +85,9 @@ class WandbSession:
         self.decided: str | None = None
 
     def mode(self) -> str:
-        """ "online", "offline" or "disabled": by WANDB_MODE and `wandb offline`, else by whether the server accepts a key."""
+        """ "online", "offline" or "disabled": by WANDB_MODE and `wandb offline`, else by whether the server
+        accepts a key.
+        """
         if self.decided is None:
             logging.getLogger("opentelemetry").setLevel(
                 logging.CRITICAL
@@ -128,8 +130,8 @@ def open_run(card: RunCard, folder: Path, live: bool) -> Any:
     Args:
         card: of the run.
         folder: for its files.
-        live: whether the run is training now: then it continues the one of its id, with the epochs sent so far. A run made
-            from a row begins anew, and records nothing of this machine.
+        live: whether the run is training now: then it continues the one of its id, with the epochs sent so
+            far. A run made from a row begins anew, and records nothing of this machine.
     """
     with suppress(Exception):  # of a run whose service is gone
         wandb.finish()  # a second init in a process would return the first run
@@ -214,7 +216,9 @@ def is_written(folder: Path, project: str, sha256: str) -> bool:
 
 
 class LiveRun:
-    """A run that is training. The first thing that goes wrong at W&B is one warning, and ends the logging to W&B.
+    """A run that is training.
+
+    The first thing that goes wrong at W&B is one warning, and ends the logging to W&B.
 
     Args:
         card: of the run.
@@ -277,7 +281,8 @@ def is_uploaded(project: str, run_id: str, sha256: str) -> bool:
 
 
 def send_row(card: RunCard, row: dict[str, Any], epochs: Callable[[], list[EpochLog]], folder: Path) -> str:
-    """Sends a row as a run, in place of what the server had of it; offline whole or not at all, in the run's folder.
+    """Sends a row as a run, in place of what the server had of it; offline whole or not at all, in the run's
+    folder.
 
     Args:
         card: of the run.

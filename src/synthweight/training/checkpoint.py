@@ -28,7 +28,8 @@ class Checkpoints(CheckpointIO):
     Args:
         folder: of the run.
         identity: what a checkpoint must have been written with to be used.
-        guard: called before a checkpoint takes its place; raises where the run belongs to another process by now.
+        guard: called before a checkpoint takes its place; raises where the run belongs to another process by
+            now.
     """
 
     def __init__(
@@ -49,7 +50,10 @@ class Checkpoints(CheckpointIO):
         return sorted((path for path, match in found.items() if match), key=lambda path: -int(found[path][1]))  # type: ignore[index]
 
     def latest(self, reporter: "RunReporter") -> tuple[Path, int] | None:
-        """The checkpoint to continue from and its finished epochs. One that is damaged or of other settings is reported."""
+        """The checkpoint to continue from and its finished epochs.
+
+        One that is damaged or of other settings is reported.
+        """
         for path in self.all():
             try:
                 written = self.load_checkpoint(path)
@@ -69,7 +73,7 @@ class Checkpoints(CheckpointIO):
         for path in self.all():
             path.unlink(missing_ok=True)
 
-    # Lightning's side -----------------------------------------------------------------------------------------------
+    # Lightning's side
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a temporary file, moves it into place, then removes the older ones.
@@ -100,7 +104,10 @@ class Checkpoints(CheckpointIO):
 
 
 class SaveEveryEpoch(pl.callbacks.Checkpoint):
-    """Saves after each epoch but the last, which the row follows at once. Lightning calls a `Checkpoint` after the module."""
+    """Saves after each epoch but the last, which the row follows at once.
+
+    Lightning calls a `Checkpoint` after the module.
+    """
 
     def __init__(self, checkpoints: Checkpoints, history: TrainingHistory) -> None:
         self.checkpoints, self.history = checkpoints, history

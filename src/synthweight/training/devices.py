@@ -26,7 +26,10 @@ def require_device(accelerator: str, devices: int = 1) -> None:
 
 
 def device(accelerator: str) -> torch.device:
-    """The device that a setting means. Apple's, which lacks fp64 and was never tried, is taken where it is asked for by name."""
+    """The device that a setting means.
+
+    Apple's, which lacks fp64 and was never tried, is taken where it is asked for by name.
+    """
     if accelerator == "mps":
         return torch.device("mps")
     return torch.device(
@@ -35,7 +38,9 @@ def device(accelerator: str) -> torch.device:
 
 
 def precision(trainer: "Trainer") -> str:
-    """The precision of this machine's products: fp32 where bf16 is requested and the device has no units for it (logged once)."""
+    """The precision of this machine's products: fp32 where bf16 is requested and the device has no units for
+    it (logged once).
+    """
     if trainer.precision != "bf16-mixed":
         return trainer.precision
     kind = device(trainer.accelerator).type
@@ -52,7 +57,9 @@ def log_fallback(kind: str) -> None:
 
 
 def bf16_products() -> bool:
-    """Whether this CPU's library (oneDNN) multiplies bf16 itself; without its own units, by AVX-512, it is slower than fp32."""
+    """Whether this CPU's library (oneDNN) multiplies bf16 itself; without its own units, by AVX-512, it is
+    slower than fp32.
+    """
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -1,4 +1,6 @@
-"""One training on several devices: each process computes a part of every batch, all see the whole batch's logits."""
+"""One training on several devices: each process computes a part of every batch, all see the whole batch's
+logits.
+"""
 
 import contextlib
 import multiprocessing
@@ -26,8 +28,9 @@ class DistributedContext:
     def gather_logits(self, network: Callable[..., Any], inputs: dict[str, Tensor]) -> Tensor:
         """The network's logits of a batch, [n, classes], of which each process computes its rows.
 
-        The rows of this process carry gradients, the others' are numbers. A loss of all rows then has, on each process, the
-        gradient that flows through its own, and the sum over processes is that of the whole batch.
+        The rows of this process carry gradients, the others' are numbers. A loss of all rows then has, on
+        each process, the gradient that flows through its own, and the sum over processes is that of the whole
+        batch.
         """
         if self.world_size == 1:
             return network(**inputs).logits
@@ -68,7 +71,8 @@ class DistributedContext:
 def process_group(
     world_size: int, work: Callable[..., None], *arguments: Any
 ) -> Iterator[DistributedContext]:
-    """Starts `work(context, *arguments)` in world_size − 1 processes; within it, this process is the first of the group.
+    """Starts `work(context, *arguments)` in world_size − 1 processes; within it, this process is the first of
+    the group.
 
     Args:
         world_size: with 1, nothing is started.

@@ -1,4 +1,6 @@
-"""The epochs of a training: how each was evaluated, which one is selected, its state, and where the time went."""
+"""The epochs of a training: how each was evaluated, which one is selected, its state, and where the time
+went.
+"""
 
 import math
 import time
@@ -35,7 +37,8 @@ class Epoch:
 
 
 def epoch_scalars(train_loss: float | None, metrics: dict[str, Any], weights: np.ndarray) -> dict[str, float]:
-    """What is drawn of an epoch, by name: training loss, the metrics of each series, the spread of the mean weights.
+    """What is drawn of an epoch, by name: training loss, the metrics of each series, the spread of the mean
+    weights.
 
     Args:
         train_loss: None where it is not finite.
@@ -108,11 +111,13 @@ class StageSeconds:
 class TrainingHistory:
     """Collects the evaluation of each epoch and keeps what the selected one needs.
 
-    With `job.select` the epoch is selected by the accuracy on the series "selection", otherwise the last one is.
+    With `job.select` the epoch is selected by the accuracy on the series "selection", otherwise the last one
+    is.
 
     Args:
         job: its series, its labels, and whether the selected epoch's network is needed.
-        keep_best: whether this process keeps the state of the best epoch; only one of a distributed training does.
+        keep_best: whether this process keeps the state of the best epoch; only one of a distributed training
+            does.
     """
 
     def __init__(self, job: "TrainingJob", keep_best: bool = True) -> None:

@@ -72,7 +72,10 @@ class TrainingJob:
         train: TokenizedSplit,
         series: dict[str, TokenizedSplit],
     ) -> "TrainingJob":
-        """A run's loss, weighting, recipe, epochs and seed. A series "test" is evaluated as `trainer.test` says."""
+        """A run's loss, weighting, recipe, epochs and seed.
+
+        A series "test" is evaluated as `trainer.test` says.
+        """
         final = {
             name: split for name, split in series.items() if name == "test" and run.trainer.test == "selected"
         }
@@ -125,7 +128,8 @@ class TrainingJob:
 def built_network(
     job: TrainingJob, splits: list[TokenizedTexts] | None = None
 ) -> Iterator[tuple[nn.Module, TrainingJob]]:
-    """The network that a training begins with, in training mode, and the job by the token ids that the network knows.
+    """The network that a training begins with, in training mode, and the job by the token ids that the
+    network knows.
 
     Within it the network is packed, unless `trainer.padding`, and compiled, with `trainer.compile`.
 

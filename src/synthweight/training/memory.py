@@ -15,10 +15,12 @@ def too_large(batch_size: int, device: str, error: str) -> UserError:
 
 
 def hold_memory() -> None:
-    """For the rest of the process: freed memory stays with it, until the next `release_memory` empties the heap.
+    """For the rest of the process: freed memory stays with it, until the next `release_memory` empties the
+    heap.
 
-    glibc hands large blocks back as they are freed, and each page costs a microsecond when it is requested again: a million
-    pages and more in three epochs of MiniLM, half of them in evaluation. Blocks of 32 MiB and more are handed back still.
+    glibc hands large blocks back as they are freed, and each page costs a microsecond when it is requested
+    again: a million pages and more in three epochs of MiniLM, half of them in evaluation. Blocks of 32 MiB
+    and more are handed back still.
     """
     libc = glibc()
     if libc is not None:
@@ -29,8 +31,8 @@ def hold_memory() -> None:
 def release_memory() -> None:
     """Gives freed memory back to the system.
 
-    Batches of changing shapes leave holes that glibc keeps. With MiniLM a process holds 1.3-1.4 GB between the runs of a
-    sweep instead of 1.7-2.2; the peak within a run hardly changes (2.4 instead of 2.5).
+    Batches of changing shapes leave holes that glibc keeps. With MiniLM a process holds 1.3-1.4 GB between
+    the runs of a sweep instead of 1.7-2.2; the peak within a run hardly changes (2.4 instead of 2.5).
     """
     libc = glibc()
     if libc is not None:

@@ -43,7 +43,7 @@ class ClassifierModule(pl.LightningModule):
         self.resumed_learner: dict[str, Any] | None = None
         self.resumed_random: dict[str, Any] | None = None
 
-    # training -------------------------------------------------------------------------------------------------------
+    # training
 
     def score(self, batch: dict[str, Tensor], learned: Tensor | None = None) -> BatchScores:
         """The batch through the network."""
@@ -72,18 +72,23 @@ class ClassifierModule(pl.LightningModule):
         return weights
 
     def select_candidates(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the strategy trains on: the batch, or its pick of a candidate batch; the others weigh 0 in this step."""
+        """What the strategy trains on: the batch, or its pick of a candidate batch; the others weigh 0 in
+        this step.
+        """
         if self.strategy.candidates == 1:
             return batch
         with torch.no_grad():
             scores = self.score(batch)
-        torch.clear_autocast_cache()  # of weights cast without gradient, by which nothing is learned (pytorch 158232)
+        # of weights cast without gradient, by which nothing is learned (pytorch 158232)
+        torch.clear_autocast_cache()
         chosen = self.strategy.pick(scores)
         self.objective.count_unselected(scores.index, chosen)
         return {key: values[chosen.to(values.device)] for key, values in batch.items()}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """A packed pass moves a batch itself, once its tokens are counted: counting them on a GPU would wait for it."""
+        """A packed pass moves a batch itself, once its tokens are counted: counting them on a GPU would wait
+        for it.
+        """
         if forward.is_packed(self.network):
             return batch | {"index": batch["index"].to(device, non_blocking=True)}
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
@@ -94,7 +99,9 @@ class ClassifierModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
-        """By hand: Lightning refuses to clip for a fused optimizer, though without a gradient scaler nothing is in the way."""
+        """By hand: Lightning refuses to clip for a fused optimizer, though without a gradient scaler nothing
+        is in the way.
+        """
         optim.clip(self.network, optimizer, self.job.optim.clip_norm)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
@@ -120,7 +127,9 @@ class ClassifierModule(pl.LightningModule):
             adam.step()
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Lightning would keep the gradients until the next backward pass, beside all that its forward pass keeps."""
+        """Lightning would keep the gradients until the next backward pass, beside all that its forward pass
+        keeps.
+        """
         if forward.graphs_of(self.network) is None:
             self.trainer.optimizers[0].zero_grad()
 
@@ -172,7 +181,7 @@ class ClassifierModule(pl.LightningModule):
             )  # draws a seed, as an uninterrupted training does before its next epoch
             self.resumed_random = None
 
-    # evaluation -----------------------------------------------------------------------------------------------------
+    # evaluation
 
     def on_validation_start(self) -> None:
         release_memory()

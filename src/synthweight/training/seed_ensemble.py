@@ -1,4 +1,6 @@
-"""Several seeds of one configuration trained at once, as one stack of networks; each comes out as a training of its own."""
+"""Several seeds of one configuration trained at once, as one stack of networks; each comes out as a training
+of its own.
+"""
 
 import gc
 from collections.abc import Sequence
@@ -125,13 +127,15 @@ def why_not_stacked(strategy: WeightedLoss, trainer: "Trainer") -> str | None:
 
 
 def fit_seed_ensemble(members: Sequence[EnsembleMember]) -> list[FitResult]:
-    """Trains seeds of one configuration at once, each on its own batches; as one after the other, but for dropout's draws.
+    """Trains seeds of one configuration at once, each on its own batches; as one after the other, but for
+    dropout's draws.
 
     The seconds of each are its share of the stack's.
 
     Raises:
         ValueError: jobs that differ in more than their seed and what comes of it.
-        UserError: the encoder is of a family that is not packed, a loss is not finite, or the stack does not fit into memory.
+        UserError: the encoder is of a family that is not packed, a loss is not finite, or the stack does not
+            fit into memory.
     """
     silence_lightning()
     hold_memory()

@@ -66,7 +66,8 @@ def fit(
     Args:
         job: what to train.
         reporter: is told messages and epochs; None: nothing is.
-        checkpoints: where the state after each epoch is kept, and where a training that was stopped continues.
+        checkpoints: where the state after each epoch is kept, and where a training that was stopped
+            continues.
 
     Raises:
         UserError: the loss is not finite, no epoch can be selected, or a batch does not fit into memory.

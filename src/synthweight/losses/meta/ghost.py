@@ -1,12 +1,12 @@
 """Alignments out of a backward pass that was made anyway: ghost dot products.
 
-A linear layer's gradient for one example is Σ_t δ_t x_tᵀ over its tokens, δ the gradient in what the layer gave. So
-⟨U, ∇ℓ_i⟩ = Σ_t ⟨δ_t, U x_t⟩: what the layer would have given with U for its weights, times δ. Every operator that is
-linear in its parameters (LayerNorm, embeddings) has the same form, and a network's alignment is the sum over them: a third
-of a forward pass in products, where forward mode takes a whole one and more.
+A linear layer's gradient for one example is Σ_t δ_t x_tᵀ over its tokens, δ the gradient in what the layer
+gave. So ⟨U, ∇ℓ_i⟩ = Σ_t ⟨δ_t, U x_t⟩: what the layer would have given with U for its weights, times δ. Every
+operator that is linear in its parameters (LayerNorm, embeddings) has the same form, and a network's alignment
+is the sum over them: a third of a forward pass in products, where forward mode takes a whole one and more.
 
-Source: Goodfellow 2015, "Efficient Per-Example Gradient Computations", for norms; Wang et al. 2025, "Data Shapley in One
-Training Run", for products with a direction.
+Source: Goodfellow 2015, "Efficient Per-Example Gradient Computations", for norms; Wang et al. 2025, "Data
+Shapley in One Training Run", for products with a direction.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,13 +34,14 @@ Along = Callable[
 class Trace(TorchFunctionMode):
     """Within it a forward pass leaves here each operator that has parameters, with what went in.
 
-    For networks whose rows, [rows, size], each belong to one example: those without padding, of `packing`. What went in, and
-    the gradients in what came out, are held until the alignments are asked for: more than a backward pass holds.
+    For networks whose rows, [rows, size], each belong to one example: those without padding, of `packing`.
+    What went in, and the gradients in what came out, are held until the alignments are asked for: more than a
+    backward pass holds.
     """
 
     def __init__(self, leaves: Params, rows: Mapping[int, Tensor]) -> None:
-        """leaves: the parameters that the pass is made at, as fresh leaves. rows: the example of each row, [rows], by how
-        many rows there are."""
+        """leaves: the parameters that the pass is made at, as fresh leaves. rows: the example of each row,
+        [rows], by how many rows there are."""
         super().__init__()
         self.leaves, self.rows = leaves, rows
         self.places: dict[int, Along] = {id(p): lambda v, name=name: v[name] for name, p in leaves.items()}  # type: ignore[misc]

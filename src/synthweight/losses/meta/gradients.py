@@ -1,10 +1,12 @@
-"""The meta-gradient that Hu et al., Ren et al. and SunGen share: how a step on one example moves another loss.
+"""The meta-gradient that Hu et al., Ren et al. and SunGen share: how a step on one example moves another
+loss.
 
-All three need the alignment a_i = ⟨v, ∇ℓ_i(θ)⟩ of every example's gradient with one direction v in parameter space. It is
-the directional derivative of the vector (ℓ_1 … ℓ_n) along v, so it needs no loop over the examples.
+All three need the alignment a_i = ⟨v, ∇ℓ_i(θ)⟩ of every example's gradient with one direction v in parameter
+space. It is the directional derivative of the vector (ℓ_1 … ℓ_n) along v, so it needs no loop over the
+examples.
 
-Parameters are dicts by name, as `torch.func.functional_call` takes them. A function of type `Losses` maps them to [n]
-losses without dropout, or with the same mask in every call.
+Parameters are dicts by name, as `torch.func.functional_call` takes them. A function of type `Losses` maps
+them to [n] losses without dropout, or with the same mask in every call.
 """
 
 import math
@@ -21,8 +23,8 @@ Losses = Callable[[Params], Tensor]
 def alignment_difference(losses: Losses, params: Params, direction: Params) -> Tensor:
     """a_i = (ℓ_i(θ + εv) − ℓ_i(θ − εv)) / 2ε: two passes without gradients, with any network.
 
-    ε = ∛η / ‖v‖ with η the machine epsilon of the parameters: error O(η^⅔) where the third derivative is of the order of
-    the first. Meant for fp32 and fp64: rounding of narrower types exceeds the difference.
+    ε = ∛η / ‖v‖ with η the machine epsilon of the parameters: error O(η^⅔) where the third derivative is of
+    the order of the first. Meant for fp32 and fp64: rounding of narrower types exceeds the difference.
 
     Args:
         losses: ℓ of n examples at given parameters, in nats.
@@ -72,7 +74,9 @@ def gradient(value: Tensor, leaves: Params, keep: bool = False) -> Params:
 
 
 def detached_leaves(params: Params) -> Params:
-    """The same storage as new leaves that require gradients, none of which reaches the network's own parameters."""
+    """The same storage as new leaves that require gradients, none of which reaches the network's own
+    parameters.
+    """
     return {name: p.detach().requires_grad_() for name, p in params.items()}
 
 
@@ -124,8 +128,8 @@ class Lookahead:
     """The step δ(g) that an optimizer would make from its current state if the gradient were g.
 
     AdamW: δ = −(lr / (1 − β₁ᵗ)) · (β₁m + (1 − β₁)g) / (√((β₂v + (1 − β₂)g²) / (1 − β₂ᵗ)) + ε), the step of
-    `torch.optim.AdamW` without its decoupled decay, which no example causes. SGD: δ = −lr·g. Gradients are not clipped.
-    Source: Hu et al. 2019, section 4 and their code; Ren et al. 2018 for SGD.
+    `torch.optim.AdamW` without its decoupled decay, which no example causes. SGD: δ = −lr·g. Gradients are
+    not clipped. Source: Hu et al. 2019, section 4 and their code; Ren et al. 2018 for SGD.
 
     Args:
         states: by parameter name.
@@ -189,7 +193,9 @@ class Lookahead:
         return (s.square * (beta / grown)).addcmul_(g, g, value=(1 - beta) / grown).sqrt_().add_(s.eps)
 
     def affine(self, name: str, g: Tensor, denominator: Tensor | float, share: float = 1.0) -> Tensor:
-        """−rate·share·(β₁m + (1 − β₁)g) / denominator; with Σ w_i g_i / Σ w_i and share Σ w_i it is Σ w_i δ_i."""
+        """−rate·share·(β₁m + (1 − β₁)g) / denominator; with Σ w_i g_i / Σ w_i and share Σ w_i it is Σ w_i
+        δ_i.
+        """
         s = self.states[name]
         if s.mean is None:
             return g * (-s.lr * share)
@@ -213,8 +219,8 @@ class Lookahead:
     def linearize(self, params: Params, mean_gradient: Params, total: float) -> "LinearizedStep":
         """The step with its denominator fixed at the batch's mean gradient, so that δ(g) is affine in g.
 
-        Where the denominator is ε alone (v and ḡ are zero), every g_i is zero too, as for a token that no text of the batch
-        has: it is set to infinity, and no gradient moves anything there.
+        Where the denominator is ε alone (v and ḡ are zero), every g_i is zero too, as for a token that no
+        text of the batch has: it is set to infinity, and no gradient moves anything there.
 
         Args:
             params: θ.
@@ -247,7 +253,9 @@ class LinearizedStep:
     ahead: Params
 
     def pullback(self, d: Params) -> tuple[Params, Tensor]:
-        """(u, offset) for a gradient d: u = −rate·(1 − β₁)·d / denominator, offset = −rate·β₁·⟨m, d / denominator⟩."""
+        """(u, offset) for a gradient d: u = −rate·(1 − β₁)·d / denominator, offset = −rate·β₁·⟨m, d /
+        denominator⟩.
+        """
         u: Params = {}
         offset = torch.zeros((), dtype=torch.float64, device=next(iter(d.values())).device)
         for name, value in d.items():

@@ -21,8 +21,8 @@ Alignment = Callable[[Params], Tensor]  # ⟨v, ∇ℓ_i(θ)⟩ of a batch, [n],
 class MetaLearner:
     """Learns weights from how a step on each example would change the loss on D_P'.
 
-    The response of example i is r_i = ∂L_dev(θ + Σ_j w_j δ_j)/∂w_i = ⟨∇L_dev(θ'), δ_i⟩, with δ_i the optimizer's step on
-    example i alone. Subclasses turn responses into weights.
+    The response of example i is r_i = ∂L_dev(θ + Σ_j w_j δ_j)/∂w_i = ⟨∇L_dev(θ'), δ_i⟩, with δ_i the
+    optimizer's step on example i alone. Subclasses turn responses into weights.
 
     Args:
         settings: of the loss.
@@ -72,7 +72,7 @@ class MetaLearner:
         """The weights w_j of the look-ahead's step, from the raw weights."""
         return old
 
-    # responses ------------------------------------------------------------------------------------------------------
+    # responses
 
     def response(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Tensor:
         """r_i of a batch, [n]."""
@@ -83,7 +83,8 @@ class MetaLearner:
         return torch.cat([self.exact(lookahead, batch, rows) for rows in parts])
 
     def exact(self, lookahead: Lookahead, batch: dict[str, Tensor], rows: list[int]) -> Tensor:
-        """r_i as the official code computes it: each δ_i by a backward pass of its own, one look-ahead for these rows.
+        """r_i as the official code computes it: each δ_i by a backward pass of its own, one look-ahead for
+        these rows.
 
         Args:
             lookahead: at the current state.
@@ -108,7 +109,9 @@ class MetaLearner:
         return {key: batch[key][row : row + 1, :width] for key in INPUTS if key in batch}
 
     def approximate(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Tensor:
-        """r_i with one look-ahead for the batch, Σw scaled to that of a sub-batch, and δ_i's denominator fixed."""
+        """r_i with one look-ahead for the batch, Σw scaled to that of a sub-batch, and δ_i's denominator
+        fixed.
+        """
         step, alignment = self.linearized(lookahead, batch)
         d = self.dev.gradient(self.network, step.ahead, int(self.step))
         u, offset = step.pullback(d)
@@ -116,9 +119,11 @@ class MetaLearner:
         return found + offset.to(found.dtype)
 
     def linearized(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> tuple[LinearizedStep, Alignment]:
-        """The linearized step on a batch, and the function that gives the batch's alignments with a direction.
+        """The linearized step on a batch, and the function that gives the batch's alignments with a
+        direction.
 
-        No pass is made where nothing is read from it: a look-ahead with weights of zero needs no gradient under SGD.
+        No pass is made where nothing is read from it: a look-ahead with weights of zero needs no gradient
+        under SGD.
         """
         params, index = self.network.params(), batch["index"]
         old = self.step_weights(self.raw[index])
@@ -149,7 +154,9 @@ class MetaLearner:
         return lookahead.linearize(params, gradients.gradient(weighted(), leaves), total), difference
 
     def difference(self, batch: dict[str, Tensor], direction: Params) -> Tensor:
-        """Alignments by central difference, in fp32 whatever the training's precision: narrower sums would exceed it."""
+        """Alignments by central difference, in fp32 whatever the training's precision: narrower sums would
+        exceed it.
+        """
         device = self.context.device.type
         if torch.is_autocast_enabled(device):
             self.warn_once("precision: the alignments by central difference are computed in fp32")
@@ -161,7 +168,7 @@ class MetaLearner:
         targets = self.targets[batch["index"]]
         return lambda params: self.network.losses(params, batch, targets)
 
-    # messages and state ---------------------------------------------------------------------------------------------
+    # messages and state
 
     def warn_once(self, message: str) -> None:
         """Warns, the first time of each message."""
@@ -170,7 +177,9 @@ class MetaLearner:
             warnings.warn(message, stacklevel=2)
 
     def epoch_warnings(self) -> list[str]:
-        """A line where batches of the epoch were trained with uniform weights because all were at their lower bound."""
+        """A line where batches of the epoch were trained with uniform weights because all were at their lower
+        bound.
+        """
         floored, self.floored = self.floored, 0
         if not floored:
             return []

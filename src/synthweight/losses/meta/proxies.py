@@ -1,4 +1,6 @@
-"""The models that SunGen trains again and again in the classifier's place: small ones, or the classifier itself."""
+"""The models that SunGen trains again and again in the classifier's place: small ones, or the classifier
+itself.
+"""
 
 import contextlib
 from collections.abc import Callable
@@ -21,7 +23,8 @@ CHUNK = 64  # texts of a pass through the encoder
 class Proxy(Protocol):
     """A model of its own parameters.
 
-    initial: where each inner training begins. precision: a context to train in. logits: [n, classes] at any parameters.
+    initial: where each inner training begins. precision: a context to train in. logits: [n, classes] at any
+    parameters.
     """
 
     initial: Params
@@ -32,7 +35,10 @@ class Proxy(Protocol):
 
 
 def build(kind: str, context: LearnerContext, hidden: int) -> Proxy:
-    """The proxy of a kind. Its parameters are drawn by the run's seed, without a draw from the training's own stream."""
+    """The proxy of a kind.
+
+    Its parameters are drawn by the run's seed, without a draw from the training's own stream.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
         kinds: dict[str, Callable[[LearnerContext, int], Proxy]] = {
@@ -55,7 +61,9 @@ class Module:
 
 
 class Head(Module):
-    """Two layers on frozen features: the encoder's mean-pooled last layer, each dimension of mean 0 and variance 1."""
+    """Two layers on frozen features: the encoder's mean-pooled last layer, each dimension of mean 0 and
+    variance 1.
+    """
 
     def __init__(self, context: LearnerContext, hidden: int) -> None:
         self.train, mean, sd = self.features(context, context.train, None)

@@ -7,7 +7,10 @@ from .online import MetaLearner
 
 
 class RenLearner(MetaLearner):
-    """Weights of Ren et al.: `w_i = max(−r_i, 0)`. The state has those of the last step that saw each example."""
+    """Weights of Ren et al.: `w_i = max(−r_i, 0)`.
+
+    The state has those of the last step that saw each example.
+    """
 
     def step_weights(self, old: Tensor) -> Tensor:
         """Zero: the look-ahead stays at the current parameters."""

@@ -12,10 +12,11 @@ class MetaLearned(LearnedLoss):
 
     Args:
         lookahead: step ahead as "adam" or "sgd" does.
-        exact: one backward pass an example and one look-ahead for `sub_batch` examples, else one look-ahead a batch.
+        exact: one backward pass an example and one look-ahead for `sub_batch` examples, else one look-ahead a
+            batch.
         sub_batch: how many examples the look-ahead's step is made of.
-        alignment: for `exact=false`: "ghost" (from the look-ahead's own backward pass, for packed networks) or
-            "difference" (central difference, for any network).
+        alignment: for `exact=false`: "ghost" (from the look-ahead's own backward pass, for packed networks)
+            or "difference" (central difference, for any network).
         dev_per_class: examples of each class of D_P' that are drawn, or null.
         dev_draw: "step" draws anew at every step, "fixed" once.
         dev_batch: examples of D_P' that are drawn; null takes all.

@@ -18,7 +18,10 @@ from .gradients import Params
 def reverse_cross_entropy(
     logits: Float[Tensor, "n classes"], targets: Tensor, label_logit: float
 ) -> Float[Tensor, " n"]:
-    """−Σ_k p_k log ỹ_k with ỹ = softmax(label_logit · onehot(y)), in nats. Wang et al. 2019; Gao et al. 2023."""
+    """−Σ_k p_k log ỹ_k with ỹ = softmax(label_logit · onehot(y)), in nats.
+
+    Wang et al. 2019; Gao et al. 2023.
+    """
     onehot = torch.nn.functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
     return -(logits.softmax(-1) * (label_logit * onehot).log_softmax(-1)).sum(-1)
 

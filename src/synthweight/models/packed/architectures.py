@@ -1,6 +1,7 @@
 """The encoders that need no padding, by family: the names of their modules, and what they differ in.
 
-A text that holds the padding token itself, which no tokenizer writes, has other positions here than in RoBERTa and MPNet.
+A text that holds the padding token itself, which no tokenizer writes, has other positions here than in
+RoBERTa and MPNet.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The token embedding, pruned to the ids that a training meets.
 
-Half of a small encoder's parameters are rows for ids that none of its texts has, and clearing, clipping and stepping them
-costs more than the attention.
+Half of a small encoder's parameters are rows for ids that none of its texts has, and clearing, clipping and
+stepping them costs more than the attention.
 """
 
 from collections.abc import Iterator
@@ -41,8 +41,8 @@ class TokenVocabulary:
     def pruned_embedding(self, network: nn.Module) -> Iterator[None]:
         """Within it the network's token embedding has the rows of these ids alone.
 
-        The other rows get no gradient, so that all that AdamW would do to them is to shrink them by its decay. A row of
-        ones goes along, whose value at the end is by how much.
+        The other rows get no gradient, so that all that AdamW would do to them is to shrink them by its
+        decay. A row of ones goes along, whose value at the end is by how much.
         """
         embedding: Any = network.get_input_embeddings()  # type: ignore[operator]
         whole: Tensor = embedding.weight.data

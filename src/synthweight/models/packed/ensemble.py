@@ -1,7 +1,7 @@
 """Several networks of one architecture as one: every parameter with a leading axis, one pass for all of them.
 
-A small encoder at batch 32 leaves a modern accelerator almost idle; several seeds of one configuration in one pass of
-batched products do not.
+A small encoder at batch 32 leaves a modern accelerator almost idle; several seeds of one configuration in one
+pass of batched products do not.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ PER_TOKEN = ("ids", "types", "token_index", "slot_index", "positions")
 class StackedNetworks(nn.Module):
     """S packed sequence classifiers.
 
-    The gradient of a sum of S losses, the s-th of the s-th network's logits, is in slice s that of the s-th loss: no network
-    knows of the others.
+    The gradient of a sum of S losses, the s-th of the s-th network's logits, is in slice s that of the s-th
+    loss: no network knows of the others.
 
     Args:
         networks: of one architecture; `stacked` gives them back what was learned.
@@ -44,7 +44,9 @@ class StackedNetworks(nn.Module):
         return self.skeleton[0].state_dict() | own
 
     def forward(self, batches: list[dict[str, Tensor]]) -> list[Tensor]:
-        """The logits of a batch for each network, each [texts, classes]; the batches may differ in texts and width."""
+        """The logits of a batch for each network, each [texts, classes]; the batches may differ in texts and
+        width.
+        """
         self.skeleton[0].train(
             self.training
         )  # Lightning sets the flag of each module that it knows of, and not by train()
@@ -71,7 +73,9 @@ class StackedNetworks(nn.Module):
         return [out[s, : len(batch["input_ids"])] for s, batch in enumerate(batches)]
 
     def _lay_out(self, batch: dict[str, Tensor], shape: tuple[int, int]) -> dict[str, Tensor]:
-        """A batch's tokens and layout, in the shape that all batches share; texts that it lacks have one token each."""
+        """A batch's tokens and layout, in the shape that all batches share; texts that it lacks have one
+        token each.
+        """
         mask = _padded(batch["attention_mask"], shape)
         mask[len(batch["input_ids"]) :, 0] = 1
         layout = Layout.from_mask(mask, self.packed.policy)
@@ -109,7 +113,9 @@ def stacked(networks: list[nn.Module]) -> Iterator[StackedNetworks]:
 
 
 def clip_each(stack: StackedNetworks, max_norm: float) -> None:
-    """Scales each network's gradient down to the norm `max_norm`, as `torch.nn.utils.clip_grad_norm_` does for one."""
+    """Scales each network's gradient down to the norm `max_norm`, as `torch.nn.utils.clip_grad_norm_` does
+    for one.
+    """
     gradients = [p.grad for p in stack.parameters() if p.grad is not None]
     norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
     scale = (max_norm / (norms + 1e-6)).clamp(max=1.0)

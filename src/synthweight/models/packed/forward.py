@@ -1,8 +1,9 @@
 """Encoders without padding: a forward pass of our own over an encoder's own modules.
 
-A batch of texts of unlike length is mostly linear layers, and those need no padding: the texts' tokens lie end to end,
-[tokens, hidden], and are laid out as [batch, width] for the attention alone. The parameters stay where they are, in the
-network that transformers built, so that what is saved, copied or differentiated is the same.
+A batch of texts of unlike length is mostly linear layers, and those need no padding: the texts' tokens lie
+end to end, [tokens, hidden], and are laid out as [batch, width] for the attention alone. The parameters stay
+where they are, in the network that transformers built, so that what is saved, copied or differentiated is the
+same.
 """
 
 import logging
@@ -26,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 
 class PackedForward:
-    """The forward pass of a sequence classifier of one of `FAMILIES`; takes and gives what the network's own does."""
+    """The forward pass of a sequence classifier of one of `FAMILIES`; takes and gives what the network's own
+    does.
+    """
 
     def __init__(self, network: nn.Module, stacked: bool = False) -> None:
         """stacked: to be called under `vmap`, which knows torch's own draws alone."""
@@ -38,7 +41,10 @@ class PackedForward:
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> SequenceClassifierOutput:
-        """As the network's own. The batch is best on the CPU: counting its tokens on a GPU would wait for it."""
+        """As the network's own.
+
+        The batch is best on the CPU: counting its tokens on a GPU would wait for it.
+        """
         device = next(self.network.parameters()).device
         if self.takes_sequences(device):
             return SequenceClassifierOutput(
@@ -52,8 +58,8 @@ class PackedForward:
     def takes_sequences(self, device: torch.device) -> bool:
         """Whether attention is over sequences of variable length: on a GPU in bf16 or fp16.
 
-        Not where weights are learned, which takes gradients in evaluation mode and forward mode; nor for an encoder
-        that adds a bias to attention's scores.
+        Not where weights are learned, which takes gradients in evaluation mode and forward mode; nor for an
+        encoder that adds a bias to attention's scores.
         """
         half = torch.is_autocast_enabled("cuda") or next(self.network.parameters()).dtype in (
             torch.bfloat16,
@@ -89,7 +95,9 @@ class PackedForward:
         return Layout.from_mask(attention_mask, self.policy, by_length=not self.network.training)
 
     def text_index(self, attention_mask: Tensor) -> dict[int, Tensor]:
-        """The text of each row of a pass, by the number of rows: those of a batch's tokens, and those of its texts."""
+        """The text of each row of a pass, by the number of rows: those of a batch's tokens, and those of its
+        texts.
+        """
         layout = self.layout(attention_mask)
         of_tokens = layout.token_index // attention_mask.shape[1]
         texts = torch.arange(len(attention_mask), device=attention_mask.device)
@@ -216,7 +224,10 @@ class PackedForward:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=added).transpose(1, 2).flatten(2)
 
     def dropout(self, values: Tensor, p: float) -> Tensor:
-        """Dropout with probability p. On a CPU by 16 bits an element: torch's own draws are a sixth of a step."""
+        """Dropout with probability p.
+
+        On a CPU by 16 bits an element: torch's own draws are a sixth of a step.
+        """
         if not self.network.training or p == 0:
             return values
         if self.stacked or values.device.type != "cpu" or torch.compiler.is_compiling():
@@ -255,7 +266,8 @@ def varlen_attention(
         query: [queries, heads, size of a head]; bf16 or fp16.
         key: [keys, heads, size of a head].
         value: as key.
-        starts: of queries and keys, int32, [sequences + 1]: the first of each sequence, and the number of all.
+        starts: of queries and keys, int32, [sequences + 1]: the first of each sequence, and the number of
+            all.
         widths: of queries and keys: no sequence has more.
         dropout: probability with which a share of attention is dropped.
     """
@@ -316,8 +328,8 @@ def packed_network(
 ) -> Iterator[Callable[[TokenizedTexts], TokenizedTexts]]:
     """Within it the network is packed and its token embedding has the ids of these texts alone.
 
-    Gives what renumbers a split's ids. An encoder of another family stays as it is: it may look for an id, of a last token
-    say, in ways not known here.
+    Gives what renumbers a split's ids. An encoder of another family stays as it is: it may look for an id, of
+    a last token say, in ways not known here.
     """
     if not can_be_packed(network):
         yield lambda tokens: tokens

@@ -1,7 +1,7 @@
 """CUDA graphs of a training's steps.
 
-A step of BERT base is some 800 kernels, most of them shorter than their launch: launched one by one they take several
-times as long as the GPU computes. A graph launches them all at once.
+A step of BERT base is some 800 kernels, most of them shorter than their launch: launched one by one they take
+several times as long as the GPU computes. A graph launches them all at once.
 """
 
 import logging
@@ -32,14 +32,19 @@ class Recorder:
         self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
     def first(self, work: Callable[[], None]) -> None:
-        """Does the work, so that libraries set themselves up before the first graph; random draws are taken back."""
+        """Does the work, so that libraries set themselves up before the first graph; random draws are taken
+        back.
+        """
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream), torch.random.fork_rng([self.stream.device]):
             work()
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def record(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        """A graph whose `replay` does the work again, on the same memory. `torch.cuda.graph` would empty all caches."""
+        """A graph whose `replay` does the work again, on the same memory.
+
+        `torch.cuda.graph` would empty all caches.
+        """
         graph = torch.cuda.CUDAGraph()
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
@@ -68,11 +73,12 @@ class Pass:
 
 
 class Graphs:
-    """A packed network's steps of training: a forward and a backward graph per shape of a batch, one graph of the update.
+    """A packed network's steps of training: a forward and a backward graph per shape of a batch, one graph of
+    the update.
 
-    A backward pass belongs to the last forward pass, and sets the gradients instead of adding to them. Weights of
-    linear layers are converted to autocast's dtype together, once per pass, and their gradients back: the same numbers
-    as autocast's, by fewer kernels.
+    A backward pass belongs to the last forward pass, and sets the gradients instead of adding to them.
+    Weights of linear layers are converted to autocast's dtype together, once per pass, and their gradients
+    back: the same numbers as autocast's, by fewer kernels.
     """
 
     def __init__(self, packed: "PackedForward") -> None:
@@ -103,7 +109,9 @@ class Graphs:
         self.failed = False
 
     def __call__(self, indices: Tensor, shape: SequenceShape) -> Tensor | None:
-        """[sequences, classes] of a batch's packed indices, on the CPU; None: there is no graph of this shape."""
+        """[sequences, classes] of a batch's packed indices, on the CPU; None: there is no graph of this
+        shape.
+        """
         self.replayed = False
         if shape not in self.passes and not self.failed and len(self.passes) < MOST:
             self.attempt(lambda: self.record_pass(indices, shape))
@@ -115,7 +123,10 @@ class Graphs:
         return Replay.apply(self, found, next(iter(self.params.values())))
 
     def attempt(self, record: Callable[[], None]) -> None:
-        """Records; a failure is logged, and nothing else is recorded. Raises RuntimeError where the memory is full."""
+        """Records; a failure is logged, and nothing else is recorded.
+
+        Raises RuntimeError where the memory is full.
+        """
         try:
             record()
         except RuntimeError as error:
@@ -124,7 +135,7 @@ class Graphs:
             self.failed = True
             logger.warning("no CUDA graph of this encoder (%s): it runs kernel by kernel", first_line(error))
 
-    # passes ---------------------------------------------------------------------------------------------------------
+    # passes
 
     def record_pass(self, indices: Tensor, shape: SequenceShape) -> None:
         """Records both passes of a shape; nothing of them is computed yet."""
@@ -162,7 +173,7 @@ class Graphs:
         for same in (True, False):  # a kernel for many tensors takes one dtype
             copy([(own, grad) for own, grad in pairs if (own.dtype == grad.dtype) is same])
 
-    # the optimizer --------------------------------------------------------------------------------------------------
+    # the optimizer
 
     def zero_grad(self) -> None:
         """Before a backward pass. That of a graph overwrites the gradients; any other adds to them."""
@@ -192,7 +203,10 @@ class Graphs:
         return True
 
     def record_update(self, adam: torch.optim.AdamW, most: float) -> None:
-        """Records norm, clipping and the fused step on the optimizer's own state. Adam divides, as in `clip`."""
+        """Records norm, clipping and the fused step on the optimizer's own state.
+
+        Adam divides, as in `clip`.
+        """
         grads = {id(self.params[name]): grad for name, grad in self.grads.items()}
         self.rates = [
             torch.zeros((), device=next(iter(self.grads.values())).device) for _ in adam.param_groups
@@ -236,7 +250,9 @@ class Logits(nn.Module):
 
 
 class Replay(torch.autograd.Function):
-    """The graphs of one shape as one differentiable function, whose backward pass sets the parameters' gradients itself."""
+    """The graphs of one shape as one differentiable function, whose backward pass sets the parameters'
+    gradients itself.
+    """
 
     @staticmethod
     def forward(ctx: Any, graphs: Graphs, found: Pass, _: Tensor) -> Tensor:

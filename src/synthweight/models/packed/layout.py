@@ -1,4 +1,6 @@
-"""Where the tokens of a batch without padding lie: end to end for what is done row by row, in slots for the attention."""
+"""Where the tokens of a batch without padding lie: end to end for what is done row by row, in slots for the
+attention.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-WIDTH = 128  # of sequences at least: attention's kernels skip what none has, and each width is a CUDA graph of its own
+# of sequences at least: attention's kernels skip what none has, and each width is a CUDA graph of its own
+WIDTH = 128
 LANES = (
     32  # of bf16 in a CPU's vector: a softmax over rows that fill them badly is twice as slow as one in fp32
 )
@@ -17,8 +20,8 @@ LANES = (
 class PaddingPolicy:
     """What token counts and attention's widths are rounded up to.
 
-    A CPU's library compiles a kernel for each product of a new shape, which takes a tenth of a step and half a MiB: a few
-    padded tokens cost less than many shapes.
+    A CPU's library compiles a kernel for each product of a new shape, which takes a tenth of a step and half
+    a MiB: a few padded tokens cost less than many shapes.
 
     Args:
         buckets_per_octave: at most this many sizes between a number and its double.
@@ -39,7 +42,9 @@ TRAINING, EVALUATION = PaddingPolicy(buckets_per_octave=8), PaddingPolicy(bucket
 
 
 def softmax_in_fp32(width: int, device: torch.device) -> bool:
-    """Whether the softmax over rows of so many bf16 scores is faster in fp32: on a CPU, where they fill a vector badly."""
+    """Whether the softmax over rows of so many bf16 scores is faster in fp32: on a CPU, where they fill a
+    vector badly.
+    """
     return device.type == "cpu" and (width < LANES or width % LANES > LANES // 4)
 
 
@@ -79,7 +84,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch lie: end to end, in the order of its texts, and in the slots of groups of texts."""
+    """Where the tokens of a batch lie: end to end, in the order of its texts, and in the slots of groups of
+    texts.
+    """
 
     token_index: (
         Tensor  # [tokens]: of each in the batch's [batch · width]; at the end copies of the first, as padding
@@ -115,7 +122,8 @@ class Layout:
         Args:
             attention_mask: [batch, width], 1 at tokens and 0 at the padding behind them.
             policy: what token count and widths are rounded up to.
-            by_length: long and short texts in groups of their own, where that saves much of the attention's work.
+            by_length: long and short texts in groups of their own, where that saves much of the attention's
+                work.
         """
         mask = attention_mask.bool()
         token_index = mask.flatten().nonzero().flatten()
@@ -142,7 +150,8 @@ class Layout:
 def split_by_length(lengths: Tensor) -> list[tuple[Tensor, int]]:
     """The longer and the shorter half of the texts, each with its width; none where their lengths are alike.
 
-    That is where it saves less than a quarter of attention's scores: many small products have a price of their own.
+    That is where it saves less than a quarter of attention's scores: many small products have a price of
+    their own.
     """
     order = lengths.argsort(descending=True, stable=True)
     halves = [(texts, int(lengths[texts[0]])) for texts in order.tensor_split(2) if len(texts)]
@@ -161,9 +170,9 @@ class SequenceShape(NamedTuple):
 class Sequences(NamedTuple):
     """The tokens of a batch end to end, as attention over sequences of variable length reads them; int32.
 
-    One tensor holds all indices, so that a batch is one copy to the device, of which these are views. The tokens that
-    round the count up are a sequence of their own behind the others, never an empty one: no row is outside of all
-    sequences, where the attention's kernels leave memory as they find it.
+    One tensor holds all indices, so that a batch is one copy to the device, of which these are views. The
+    tokens that round the count up are a sequence of their own behind the others, never an empty one: no row
+    is outside of all sequences, where the attention's kernels leave memory as they find it.
     """
 
     ids: Tensor  # [tokens]
