@@ -1,10 +1,10 @@
-# make demo · make test · make check: each sets up .venv by itself.
+# make demo · make test · make check · make docs: each sets up .venv by itself.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= outputs/demo
 
-.PHONY: demo test check slow
+.PHONY: demo test check docs slow
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] < (3, 14); sys.exit(0 if ok else f"Python 3.11 to 3.13 is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.12")'
@@ -28,6 +28,11 @@ check: $(VENV)/.installed
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 	@$(BIN)/synthweight tables --check
+	@$(BIN)/python docs/build.py
+
+# The documentation site, into site/.
+docs: $(VENV)/.installed
+	@$(BIN)/python docs/build.py
 
 slow: $(VENV)/.installed
 	@$(BIN)/python -m pytest -m slow
