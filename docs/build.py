@@ -64,7 +64,9 @@ def copy_pages(folder: Path) -> None:
     pages = {path: path.relative_to(DOCS) for path in DOCS.rglob("*.md")}
     pages |= {ROOT / name: Path(name.lower()) for name in ROOT_PAGES}
     for source, page in pages.items():
-        (folder / "docs" / page).write_text(local_links(source.read_text(encoding="utf-8"), source), encoding="utf-8")
+        (folder / "docs" / page).write_text(
+            local_links(source.read_text(encoding="utf-8"), source), encoding="utf-8"
+        )
 
 
 def serve_search_from_files(site: Path) -> None:
@@ -98,7 +100,15 @@ def build(out: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve()
         copy_pages(folder)
-        command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", str(folder / "zensical.toml")]
+        command = [
+            sys.executable,
+            "-m",
+            "zensical",
+            "build",
+            "--strict",
+            "--config-file",
+            str(folder / "zensical.toml"),
+        ]
         code = subprocess.run(command, cwd=folder, check=False).returncode
         if code:
             sys.exit(code)

@@ -23,13 +23,17 @@ def menu(entries):
 MENU = list(menu(tomllib.loads((DOCS / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]))
 PAGES = [page.removesuffix(".md") + ".html" for page in MENU]
 
-SEARCH = "[...document.querySelectorAll('*')].find(element => element.shadowRoot)?.shadowRoot"  # where it is shown
+SEARCH = (
+    "[...document.querySelectorAll('*')].find(element => element.shadowRoot)?.shadowRoot"  # where it is shown
+)
 
 BRIGHTNESS = "getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + b / 765, 0)"
 
 
 def build(out):
-    return subprocess.run([sys.executable, DOCS / "build.py", out], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, DOCS / "build.py", out], capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,10 @@ def browser(tmp_path_factory):
 
 
 def test_every_page_is_in_the_menu(site):
-    written = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")} | {"contributing.md", "changelog.md"}
+    written = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")} | {
+        "contributing.md",
+        "changelog.md",
+    }
     assert sorted(MENU) == sorted(written)
     assert all((site / page).is_file() for page in PAGES)
 
@@ -56,7 +63,10 @@ def test_every_page_is_in_the_menu(site):
 def test_nothing_is_loaded_from_elsewhere(site):
     for page in PAGES:
         html = (site / page).read_text(encoding="utf-8")
-        assert not re.search(r'<(script|img|iframe)[^>]*src="?https?:|<link[^>]*rel="?(stylesheet|preconnect)[^>]*https?:', html)
+        assert not re.search(
+            r'<(script|img|iframe)[^>]*src="?https?:|<link[^>]*rel="?(stylesheet|preconnect)[^>]*https?:',
+            html,
+        )
 
 
 @pytest.mark.browser
