@@ -117,8 +117,11 @@ def test_committed_synthetic_sets_are_the_pinned_ones():
 
     for name in ("product_reviews", "financial", "tweet_irony", "mrpc"):
         dataset = bind.load_choice("dataset", name)
-        path = schema.DATA / name / "synthetic.jsonl"
-        assert benchmarks.read_split(path, "synthetic").sha256 == dataset.sha256["synthetic"]
+        paths = sorted((schema.DATA / name).glob("*.jsonl"))
+        assert paths
+        assert {path.stem: benchmarks.read_split(path, "synthetic").sha256 for path in paths} == {
+            stem: sha256 for stem, sha256 in dataset.sha256.items() if stem.startswith("synthetic")
+        }  # fmt: skip
 
 
 # what a run reads
@@ -238,6 +241,28 @@ def test_subsets_are_nested_stratified_and_seeded(bound):
     }
     with pytest.raises(UserError, match=r"source\.n=10000"):
         sources.build_run_data(bound("source.n=10000"))
+
+
+def test_shares_of_mixed_are_nested_and_seeded(bound):
+    def train(*overrides):
+        examples = sources.build_run_data(bound("source=mixed", *overrides)).train
+        return [{e.id for e in examples if e.id.startswith(side)} for side in ("synthetic", "small_real")]
+
+    synthetic, real = train("source.n=30", "source.real_n=15")
+    assert (len(synthetic), len(real)) == (30, 15)
+    more_synthetic, same_real = train("source.n=60", "source.real_n=15")
+    same_synthetic, more_real = train("source.n=30", "source.real_n=30")
+    assert (same_synthetic, same_real) == (synthetic, real)
+    assert synthetic < more_synthetic
+    assert real < more_real
+    assert train("source.n=30", "source.real_n=15", "seed=1")[1] != real
+    assert len(train("source.real_n=36", "selection=holdout")[1]) == 36
+    with pytest.raises(UserError, match=r"source\.real_n=46: there are 45 examples"):
+        train("source.real_n=46")
+    with pytest.raises(UserError, match=r"source\.real_n=37: there are 36 examples"):
+        train("source.real_n=37", "selection=holdout")
+    with pytest.raises(UserError, match=r"source\.real_n must be at least 1, .* with no real example it is source=synthetic, is 0"):
+        bound("source=mixed", "source.real_n=0")
 
 
 def test_holdout_is_stratified_disjoint_and_not_by_seed(bound):

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from support.rows import row_set
+from support.rows import predictions_table, row, row_set
 from synthweight.errors import UserError
 from synthweight.reporting.charts import CHARTS
+from synthweight.runs.store import Store
 
 
 def points(chart, label):
@@ -57,6 +58,28 @@ def test_curves_and_cost(timed):
     assert "n = 1: one seed, no spread" in chart.notes[0]
     (p,) = points(CHARTS["cost"](row_set(store, runs)), "imp")
     assert (p.x, p.x_low, p.x_high, p.y) == (29, 28, 30, pytest.approx(60.5))
+
+
+def test_mixing_curves_have_a_panel_per_loss_and_begin_at_the_real_data(tmp_path, bound):
+    store, made = Store(tmp_path / "made"), []
+    store.prepare()
+    for n, accuracy in ((10, 0.5), (30, 0.7)):
+        for source in ("source=synthetic", "source=mixed"):
+            for loss in ("ce", "dimp"):
+                for variant in ("one_shot", "topic"):
+                    overrides = ["selection=last", source, f"loss={loss}", f"source.n={n}", f"source.variant={variant}"]
+                    made.append((bound(*overrides), accuracy))
+    made.append((bound("source=small_real"), 0.4))
+    for i, (_, accuracy) in enumerate(made):
+        store.write_row(row(f"{i:016x}", accuracy), predictions_table())
+    chart = CHARTS["mixing"](row_set(store, [(f"{i:016x}", run) for i, (run, _) in enumerate(made)]))
+    assert [panel.title for panel in chart.panels] == ["local, ce", "local, dimp"]
+    assert [s.label for s in chart.panels[1].series] == [
+        "small_real, ce", "synthetic, source.variant one_shot", "synthetic, source.variant topic",
+        "mixed, source.variant one_shot", "mixed, source.variant topic",
+    ]  # fmt: skip
+    assert [(p.x, p.y) for p in points(chart, "small_real, ce")] == [(0, 40)]
+    assert [(p.x, p.y) for p in points(chart, "mixed, source.variant topic")] == [(10, 50), (30, 70)]
 
 
 def test_an_incomplete_chart_is_marked(timed):

@@ -2,6 +2,7 @@
 
 from synthweight.data import sources
 from synthweight.runs.checker_runs import checker_run
+from synthweight.runs.identity import identify
 
 
 def test_a_holdout_is_kept_from_the_quality_checker(bound):
@@ -13,6 +14,18 @@ def test_a_holdout_is_kept_from_the_quality_checker(bound):
     assert held
     assert not trained & held
     assert len(trained | held) == 45
+
+
+def test_the_quality_checker_of_mixed_sees_the_real_examples_that_the_run_sees(bound):
+    run = bound("source=mixed", "source.n=30", "source.real_n=15", "loss=dimp")
+    quality = checker_run(run, "quality")
+    real = {e.id for e in sources.build_run_data(run).train if e.id.startswith("small_real")}
+    assert {e.id for e in sources.build_run_data(quality).train} == real
+    assert identify(quality).id == identify(bound("source=small_real", "source.n=15")).id
+    part = checker_run(bound("source=mixed", "source.real_n=20", "loss=dimp", "checker.quality.share=0.5"), "quality")
+    assert part.source.n == 10
+    large = checker_run(bound("source=mixed", "source.real_n=15", "loss=dimp", "checker.quality.source=large_real"), "quality")
+    assert large.source.n is None
 
 
 def test_checkers_of_other_encoders_and_shares(bound):

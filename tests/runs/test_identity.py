@@ -109,6 +109,12 @@ def test_the_quality_checker_is_the_small_real_row(bound):
     assert identify(bound("loss=dimp", "source=large_real", "seed=3")).checkers["quality"].id == quality.id
 
 
+def test_a_share_of_the_real_part_names_a_mixed_run(bound):
+    whole, part = (identify(bound("source=mixed", *shares)) for shares in ([], ["source.real_n=15"]))
+    assert part.id != whole.id
+    assert "real_n" not in whole.settings["source"]  # rows that were made before keep their ids
+
+
 def test_keys_added_later_leave_old_names_alone():
     old = {"loss": {"name": "ce"}, "seed": 0}
     new = {"loss": {"name": "ce", "clip": None}, "padding": False, "seed": 0}

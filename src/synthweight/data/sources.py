@@ -186,8 +186,7 @@ def _existing(path: str) -> Path:
 
 
 def build_run_data(run: "Run") -> RunData:
-    """The data of a run, in the order that docs/format.md fixes: read, hash, drop, `source.n`, join, corrupt,
-    fold.
+    """The data of a run, in the order that docs/format.md fixes: read, hash, drop, subset, join, corrupt, fold.
 
     What a user should know of them is logged once a process: what was dropped, classes that are absent, test
     examples that D_P' has too or that bear several labels.
@@ -237,7 +236,8 @@ def build_run_data(run: "Run") -> RunData:
     if run.source.name == "small_real":
         train = nested_subset(kept, run.source.n, small.sha256, run.seed)
     if run.source.name == "mixed":
-        train = join_mixed(train, kept)
+        real = nested_subset(kept, run.source.real_n, small.sha256, run.seed, "source.real_n")
+        train = join_mixed(train, real)
     if not train:
         raise UserError(
             f"source={run.source.name}: every example equals a text of test or D_P': nothing is left to train on"

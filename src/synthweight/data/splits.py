@@ -31,8 +31,15 @@ def hash_entropy(sha256: str) -> int:
     return int(sha256[:16], 16)
 
 
-def nested_subset(examples: Examples, n: int | None, sha256: str, seed: int) -> Examples:
+def nested_subset(examples: Examples, n: int | None, sha256: str, seed: int, setting: str = "source.n") -> Examples:
     """The first n of one stratified permutation by data hash and seed, in the order of the source.
+
+    Args:
+        examples: Of one split, less what is not trained on.
+        n: How many; None = all.
+        sha256: Data hash of the split.
+        seed: Of the run.
+        setting: The name of n, for the message.
 
     Raises:
         UserError: there are fewer than n examples.
@@ -40,7 +47,7 @@ def nested_subset(examples: Examples, n: int | None, sha256: str, seed: int) -> 
     if n is None:
         return examples
     if n > len(examples):
-        raise UserError(f"source.n={n}: there are {len(examples)} examples")
+        raise UserError(f"{setting}={n}: there are {len(examples)} examples")
     return select(examples, sorted(stratified_permutation(examples, [hash_entropy(sha256), seed])[:n]))
 
 

@@ -184,6 +184,33 @@ def accuracy_curve(
     return Chart("lines", x_label, tuple(panels), len(panels), notes, x_log=log)
 
 
+def mixing(rows: RowSet) -> Chart:
+    """Accuracy against the number of synthetic examples: a panel per loss, a line per set and real part.
+
+    Runs on real data alone are the points at 0; they are in every panel of their dataset.
+    """
+    real: dict[str, list[ChartSeries]] = {}
+    curves: dict[tuple[str, str], list[ChartSeries]] = {}
+    for (dataset, source), runs in runs_by_panel(rows).items():
+        for label, loss, members in runs_by_series(rows, runs, "source.n"):
+            at: dict[float, list[float]] = {}
+            for r, run in members:
+                n = 0 if source == "small_real" else training_size(run, rows.rows[r.id])
+                at.setdefault(n, []).append(100 * selected_epoch(rows.rows[r.id])["test"]["accuracy"])
+            points = tuple(Point.from_values(n, at[n]) for n in sorted(at))
+            if source == "small_real":
+                real.setdefault(dataset, []).append(ChartSeries(f"small_real, {label}", label, points))
+            else:
+                settings = ", ".join([source, *label.split(", ")[1:]])
+                curves.setdefault((dataset, loss), []).append(ChartSeries(settings, settings, points))
+    panels = [
+        Panel(f"{dataset}, {loss}", "test accuracy (%)", (*real.get(dataset, ()), *series))
+        for (dataset, loss), series in curves.items()
+    ]
+    notes = caption(rows, panels, "At the selected epoch")
+    return Chart("lines", "synthetic examples", tuple(panels), len({loss for _, loss in curves}), notes)
+
+
 def training_size(run: "Run", row: Row) -> float:
     """How many examples a run trains on: `source.n`, or all."""
     if run.source.n is not None:
@@ -282,5 +309,6 @@ CHARTS: dict[str, Callable[[RowSet], Chart]] = {
     "quantity": partial(
         accuracy_curve, x="source.n", x_label="training examples", read=training_size, log=True,
     ),
+    "mixing": mixing,
     "cost": cost,
 }  # fmt: skip

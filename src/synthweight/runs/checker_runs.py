@@ -27,8 +27,9 @@ def checker_run(run: "Run", key: str, cache: PlanCache | None = None) -> "Run":
     """The run that a checker is: trained by plain cross-entropy, whatever the run does to its weights.
 
     "quality": `loss=ce source=small_real selection.split=last` with the classifier's seed, without what the
-    run holds out. "diversity": the run itself with `loss=ce`, so that the CE baseline and IMP's diversity
-    checker are one training. "quality/2", "diversity/2": the same, trained on all but fold 2.
+    run holds out; of a mixed run with `source.real_n`, trained on the same real examples as the run.
+    "diversity": the run itself with `loss=ce`, so that the CE baseline and IMP's diversity checker are one
+    training. "quality/2", "diversity/2": the same, trained on all but fold 2.
 
     Args:
         run: the run that needs the checker.
@@ -52,7 +53,8 @@ def _quality(run: "Run", cache: PlanCache) -> "Run":
     """The quality checker that is trained on all of its data."""
     quality = run.checker.quality
     selection = dataclasses.replace(run.selection, split="last", reserve=run.selection.kept_out)
-    source = schema.Source(name=quality.source, path=None, n=None, folds=1, fold=None)
+    n = run.source.real_n if quality.source == "small_real" else None
+    source = schema.Source(name=quality.source, path=None, n=n, folds=1, fold=None)
     clean = schema.Corruption("none", 0.0, 0.0, 0.0, None)  # D_P' is the measure of everything else
     real = dataclasses.replace(run, source=source, selection=selection, corruption=clean)
     checker = _with_encoder(real, quality, cache)

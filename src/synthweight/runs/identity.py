@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from ..config.schema import Run
 
 VERSION = 2  # raised by hand when code changes numbers
-SINCE: dict[
-    str, Any
-] = {}  # settings added under this VERSION, by dotted key, with the value that the code before them had
+# settings added under this VERSION, by dotted key, with the value that the code before them had
+SINCE: dict[str, Any] = {"source.real_n": None}
 R = TypeVar("R")  # the settings that are named: a training's, or a few-shot classification's
 
 
@@ -82,7 +81,8 @@ def _identify(run: "Run", cache: PlanCache) -> Identity:
 
 def _data_settings(run: "Run") -> tuple[Any, ...]:
     """The settings that decide whether a run's data can be built."""
-    by_seed = run.source.n is not None and (run.source.name == "mixed" or run.source.fold is not None)
+    mixed, subset = run.source.name == "mixed", run.source.n is not None
+    by_seed = run.source.real_n is not None or (subset and (mixed or run.source.fold is not None))
     drawn = run.seed if by_seed else None  # ids in both parts, a fold without a class
     return run.dataset, run.source, run.corruption, run.selection, drawn, run.paths.data, run.paths.cache
 
@@ -124,7 +124,7 @@ def settings(run: "Run", cache: PlanCache) -> dict[str, Any]:
             corruption["corruption"]["other"] = sources.unrelated_benchmark(run)
     return corruption | {
         "dataset": dataset,
-        "source": {key: getattr(run.source, key) for key in ("name", "variant", "n", "folds", "fold")},
+        "source": {key: getattr(run.source, key) for key in ("name", "variant", "n", "folds", "fold", "real_n")},
         "loss": dataclasses.asdict(run.loss),
         "weighting": dataclasses.asdict(run.weighting),
         "calibrated": [role for role in sorted(run.loss.needs) if run.checker.calibrated(role)],
