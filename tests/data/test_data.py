@@ -261,7 +261,10 @@ def test_shares_of_mixed_are_nested_and_seeded(bound):
         train("source.real_n=46")
     with pytest.raises(UserError, match=r"source\.real_n=37: there are 36 examples"):
         train("source.real_n=37", "selection=holdout")
-    with pytest.raises(UserError, match=r"source\.real_n must be at least 1, .* with no real example it is source=synthetic, is 0"):
+    with pytest.raises(
+        UserError,
+        match=r"source\.real_n must be at least 1, .* with no real example it is source=synthetic, is 0",
+    ):
         bound("source=mixed", "source.real_n=0")
 
 

@@ -67,7 +67,13 @@ def test_mixing_curves_have_a_panel_per_loss_and_begin_at_the_real_data(tmp_path
         for source in ("source=synthetic", "source=mixed"):
             for loss in ("ce", "dimp"):
                 for variant in ("one_shot", "topic"):
-                    overrides = ["selection=last", source, f"loss={loss}", f"source.n={n}", f"source.variant={variant}"]
+                    overrides = [
+                        "selection=last",
+                        source,
+                        f"loss={loss}",
+                        f"source.n={n}",
+                        f"source.variant={variant}",
+                    ]
                     made.append((bound(*overrides), accuracy))
     made.append((bound("source=small_real"), 0.4))
     for i, (_, accuracy) in enumerate(made):

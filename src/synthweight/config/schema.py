@@ -65,7 +65,12 @@ class Source:
         require(self.variant is None or has_synthetic, "source.variant", "null for this source", self.variant)
         require(self.name in SOURCES, "source.name", f"one of {', '.join(SOURCES)}", self.name)
         require(self.n is None or self.n >= 1, "source.n", "at least 1, or null for all", self.n)
-        require(self.real_n is None or self.name == "mixed", "source.real_n", "null unless source=mixed", self.real_n)
+        require(
+            self.real_n is None or self.name == "mixed",
+            "source.real_n",
+            "null unless source=mixed",
+            self.real_n,
+        )
         none = "at least 1, or null for all; with no real example it is source=synthetic"
         require(self.real_n is None or self.real_n >= 1, "source.real_n", none, self.real_n)
         require(self.folds >= 1, "source.folds", "at least 1", self.folds)

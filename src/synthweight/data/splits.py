@@ -31,7 +31,9 @@ def hash_entropy(sha256: str) -> int:
     return int(sha256[:16], 16)
 
 
-def nested_subset(examples: Examples, n: int | None, sha256: str, seed: int, setting: str = "source.n") -> Examples:
+def nested_subset(
+    examples: Examples, n: int | None, sha256: str, seed: int, setting: str = "source.n"
+) -> Examples:
     """The first n of one stratified permutation by data hash and seed, in the order of the source.
 
     Args:

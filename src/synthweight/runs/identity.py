@@ -124,7 +124,9 @@ def settings(run: "Run", cache: PlanCache) -> dict[str, Any]:
             corruption["corruption"]["other"] = sources.unrelated_benchmark(run)
     return corruption | {
         "dataset": dataset,
-        "source": {key: getattr(run.source, key) for key in ("name", "variant", "n", "folds", "fold", "real_n")},
+        "source": {
+            key: getattr(run.source, key) for key in ("name", "variant", "n", "folds", "fold", "real_n")
+        },
         "loss": dataclasses.asdict(run.loss),
         "weighting": dataclasses.asdict(run.weighting),
         "calibrated": [role for role in sorted(run.loss.needs) if run.checker.calibrated(role)],
