@@ -9,9 +9,11 @@ import pytest
 
 from support.toy import write
 from synthweight.data import sources
+from synthweight.errors import UserError
 from synthweight.models import pretrained
 from synthweight.runs import identity
 from synthweight.runs.identity import identify
+from synthweight.runs.plan_cache import PlanCache
 
 
 def test_an_id_by_hand(bound):
@@ -127,3 +129,24 @@ def test_identity_has_no_paths(bound, tmp_path):
     who = identify(bound("loss=imp"))
     assert "/" not in json.dumps([who.settings, who.data])
     assert dataclasses.is_dataclass(who)
+
+
+def test_pinned_hashes_name_a_run_whose_data_are_elsewhere(bound, tmp_path):
+    wanted = "loss=imp", "checker.quality.share=0.5"
+    here = bound(*wanted)
+    splits = sources.load_splits(here)
+    pins = [f"dataset.sha256.{name}={split.sha256}" for name, split in splits.items()]
+    labels = ",".join(sorted(splits["small_real"].labels))
+    (tmp_path / "empty").mkdir()
+    known = f"dataset.labels=[{labels}]", f"+dataset.sizes.small_real={len(splits['small_real'].examples)}"
+    absent = bound(*wanted, f"dataset.path={tmp_path / 'empty'}", *pins, *known)
+    found, expected = identify(absent, PlanCache(pinned=True)), identify(here)
+    assert found.id == expected.id
+    assert {role: c.id for role, c in found.checkers.items()} == {
+        role: c.id for role, c in expected.checkers.items()
+    }
+    with pytest.raises(UserError, match=r"no synthetic\.jsonl in"):
+        identify(absent)  # to train it, the data are needed
+    unpinned = bound(*wanted, f"dataset.path={tmp_path / 'empty'}", *pins[1:], *known)
+    with pytest.raises(UserError, match=r"no synthetic\.jsonl in"):
+        identify(unpinned, PlanCache(pinned=True))

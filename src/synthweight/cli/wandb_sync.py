@@ -23,7 +23,7 @@ def sync(file: str, overrides: Sequence[str]) -> None:
     Raises:
         UserError: no such sweep, a damaged row, a server that does not answer any more.
     """
-    plan = open_sweep(file, overrides).plan
+    plan = open_sweep(file, overrides, pinned=True).plan
     done = [job for job in plan.rows if plan.store.exists(job.id)]
     counted = dict.fromkeys(("uploaded", "written", "there"), 0)
     for number, job in enumerate(done, 1):

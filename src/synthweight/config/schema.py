@@ -44,6 +44,7 @@ class Dataset:
     hub: Hub | None
     archive: Archive | None
     sha256: dict[str, str | None]  # by split
+    sizes: dict[str, int]  # by split: how many examples the data of these hashes are
 
     def __post_init__(self) -> None:
         enough = self.labels is None or len(set(self.labels)) == len(self.labels) >= 2

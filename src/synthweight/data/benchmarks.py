@@ -86,11 +86,16 @@ def data_folders(dataset: "Dataset", data: str | None, cache: str) -> list[Path]
     return [root / dataset.name for root in ([Path(data)] if data else []) + [Path(cache) / "data", DATA]]
 
 
+def find_split(dataset: "Dataset", stem: str, data: str | None, cache: str) -> Path | None:
+    """The file of a split on this machine; None where there is none."""
+    found = (find_file(root, stem) for root in data_folders(dataset, data, cache))
+    return next((path for path in found if path is not None), None)
+
+
 def find_or_fetch(dataset: "Dataset", split: str, data: str | None, cache: str) -> Path | None:
     """The file of a split; fetches product_reviews' archive where its real part is nowhere yet."""
-    for root in data_folders(dataset, data, cache):
-        if (path := find_file(root, split)) is not None:
-            return path
+    if (path := find_split(dataset, split, data, cache)) is not None:
+        return path
     if dataset.archive is not None and not split.startswith("synthetic"):
         folder = Path(cache) / "data" / dataset.name
         archive = dataset.archive

@@ -112,6 +112,19 @@ def load_splits(run: HasSources) -> dict[str, LoadedSplit]:
     return out
 
 
+def pinned_hashes(run: HasSources) -> dict[str, str] | None:
+    """The pinned data hash of each split; None where all are on this machine, or one of them is not pinned."""
+    dataset, data, cache = run.dataset, run.paths.data, run.paths.cache
+    stems = {
+        name: f"synthetic_{run.source.variant}" if name == "synthetic" and run.source.variant else name
+        for name in splits_read(run.source.name)
+    }
+    if all(benchmarks.find_split(dataset, stem, data, cache) for stem in stems.values()):
+        return None
+    pins = {name: dataset.sha256.get(stem) for name, stem in stems.items()}
+    return {name: pin for name, pin in pins.items() if pin} if all(pins.values()) else None
+
+
 def label_key(label: str) -> str:
     """What two labels share that differ in case, white space or Unicode form only."""
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold()).split())

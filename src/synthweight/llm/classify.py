@@ -45,9 +45,18 @@ class Answer:
     method: str
 
 
-def identify(settings: "Prompt") -> "Identity[Prompt]":
-    """What names a few-shot classification: model, prompt, shots, data. Raises UserError for bad data."""
-    data = {name: split.sha256 for name, split in sources.load_splits(settings).items()}
+def identify(settings: "Prompt", pinned: bool = False) -> "Identity[Prompt]":
+    """What names a few-shot classification: model, prompt, shots, data.
+
+    Args:
+        settings: The classification.
+        pinned: Name data that are not on this machine by their pinned hashes.
+
+    Raises:
+        UserError: Bad data.
+    """
+    pins = sources.pinned_hashes(settings) if pinned else None
+    data = pins or {name: split.sha256 for name, split in sources.load_splits(settings).items()}
     generator = settings.generator
     model = {key: value for key, value in model_settings(generator).items() if key != "seeded"}
     read = {

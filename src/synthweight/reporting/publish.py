@@ -83,8 +83,8 @@ def sweep_report(file: str, *overrides: str) -> SweepReport:
     checkers = ("quality",) if shown.checkers else ()
     joined = {name: known_overrides(name, overrides) for name in shown.join}
     theirs = {line for lines in joined.values() for line in lines} - set(known_overrides(file, overrides))
-    plan = open_sweep(file, [line for line in overrides if line not in theirs]).plan
-    plans = tuple(open_sweep(name, lines).plan for name, lines in joined.items())
+    plan = open_sweep(file, [line for line in overrides if line not in theirs], pinned=True).plan
+    plans = tuple(open_sweep(name, lines, pinned=True).plan for name, lines in joined.items())
     return SweepReport(" ".join([file, *overrides]), plan, shown.table, tuple(shown.figures), checkers, plans)
 
 

@@ -60,16 +60,24 @@ def _quality(run: "Run", cache: PlanCache) -> "Run":
     checker = _with_encoder(real, quality, cache)
     if quality.share < 1:
         files = run.dataset, checker.source, checker.selection, run.paths.data, run.paths.cache
-        classes, size = cache.get(
-            ("share", files), lambda: training_size(checker)
-        )  # of all of D_P', whatever the seed
+        # of all of D_P', whatever the seed
+        classes, size = cache.get(("share", files), lambda: training_size(checker, cache.pinned))
         n = max(classes, round(quality.share * size))
         checker = dataclasses.replace(checker, source=dataclasses.replace(source, n=n))
     return checker
 
 
-def training_size(run: "Run") -> tuple[int, int]:
-    """How many classes and how many training examples a run has."""
+def training_size(run: "Run", pinned: bool) -> tuple[int, int]:
+    """How many classes and how many training examples a run has.
+
+    Args:
+        run: It trains on all of its source.
+        pinned: Take the pinned size of D_P' where its data are not on this machine.
+    """
+    labels, size = run.dataset.labels, run.dataset.sizes.get(run.source.name)
+    whole = run.source.name == "small_real" and run.selection.kept_out == 0  # nothing is dropped of D_P'
+    if pinned and labels and size and whole and sources.pinned_hashes(run):
+        return len(labels), size
     data = sources.build_run_data(run)
     return len(data.labels), len(data.train)
 

@@ -62,9 +62,12 @@ def identify(run: "Run", cache: PlanCache | None = None) -> Identity:
 
 def _identify(run: "Run", cache: PlanCache) -> Identity:
     """The identity of a run that the cache does not know."""
-    cache.get(("data", *_data_settings(run)), lambda: check_data(run))
     files = run.paths.data, run.paths.cache
-    data = cache.get(("hashes", run.dataset, run.source, run.corruption, files), lambda: data_hashes(run))
+    read = run.dataset, run.source, run.corruption, files
+    data = cache.get(("pins", *read), lambda: pinned_hashes(run)) if cache.pinned else None
+    if data is None:
+        cache.get(("data", *_data_settings(run)), lambda: check_data(run))
+        data = cache.get(("hashes", *read), lambda: data_hashes(run))
     checkers = {key: identify(checker_run(run, key, cache), cache) for key in checker_keys(run)}
     if (
         "quality" in checkers
@@ -98,6 +101,14 @@ def data_hashes(run: "Run") -> dict[str, str]:
     """The data hash of each split that a run reads."""
     data = {name: split.sha256 for name, split in sources.load_splits(run).items()}
     if run.corruption.unrelated:
+        data["other"] = sources.load_unrelated(run).sha256
+    return data
+
+
+def pinned_hashes(run: "Run") -> dict[str, str] | None:
+    """The pinned hash of each split that a run reads; None where all are on this machine, or one is not pinned."""
+    data = sources.pinned_hashes(run)
+    if data is not None and run.corruption.unrelated:
         data["other"] = sources.load_unrelated(run).sha256
     return data
 

@@ -9,9 +9,16 @@ T = TypeVar("T")
 
 
 class PlanCache:
-    """Keeps results by key. While it is used, data and encoder files are taken to stay as they are."""
+    """Keeps results by key. While it is used, data and encoder files are taken to stay as they are.
 
-    def __init__(self) -> None:
+    Attributes:
+        pinned: Runs whose data are not on this machine are named by the pinned hashes (conf/dataset): enough to find
+            their rows, not to train them.
+    """
+
+    def __init__(self, pinned: bool = False) -> None:
+        """Nothing is known yet."""
+        self.pinned = pinned
         self.known: dict[str, Any] = {}
 
     def get(self, key: Any, compute: Callable[[], T]) -> T:

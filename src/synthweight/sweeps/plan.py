@@ -135,13 +135,14 @@ class OpenedSweep:
     options: SweepOptions
 
 
-def open_sweep(file: str, overrides: Sequence[str], fetch: bool = False) -> OpenedSweep:
+def open_sweep(file: str, overrides: Sequence[str], fetch: bool = False, pinned: bool = False) -> OpenedSweep:
     """Plans a sweep without a Hydra application.
 
     Args:
         file: A name in `sweeps/`, or the path of a YAML file.
         overrides: The command line. A launcher changes no plan: what it sets below `hydra` is passed over.
         fetch: Bring the encoders that the missing runs need.
+        pinned: Only rows are read: name data that are not on this machine by their pinned hashes.
 
     Raises:
         UserError: No such sweep, or a bad setting.
@@ -153,7 +154,8 @@ def open_sweep(file: str, overrides: Sequence[str], fetch: bool = False) -> Open
         sweeper = composer.hydra(
             [o for o in overrides if o.startswith("hydra.sweeper.")], with_hydra=True
         ).hydra.sweeper
-        plan = (plan_and_fetch if fetch else plan_sweep)(composer, blocks_of(composer), ours)
+        blocks = blocks_of(composer)
+        plan = plan_and_fetch(composer, blocks, ours) if fetch else plan_sweep(composer, blocks, ours, pinned)
         return OpenedSweep(plan, composer.report(), sweep_options(OmegaConf.to_container(sweeper)))
 
 
@@ -187,7 +189,9 @@ def sweep_options(sweeper: Any) -> SweepOptions:
     return bind.settings(kept, SweepOptions, "hydra.sweeper")
 
 
-def plan_sweep(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) -> SweepPlan:
+def plan_sweep(
+    composer: Composer, blocks: Sequence[Block], arguments: Sequence[str], pinned: bool = False
+) -> SweepPlan:
     """Composes, checks and names every job before the first one starts, and adds the checkers that are
     missing.
 
@@ -195,6 +199,7 @@ def plan_sweep(composer: Composer, blocks: Sequence[Block], arguments: Sequence[
         composer: Of the sweep's file.
         blocks: Its parameter maps.
         arguments: The command line.
+        pinned: Name data that are not on this machine by their pinned hashes.
 
     Raises:
         UserError: The first bad job's reason, or a finished row of a newer format, or damaged. Nothing was
@@ -204,7 +209,7 @@ def plan_sweep(composer: Composer, blocks: Sequence[Block], arguments: Sequence[
     added: dict[str, Job] = {}
     store: Store | None = None
     done: set[str] = set()
-    cache = PlanCache()
+    cache = PlanCache(pinned)
     for overrides in expand(blocks, arguments):
         settings = composer.settings(overrides)
         if store is None:
@@ -231,7 +236,9 @@ def identify_job(settings: bind.Settings, cache: PlanCache) -> Identity[Any]:
     """What names a job. Raises UserError for bad input, and for `generate`, which makes no row."""
     if isinstance(settings, Generate):
         raise UserError("generate writes one set at a time: -m is for train and prompt")
-    return classify.identify(settings) if isinstance(settings, Prompt) else identify(settings, cache)
+    if isinstance(settings, Prompt):
+        return classify.identify(settings, cache.pinned)
+    return identify(settings, cache)
 
 
 def plan_and_fetch(composer: Composer, blocks: Sequence[Block], arguments: Sequence[str]) -> SweepPlan:
