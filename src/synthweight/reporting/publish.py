@@ -17,6 +17,8 @@ import yaml
 from ..errors import UserError
 from ..sweeps.plan import SweepPlan, known_overrides, open_sweep, report_of
 from .charts import CHARTS, Chart
+from .claims import judge_claim, read_claims
+from .claims import to_markdown as claims_to_markdown
 from .plotting import figure_files, shows
 from .render import FORMATS, SUFFIXES, Table, to_markdown
 from .rows import RequestedRow, RowSet, gather_rows
@@ -24,7 +26,9 @@ from .tables.noise_detection import noise_detection_table
 from .tables.results import results_table
 from .tables.timing import timing_table
 
-MARKER = re.compile(r"<!-- tables (?P<command>[^>]+?) -->\n(?P<body>.*?)<!-- /tables -->", re.DOTALL)
+MARKER = re.compile(
+    r"<!-- (?P<kind>tables|claims)(?: (?P<command>[^>]+?))? -->\n(?P<body>.*?)<!-- /(?P=kind) -->", re.DOTALL
+)
 TABLES: dict[str, Callable[[RowSet], Table]] = {
     "results": results_table,
     "timing": timing_table,
@@ -119,12 +123,14 @@ def split_command(command: str) -> tuple[str, list[str], bool]:
     return file, [word for word in rest if word not in options], bool(options)
 
 
-def update_document(path: Path, make: Callable[[str], Table], write: bool) -> None:
-    """Writes, or checks, a document's tables: between `<!-- tables NAME … -->` and `<!-- /tables -->`.
+def update_document(path: Path, make: Callable[[str], Table], claims: Path, write: bool) -> None:
+    """Writes, or checks, a document's tables: between `<!-- tables NAME … -->` and `<!-- /tables -->`, and
+    between `<!-- claims -->` and `<!-- /claims -->`.
 
     Args:
         path: A Markdown file.
         make: The table of a command.
+        claims: The list of claims.
         write: Write the tables instead of comparing them.
 
     Raises:
@@ -140,15 +146,27 @@ def update_document(path: Path, make: Callable[[str], Table], write: bool) -> No
         )
     out, position = [], 0
     for match in matches:
-        body = to_markdown(make(match["command"]))
+        body = to_markdown(make(match["command"])) if match["command"] else claims_text(claims)
         if not write and body != match["body"]:
             raise UserError(
-                f"{path}: the table of '{match['command']}' is not what the rows give: {WRITE_TABLES}"
+                f"{path}: the table of '{match['command'] or match['kind']}' is not what the rows give: {WRITE_TABLES}"
             )
         out += [text[position : match.start("body")], body]
         position = match.end("body")
     if write:
         path.write_text("".join([*out, text[position:]]), encoding="utf-8")
+
+
+def claims_text(path: Path) -> str:
+    """The claims of a file, judged by the rows that there are. Raises UserError."""
+    listed = read_claims(path)
+
+    @cache
+    def rows(sweep: str) -> RowSet:
+        file, overrides, _ = split_command(sweep)
+        return sweep_report(file, *overrides).rows(partial=True)
+
+    return claims_to_markdown(listed, [judge_claim(claim, rows(claim.sweep)) for claim in listed])
 
 
 @dataclass(frozen=True)
@@ -166,6 +184,11 @@ class Published:
     documents: tuple[str, ...]
     tables: dict[str, str]
     figures: dict[str, str]
+
+    @property
+    def claims(self) -> Path:
+        """The list of claims."""
+        return self.folder / "claims.yaml"
 
     @classmethod
     def read(cls, folder: Path) -> "Published":
@@ -206,7 +229,7 @@ class Published:
         make = _cached_tables()
         written = [self.folder.parent / name for name in self.documents]
         for path in written:
-            update_document(path, make, write=True)
+            update_document(path, make, self.claims, write=True)
         (self.folder / "tables").mkdir(parents=True, exist_ok=True)
         for path, text in self.table_files(make):
             path.write_text(text, encoding="utf-8")
@@ -217,7 +240,7 @@ class Published:
         """Raises UserError for the first file that differs from the rows, is missing or not on the list."""
         make = _cached_tables()
         for name in self.documents:
-            update_document(self.folder.parent / name, make, write=False)
+            update_document(self.folder.parent / name, make, self.claims, write=False)
         known: set[Path] = set()
         for path, text in self.table_files(make):
             known.add(path)
