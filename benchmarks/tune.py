@@ -1,18 +1,15 @@
-"""Choose an encoder's recipe (conf/optim) inside D_P' of each benchmark, by cross-entropy.
-
-No test example is read.
+"""Choose an encoder's recipe (conf/optim) inside D_P' of each benchmark, by cross-entropy. No test example is read.
 
     python benchmarks/tune.py minilm DATA --out outputs/tuning [--workers 2] [--datasets financial mrpc ...]
 
-1. `checker`: CE on four of five stratified folds of D_P', scored on the fifth at the last epoch, over a grid
-   of learning rates and epochs (`optim.epochs_small_real`).
-2. `classifier`: CE on the LLM-written examples, scored on D_P' at the best epoch, over the same learning
-   rates (`optim.epochs` stays at the authors' five).
+CE on four of five stratified folds of D_P', scored on the fifth at the last epoch, over a grid of learning rates and
+epochs (`optim.lr`, `optim.epochs_small_real`) that is the same for every benchmark. A training on an LLM-written set
+takes about as many steps in the authors' five epochs, so that it shares the learning rate.
 
-Each trial is an ordinary run of the store in OUT, so a killed search goes on where it stopped, and a run's
-"test" is the left-out fold (1) or D_P' (2): the files are written into OUT/sets. The choice of each part is
-the point with the highest macro F1, averaged over the benchmarks (accuracy rewards a constant answer where
-the classes are unequal). The trials go to benchmarks/results/tuning-MODEL.json; the tables are printed.
+Each trial is an ordinary run of the store in OUT, so a killed search goes on where it stopped, and a run's "test" is
+the left-out fold: the files are written into OUT/sets. The choice is the point with the highest macro F1, averaged over
+the benchmarks (accuracy rewards a constant answer where the classes are unequal). The trials go to
+benchmarks/results/tuning-MODEL.json; the table is printed.
 """
 
 import argparse
@@ -28,51 +25,41 @@ from synthweight.data import benchmarks, splits
 from synthweight.data.examples import write_jsonl
 
 GRIDS = {
-    "minilm": {"lr": (1e-4, 2e-4, 4e-4), "epochs": (8, 16)},
-    "mpnet_base": {"lr": (2e-5, 5e-5, 1e-4), "epochs": (5, 10)},
+    "minilm": {"optim.lr": (1e-4, 2e-4, 4e-4), "optim.epochs_small_real": (8, 16)},
+    "mpnet_base": {"optim.lr": (2e-5, 5e-5, 1e-4), "optim.epochs_small_real": (5, 10)},
 }
-DATASETS = ("product_reviews", "financial", "tweet_irony", "mrpc", "tweet_sentiment", "hyperbole")
-FOLDS, SEEDS = 5, (0, 1)
+DATASETS = ("product_reviews", "financial", "tweet_irony", "mrpc")
+FOLDS = 5
 
 
-def write_sets(dataset: str, data: str, out: Path) -> dict[str, list[str]]:
-    """Fold folders and the folder of part 2, as `dataset=local` reads them; by part, their paths."""
-    home = Path(data) / dataset
-    small = benchmarks.read_split(home / "small_real.jsonl", "small_real").examples
+def write_folds(dataset: str, data: str, out: Path) -> list[str]:
+    """The folders of a benchmark's folds, as `dataset=local` reads them."""
+    small = benchmarks.read_split(Path(data) / dataset / "small_real.jsonl", "small_real").examples
     fold_of = splits.assign_folds(small, FOLDS, seed=0)
-    found: dict[str, list[str]] = {"checker": [], "classifier": []}
-
-    def write(folder: Path, **parts) -> str:
-        for name, examples in parts.items():
-            rows = [
-                {"text": e.text, "label": e.label} | ({"text_pair": e.text_pair} if e.text_pair else {})
-                for e in examples
-            ]
-            folder.mkdir(parents=True, exist_ok=True)
-            write_jsonl(folder / f"{name}.jsonl", rows)
-        return str(folder)
-
+    folders = []
     for fold in range(FOLDS):
+        folder = out / f"{dataset}-{fold}"
+        folder.mkdir(parents=True, exist_ok=True)
         rest, left = splits.split_fold(small, fold_of, fold)
-        found["checker"].append(write(out / f"{dataset}-{fold}", small_real=rest, synthetic=rest, test=left))
-    for file in sorted(home.glob("synthetic*.jsonl")):
-        if file.stem in ("synthetic", "synthetic_gpt4", "synthetic_llama2"):
-            written = benchmarks.read_split(file, "synthetic").examples
-            name = f"{dataset}{file.stem.removeprefix('synthetic').replace('_', '-')}"
-            found["classifier"].append(write(out / name, small_real=small, synthetic=written, test=small))
-    return found
+        for name, examples in (("small_real", rest), ("test", left)):
+            pairs = [{"text_pair": e.text_pair} if e.text_pair else {} for e in examples]
+            rows = [
+                {"text": e.text, "label": e.label} | pair for e, pair in zip(examples, pairs, strict=True)
+            ]
+            write_jsonl(folder / f"{name}.jsonl", rows)
+        folders.append(str(folder))
+    return folders
 
 
-def sweep(name: str, paths: list[str], model: str, options: argparse.Namespace, **values: str) -> None:
-    """Run the product of the folders and the values."""
+def sweep(paths: list[str], model: str, options: argparse.Namespace) -> None:
+    """Run the product of the folders and the grid."""
     out = Path(options.out).resolve()
-    block = {"dataset.path": ",".join(paths), **values}
-    lines = json.dumps(block)  # JSON is YAML
-    file = out / f"{name}.yaml"
+    grid = {key: ",".join(f"{value:g}" for value in values) for key, values in GRIDS[model].items()}
+    block = {"dataset.path": ",".join(paths), "source": "small_real", "seed": "0", **grid}
+    file = out / "folds.yaml"
     file.write_text(
-        "defaults: [config, {override dataset: local}, {override logger: none}, {override selection: "
-        + ("last" if name == "checker" else "dprime")
-        + f"}}, _self_]\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    blocks: [{lines}]\n"
+        "defaults: [config, {override dataset: local}, {override logger: none}, _self_]\n"
+        f"hydra:\n  mode: MULTIRUN\n  sweeper:\n    blocks: [{json.dumps(block)}]\n"  # JSON is YAML
     )
     command = [sys.executable, "-m", "synthweight", "sweep", str(file), f"model={model}", f"paths.outputs={out}",
                "trainer.checkpoint=off", "--workers", str(options.workers), *options.overrides]  # fmt: skip
@@ -80,39 +67,29 @@ def sweep(name: str, paths: list[str], model: str, options: argparse.Namespace, 
 
 
 def results(out: Path) -> list[dict]:
-    """One entry per trial: part, dataset, lr, epochs, unit (fold or seed), and its scores on real examples
-    not trained on.
-    """
+    """One entry per trial: dataset, fold, lr, epochs, and its scores on the fold that was left out."""
     found = []
     for path in sorted((out / "rows").glob("*.json")):
         row = json.loads(path.read_text())
-        config, source = row["config"], row["config"]["source"]["name"]
-        name = Path(config["dataset"]["path"]).name
-        part = "checker" if source == "small_real" else "classifier"
-        epoch = row["epochs"][row["selected_epoch"] - 1]
-        scores = epoch["test"]
+        dataset, fold = Path(row["config"]["dataset"]["path"]).name.rsplit("-", 1)
+        scores = row["epochs"][row["selected_epoch"] - 1]["test"]
         found.append({
-            "part": part,
-            "dataset": name.rsplit("-", 1)[0] if part == "checker" else name,
-            "unit": int(name.rsplit("-", 1)[1]) if part == "checker" else config["seed"],
-            "lr": config["optim"]["lr"],
-            "epochs": len(row["epochs"]),
-            "selected": row["selected_epoch"],
+            "dataset": dataset, "fold": int(fold), "lr": row["config"]["optim"]["lr"], "epochs": len(row["epochs"]),
             **{key: round(scores[key], 4) for key in ("accuracy", "macro_f1", "nll")},
         })  # fmt: skip
-    return found
+    return sorted(found, key=lambda trial: [str(value) for value in trial.values()])
 
 
-def table(trials: list[dict], part: str) -> tuple[str, tuple[float, int]]:
+def table(trials: list[dict]) -> tuple[str, tuple[float, int]]:
     """Mean accuracy / macro F1 per point and benchmark, and the chosen point."""
-    mine = [t for t in trials if t["part"] == part]
-    points, datasets = sorted({(t["lr"], t["epochs"]) for t in mine}), sorted({t["dataset"] for t in mine})
+    points = sorted({(t["lr"], t["epochs"]) for t in trials})
+    datasets = [name for name in DATASETS if any(t["dataset"] == name for t in trials)]
     lines = [f"| lr | epochs | {' | '.join(datasets)} | mean |", "|---" * (len(datasets) + 3) + "|"]
     means = {}
     for lr, epochs in points:
         cells = []
         for dataset in datasets:
-            of = [t for t in mine if (t["lr"], t["epochs"], t["dataset"]) == (lr, epochs, dataset)]
+            of = [t for t in trials if (t["lr"], t["epochs"], t["dataset"]) == (lr, epochs, dataset)]
             cells.append((fmean(t["accuracy"] for t in of), fmean(t["macro_f1"] for t in of)))
         means[lr, epochs] = fmean(f1 for _, f1 in cells)
         shown = [*cells, (fmean(a for a, _ in cells), means[lr, epochs])]
@@ -127,7 +104,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", choices=GRIDS)
-    parser.add_argument("data", help="a folder with DATASET/small_real.jsonl and synthetic*.jsonl")
+    parser.add_argument("data", help="a folder with DATASET/small_real.jsonl")
     parser.add_argument("--out", default="outputs/tuning")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--datasets", nargs="+", default=DATASETS)
@@ -141,21 +118,16 @@ def main() -> None:
     summary = Path(options.results or ROOT / "benchmarks" / "results" / f"tuning-{options.model}.json")
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    grid = GRIDS[options.model]
-    parts: dict[str, list[str]] = {"checker": [], "classifier": []}
-    for dataset in options.datasets:
-        for part, paths in write_sets(dataset, options.data, (out / "sets").resolve()).items():
-            parts[part] += paths
-    rates, epochs = (",".join(f"{v:g}" for v in grid[key]) for key in ("lr", "epochs"))
-    chosen = {"optim.lr": rates, "optim.epochs_small_real": epochs}
-    sweep("checker", parts["checker"], options.model, options, source="small_real", **chosen, seed="0")
-    seeds = ",".join(map(str, SEEDS))
-    sweep("classifier", parts["classifier"], options.model, options, **{"optim.lr": rates}, seed=seeds)
-    summary.write_text("[\n" + ",\n".join(json.dumps(t) for t in results(out)) + "\n]\n")
-    trials = json.loads(summary.read_text())
-    tables = {part: table(trials, part) for part in ("checker", "classifier")}
-    for part, (lines, best) in tables.items():
-        print(f"{part}: best mean macro F1 at lr {best[0]:g}, {best[1]} epochs\n{lines}\n")
+    folds = [
+        path
+        for name in options.datasets
+        for path in write_folds(name, options.data, (out / "sets").resolve())
+    ]
+    sweep(folds, options.model, options)
+    trials = results(out)
+    summary.write_text("[\n" + ",\n".join(json.dumps(t) for t in trials) + "\n]\n")
+    lines, best = table(trials)
+    print(f"best mean macro F1 at lr {best[0]:g}, {best[1]} epochs\n{lines}")
 
 
 if __name__ == "__main__":
