@@ -1,4 +1,4 @@
-"""Marks and bold: which comparisons are made, and with whom."""
+"""Marks and the best: which comparisons are made, and with whom."""
 
 import itertools
 
@@ -28,10 +28,10 @@ LINES = [
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
-def test_marks_and_bold(metric):
+def test_marks_and_the_best(metric):
     found = verdicts(*LINES, metric=metric)
-    assert {loss: (v.marks, v.bold) for loss, v in found.items()} == {
-        "ce": ("†", False), "focal": ("*", False), "imp": ("*†", True), "dimp": ("*†", True),
+    assert {loss: (v.marks, v.best) for loss, v in found.items()} == {
+        "ce": ("†", False), "focal": ("*", False), "imp": ("*†", True), "dimp": ("*†≈", False),
         "filter": ("†", False),
     }  # fmt: skip
     assert found["ce"].to_ce is None
@@ -53,7 +53,7 @@ def test_lines_are_compared_on_the_seeds_that_they_share():
     few = method("imp", 0.9, 3, seeds=range(1, 6))  # four in common with the others
     assert verdicts(method("ce", 0.5), few) == {"ce": Verdict(), "imp": Verdict()}
     found = verdicts(method("ce", 0.5, seeds=range(8)), few)
-    assert (found["imp"].marks, found["imp"].bold, found["ce"].bold) == ("*", True, False)
+    assert (found["imp"].marks, found["imp"].best, found["ce"].best) == ("*", True, False)
 
 
 def test_lines_are_compared_within_their_block_alone():

@@ -1,6 +1,7 @@
-"""A table in three formats."""
+"""A table in its formats."""
 
 import csv
+import dataclasses
 import io
 import itertools
 import math
@@ -16,8 +17,10 @@ from synthweight.reporting.render import (
     Table,
     escape_latex,
     to_csv,
+    to_html,
     to_latex,
     to_markdown,
+    to_rich,
 )
 
 TABLE = Table(
@@ -57,7 +60,7 @@ def test_markdown():
         "`synthweight tables x`",
         "",
         "| loss | a_b accuracy | paper | all − CE |",
-        "|---|---|---|---|",
+        "|---|---:|---:|---:|",
         "| no_ce & 5 % | **51.0 ± 1.0***† (n = 3) | 77.39 / – | +1.2 [−0.5, +3.0], p = 0.013 |",
         "| hole | – [2 missing] | – | – |",
         "| one | 0.33 (n = 1) [1 missing] | – | +2.0 [+1.0, +3.0], p < 0.001 |",
@@ -98,3 +101,69 @@ def test_csv_parses_into_plain_numbers():
         hole["all − CE p"],
     ) == ("", "0", "2", "")
     assert (lines[2]["a_b accuracy"], lines[2]["a_b accuracy sd"]) == ("0.333333", "")
+
+
+SAME = Table(
+    [
+        Column("loss"),
+        Column("source"),
+        Column.number("accuracy"),
+        Column.number("weights"),
+        Column("paper", ("a", "b")),
+    ],
+    [
+        [loss, "syn_<1>", Number(50.0, None, 1), Number(0.0, None, 3), ReferenceNumbers((None, None))]
+        for loss in ("ce", "imp")
+    ],
+    ["**Bold**: `≈`."],
+    ["dataset d"],
+)
+
+
+def test_what_all_lines_share_is_in_the_caption():
+    """Equal results stay, since they are measured; a column of holes says nothing; a line alone stays whole."""
+    assert to_markdown(SAME).splitlines()[:3] == [
+        "All lines: dataset d, source syn_<1>, weights 0.0.", "", "| loss | accuracy |",
+    ]  # fmt: skip
+    assert (
+        r"\caption{All lines: dataset d, source syn\_\textless{}1\textgreater{}, weights 0.0. Bold:"
+        in to_latex(SAME)
+    )
+    assert to_csv(SAME).splitlines()[0].startswith("loss,source,accuracy,")
+    alone = dataclasses.replace(SAME, lines=SAME.lines[:1])
+    assert to_markdown(alone).splitlines()[2] == "| loss | source | accuracy | weights | paper |"
+
+
+def test_n_is_in_a_cell_only_where_cells_differ():
+    lines = [
+        ["a", Number(1.0, 0.5, 5)],
+        ["b", Number(2.0, 0.5, 5, missing=2)],
+        ["c", Number(math.nan, None, 0, missing=7)],
+    ]
+    table = Table([Column("l"), Column.number("m")], lines)
+    assert to_markdown(table).splitlines()[2:] == [
+        "| a | 1.0 ± 0.5 |",
+        "| b | 2.0 ± 0.5 [2 missing] |",
+        "| c | – [7 missing] |",
+    ]
+    lines[0][1] = Number(1.0, 0.5, 4)
+    assert to_markdown(table).splitlines()[2:4] == [
+        "| a | 1.0 ± 0.5 (n = 4) |",
+        "| b | 2.0 ± 0.5 (n = 5) [2 missing] |",
+    ]
+
+
+def test_html_escapes_and_carries_the_values():
+    text = to_html(SAME, "synthweight tables x --format html")
+    assert "<caption>All lines: dataset d, source syn_&lt;1&gt;, weights 0.0.</caption>" in text
+    assert '<td class="n" data-value="50">50.0</td>' in text
+    assert "<p><strong>Bold</strong>: <code>≈</code>.</p>" in text
+    assert '<td class="n" data-value="51.04"><strong>51.0 ± 1.0</strong>*† (n = 3)</td>' in to_html(TABLE)
+    assert '<td class="n">– [2 missing]</td>' in to_html(TABLE)
+
+
+def test_a_terminal_shows_the_legend_without_its_marks_of_markdown():
+    text = to_rich(TABLE)
+    assert "51.0 ± 1.0*† (n = 3)" in text
+    assert "*: D_P′ p < 0.05. Bold: best." in text
+    assert "[2 missing]" in text  # rich would take brackets for a style

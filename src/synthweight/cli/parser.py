@@ -96,7 +96,9 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument(
             "--partial", action="store_true", help="show missing runs as holes instead of refusing"
         )
-    tables.add_argument("--format", choices=("md", "latex", "csv"), default="md", help="md unless told")
+    tables.add_argument(
+        "--format", choices=("rich", "md", "latex", "csv", "html"), help="rich on a terminal, else md"
+    )
     tables.add_argument(
         "--write", action="store_true", help="write all tables that outputs/published.yaml lists"
     )

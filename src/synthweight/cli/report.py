@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 from ..errors import UserError
@@ -32,7 +33,8 @@ def show_tables(options: argparse.Namespace) -> None:
         raise UserError("tables needs the name of a sweep: synthweight tables demo")
     else:
         table = publish.make_table(options.file, options.overrides, options.partial)
-        print(render.FORMATS[options.format](table, None), end="")
+        kind = options.format or ("rich" if sys.stdout.isatty() else "md")
+        print(render.FORMATS[kind](table, None), end="")
 
 
 def draw_figures(options: argparse.Namespace) -> None:

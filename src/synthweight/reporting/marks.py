@@ -1,4 +1,4 @@
-"""Which lines of a table differ by more than chance: marks, bold, and the differences to CE."""
+"""Which lines of a table differ by more than chance: the best, marks, and the differences to CE."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from numpy import ndarray
 from .rows import Label
 from .significance import LEVEL, Difference, difference, holm, pseudo_values
 
+FROM_CE, FROM_BASELINE, LIKE_BEST = "*", "†", "≈"
 BASELINES = ("ce", "focal", "hu", "ren", "sungen")
 
 
@@ -37,13 +38,14 @@ class Verdict:
     """What a table shows of a line.
 
     Attributes:
-        marks: `*` where it differs from CE, `†` where it differs from the best baseline.
-        bold: It is not significantly worse than the best.
+        marks: `*` where it differs from CE, `†` where it differs from the best baseline, `≈` where it is not
+            significantly worse than the best.
+        best: It has the highest mean of the lines that it was compared with.
         to_ce: The difference to CE on the same data; None for CE itself, or where it was not tested.
     """
 
     marks: str = ""
-    bold: bool = False
+    best: bool = False
     to_ce: Difference | None = None
 
 
@@ -92,18 +94,16 @@ def judge(
                 to_top.append((i, top, d))
             if ce is not None and i != ce and (d := compare(i, ce)):
                 to_ce[i] = d
-                to_baseline.append((i, "*", d))
+                to_baseline.append((i, FROM_CE, d))
             if best is not None and i != best != ce and (d := compare(i, best)):
-                to_baseline.append((i, "†", d))
+                to_baseline.append((i, FROM_BASELINE, d))
     marks = dict.fromkeys(range(len(methods)), "")
     for (i, mark, _), p in zip(to_baseline, holm([d.p for _, _, d in to_baseline]), strict=True):
         marks[i] += mark * (p < LEVEL)
-    compared = {i for pair in to_top for i in pair[:2]}  # a line alone is the best of nothing
-    worse = {i for (i, _, _), p in zip(to_top, holm([d.p for _, _, d in to_top]), strict=True) if p < LEVEL}
-    return {
-        method.label: Verdict(marks[i], i in compared - worse, to_ce.get(i))
-        for i, method in enumerate(methods)
-    }
+    for (i, _, _), p in zip(to_top, holm([d.p for _, _, d in to_top]), strict=True):
+        marks[i] += LIKE_BEST * (p >= LEVEL)
+    tops = {top for _, top, _ in to_top}  # a line alone is the best of nothing
+    return {method.label: Verdict(marks[i], i in tops, to_ce.get(i)) for i, method in enumerate(methods)}
 
 
 def best_baseline(methods: Sequence[Method], inside: Sequence[int]) -> int | None:

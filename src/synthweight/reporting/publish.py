@@ -20,7 +20,7 @@ from .charts import CHARTS, Chart
 from .claims import judge_claim, read_claims
 from .claims import to_markdown as claims_to_markdown
 from .plotting import figure_files, shows
-from .render import FORMATS, SUFFIXES, Table, to_markdown
+from .render import FORMATS, PUBLISHED_SUFFIXES, Table, to_markdown
 from .rows import RequestedRow, RowSet, gather_rows
 from .tables.noise_detection import noise_detection_table
 from .tables.results import results_table
@@ -213,9 +213,9 @@ class Published:
         """Every published table: its files and what the rows give, by `make`."""
         for name, command in self.tables.items():
             table = make(command)
-            for kind, render in FORMATS.items():
+            for kind, suffix in PUBLISHED_SUFFIXES.items():
                 line = f"synthweight tables {command}" + f" --format {kind}" * (kind != "md")
-                yield self.folder / "tables" / f"{name}.{SUFFIXES[kind]}", render(table, line)
+                yield self.folder / "tables" / f"{name}.{suffix}", FORMATS[kind](table, line)
 
     def charts(self) -> Iterator[tuple[str, str, Chart]]:
         """Every published figure: the name of its files, its command, and what the rows give."""

@@ -97,6 +97,12 @@ def summary(run: "Run | Prompt") -> str:
     return f"{run.dataset.name} {run.source.name} {run.loss.name} seed {run.seed}"
 
 
+def model_fact(rows: RowSet) -> list[str]:
+    """The model for a table's caption, where all trained runs have the same one."""
+    names = {run.model.name for _, run in rows.trained}
+    return [f"model {names.pop()}"] if len(names) == 1 else []
+
+
 class RowLabeler:
     """Labels a table's lines by what tells them apart: source, loss, and settings that those do not explain.
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 from ...errors import UserError
 from ...runs.store import Store
 from ..render import Cell, Column, Number, Table
-from ..rows import Label, RequestedRow, RowLabeler, RowSet
+from ..rows import Label, RequestedRow, RowLabeler, RowSet, model_fact
 from .results import METRICS, metric_cell, spread_legend
 
 _LEGEND = (
@@ -59,4 +59,4 @@ def noise_detection_table(rows: RowSet) -> Table:
         cells.append(cell)
     columns = [Column("dataset"), *map(Column, labeler.columns), *map(Column.number, METRICS.values())]
     columns += [Column.number(f"AUC, epoch {e + 1}") for e in range(epochs)]
-    return Table(columns, cells, [f"{spread_legend(cells)}. {_LEGEND}"])
+    return Table(columns, cells, [f"{spread_legend(cells)}. {_LEGEND}"], model_fact(rows))

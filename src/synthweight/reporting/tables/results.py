@@ -14,7 +14,7 @@ from ...runs.store import Store
 from ..marks import Method, Verdict, judge
 from ..paper import paper_key, paper_results
 from ..render import Cell, Column, Interval, Number, ReferenceNumbers, Table
-from ..rows import Label, RequestedRow, Row, RowLabeler, RowSet, selected_epoch
+from ..rows import Label, RequestedRow, Row, RowLabeler, RowSet, model_fact, selected_epoch
 from ..significance import pooled
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 MIN_SEEDS = 5  # with three, 7 of 100 equal pairs are called different, and few real differences are found
 Verdicts = dict[tuple[str, str, Label], Verdict]  # by dataset, metric and line
 TESTED = (
-    "`*`: differs from CE on the same data; `†`: from the best baseline there, chosen on D_P′ (p < 0.05)."
-    " **Bold**: not significantly worse than the best on the same data. The test: Dorfman–Berbaum–Metz "
-    "analysis of variance with seeds and test examples as random effects, degrees of freedom by Hillis, "
-    f"Holm's correction within a dataset; lines with fewer than {MIN_SEEDS} seeds are not tested."
+    "**Bold**: the best of the lines on the same data; `≈`: not told apart from it (p ≥ 0.05); `*`: differs from "
+    "CE on the same data; `†`: from the best baseline there, chosen on D_P′ (p < 0.05). The test: "
+    "Dorfman–Berbaum–Metz analysis of variance with seeds and test examples as random effects, degrees of freedom "
+    f"by Hillis, Holm's correction within a dataset; lines with fewer than {MIN_SEEDS} seeds are not tested."
 )
 UNTESTED = f"Differences are not tested with fewer than {MIN_SEEDS} seeds."
 POOLED = (
@@ -66,7 +66,8 @@ def results_table(rows: RowSet) -> Table:
 
     columns = [Column(title) for title in labeler.columns]
     for dataset in datasets:
-        columns += [Column.number(f"{dataset} {title}") for title in METRICS.values()]
+        before = f"{dataset} " * (len(datasets) > 1)
+        columns += [Column.number(before + title, f"{dataset} {title}") for title in METRICS.values()]
         if dataset in published:
             columns.append(Column("paper", tuple(f"{dataset} paper {title}" for title in METRICS.values())))
     if over_all:
@@ -84,7 +85,8 @@ def results_table(rows: RowSet) -> Table:
             line += [over_all.get((label, m), Interval()) for m in METRICS]
         lines.append(line)
     legend = [f"{spread_legend(lines)}, in % of the test set. {TESTED if verdicts else UNTESTED}"]
-    return Table(columns, lines, [*legend, POOLED] if over_all else legend)
+    facts = [f"dataset {datasets[0]}"] if len(datasets) == 1 else []
+    return Table(columns, lines, [*legend, POOLED] if over_all else legend, [*facts, *model_fact(rows)])
 
 
 def spread_legend(lines: Sequence[Sequence[Cell]]) -> str:
@@ -168,8 +170,8 @@ def metric_cell(
 ) -> Number:
     """Mean, sd and n in %; missing runs are counted."""
     values = [100 * selected_epoch(rows.rows[r.id])["test"][metric] for r in requested if r.id in rows.rows]
-    marks, bold = (verdict.marks, verdict.bold) if verdict else ("", False)
-    return Number.from_values(values, len(requested), 1, marks, bold)
+    marks, best = (verdict.marks, verdict.best) if verdict else ("", False)
+    return Number.from_values(values, len(requested), 1, marks, best)
 
 
 def refuse_false_spread(label: Label, requested: Sequence[RequestedRow], rows: RowSet) -> None:

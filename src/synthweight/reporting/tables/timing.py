@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ...errors import UserError
 from ..paper import paper_time_ratios
 from ..render import Cell, Column, Number, ReferenceNumbers, Table
-from ..rows import Label, RequestedRow, Row, RowLabeler, RowSet
+from ..rows import Label, RequestedRow, Row, RowLabeler, RowSet, model_fact
 from .results import spread_legend
 
 PARTS = {
@@ -133,9 +133,8 @@ def timing_table(rows: RowSet) -> Table:
     titles = [*PARTS.values(), "× CE", "total, shared DC", "× CE, shared DC"]
     columns = [Column("dataset"), *map(Column, labeler.columns), *map(Column.number, titles)]
     machine = f"Machine: {'; '.join(machine_names(rows)) or '–'}."
-    return Table(
-        [*columns, Column("paper", ("paper × CE",))], cells, [f"{spread_legend(cells)}. {_LEGEND} {machine}"]
-    )
+    legend = [f"{spread_legend(cells)}. {_LEGEND} {machine}"]
+    return Table([*columns, Column("paper", ("paper × CE",))], cells, legend, model_fact(rows))
 
 
 def without_loss(label: Label) -> Label:
