@@ -109,7 +109,7 @@ BAD = {
     "selection.split=best": r"selection\.split must be one of dprime, holdout, last",
     "selection.holdout=1": r"selection\.holdout",
     "source.n=0": r"source\.n must be at least 1",
-    "source.real_n=5": r"source\.real_n must be null unless source=mixed",
+    "source.real_n=0": r"source\.real_n must be at least 1, or null for all",
     "checker.quality.share=0": r"checker\.quality\.share",
     "checker.quality.source=web": r"checker\.quality\.source",
     "source.folds=0": r"source\.folds must be at least 1, is 0",

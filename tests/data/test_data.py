@@ -256,16 +256,25 @@ def test_shares_of_mixed_are_nested_and_seeded(bound):
     assert synthetic < more_synthetic
     assert real < more_real
     assert train("source.n=30", "source.real_n=15", "seed=1")[1] != real
-    assert len(train("source.real_n=36", "selection=holdout")[1]) == 36
     with pytest.raises(UserError, match=r"source\.real_n=46: there are 45 examples"):
         train("source.real_n=46")
-    with pytest.raises(UserError, match=r"source\.real_n=37: there are 36 examples"):
-        train("source.real_n=37", "selection=holdout")
-    with pytest.raises(
-        UserError,
-        match=r"source\.real_n must be at least 1, .* with no real example it is source=synthetic, is 0",
-    ):
+    with pytest.raises(UserError, match=r"source\.real_n=2: none of 2 examples of D_P' is of class"):
+        train("source.real_n=2")
+    with pytest.raises(UserError, match=r"source\.real_n must be at least 1, or null for all, is 0"):
         bound("source=mixed", "source.real_n=0")
+
+
+def test_a_smaller_real_set_is_one_for_training_choice_and_hold_out(bound):
+    def data(*overrides):
+        return sources.build_run_data(bound("source.real_n=15", *overrides))
+
+    alone = {e.id for e in data("source=small_real").train}
+    assert {e.id for e in data().selection} == alone == {e.id for e in data().dev}
+    held = data("selection=holdout")
+    assert {e.id for e in held.selection} | {e.id for e in held.dev} == alone
+    assert {e.id for e in data("source=small_real", "source.n=6").train} < alone
+    whole = sources.build_run_data(bound())
+    assert [e.id for e in data().train] == [e.id for e in whole.train]  # overlaps are dropped of all of D_P'
 
 
 def test_holdout_is_stratified_disjoint_and_not_by_seed(bound):

@@ -98,3 +98,24 @@ def test_an_incomplete_chart_is_marked(timed):
         store.json_path(run_id).unlink(missing_ok=True)
     with pytest.raises(UserError, match="nothing to draw"):
         CHARTS["dynamics"](row_set(store, runs, partial=True))
+
+
+def test_gains_over_ce_by_seed_and_the_checkers_accuracy(timed):
+    store, runs = timed
+    chart = CHARTS["gains"](row_set(store, runs))
+    (panel,) = chart.panels
+    assert panel.title == "local, all of D_P′\nquality checker 60 %"
+    assert [s.label for s in panel.series] == ["imp", "dimp"]
+    assert [(p.x, p.y, p.n) for p in points(chart, "imp")] == [(0, 0, 2)]  # seed by seed they are equal
+
+    def moved(run, swapped, real_n):
+        corruption = dataclasses.replace(run.corruption, swapped=swapped)
+        return dataclasses.replace(
+            run, corruption=corruption, source=dataclasses.replace(run.source, real_n=real_n)
+        )
+
+    apart = [(run_id, moved(run, 0.3, 64) if run_id.endswith("1") else run) for run_id, run in runs]
+    titles = [panel.title.splitlines()[0] for panel in CHARTS["gains"](row_set(store, apart)).panels]
+    assert titles == ["local, all of D_P′", "local, 64 of D_P′"]
+    with pytest.raises(UserError, match="no run of loss=ce has a row"):
+        CHARTS["gains"](row_set(store, [(run_id, run) for run_id, run in runs if "ce" not in run_id]))

@@ -21,7 +21,7 @@ def test_the_quality_checker_of_mixed_sees_the_real_examples_that_the_run_sees(b
     quality = checker_run(run, "quality")
     real = {e.id for e in sources.build_run_data(run).train if e.id.startswith("small_real")}
     assert {e.id for e in sources.build_run_data(quality).train} == real
-    assert identify(quality).id == identify(bound("source=small_real", "source.n=15")).id
+    assert identify(quality).id == identify(bound("source=small_real", "source.real_n=15")).id
     part = checker_run(
         bound("source=mixed", "source.real_n=20", "loss=dimp", "checker.quality.share=0.5"), "quality"
     )
@@ -29,7 +29,7 @@ def test_the_quality_checker_of_mixed_sees_the_real_examples_that_the_run_sees(b
     large = checker_run(
         bound("source=mixed", "source.real_n=15", "loss=dimp", "checker.quality.source=large_real"), "quality"
     )
-    assert large.source.n is None
+    assert large.source.real_n is None
 
 
 def test_checkers_of_other_encoders_and_shares(bound):

@@ -59,7 +59,7 @@ class Source:
     folds: int
     fold: int | None
     variant: str | None = None  # of the LLM-written set: synthetic_VARIANT.jsonl
-    real_n: int | None = None  # of mixed: how many examples of D_P', null = all
+    real_n: int | None = None  # how many examples D_P' has, null = all
 
     def __post_init__(self) -> None:
         has_synthetic = self.name in ("synthetic", "mixed")
@@ -67,13 +67,11 @@ class Source:
         require(self.name in SOURCES, "source.name", f"one of {', '.join(SOURCES)}", self.name)
         require(self.n is None or self.n >= 1, "source.n", "at least 1, or null for all", self.n)
         require(
-            self.real_n is None or self.name == "mixed",
+            self.real_n is None or self.real_n >= 1,
             "source.real_n",
-            "null unless source=mixed",
+            "at least 1, or null for all",
             self.real_n,
         )
-        none = "at least 1, or null for all; with no real example it is source=synthetic"
-        require(self.real_n is None or self.real_n >= 1, "source.real_n", none, self.real_n)
         require(self.folds >= 1, "source.folds", "at least 1", self.folds)
         if self.fold is None:
             require(

@@ -225,6 +225,8 @@ def build_run_data(run: "Run") -> RunData:
         log_overlap(small.where, sum(in_test), len(in_test), _place(small, first), small.examples[first].text)
     if conflicting:
         log_conflicting(test.where, len(conflicting), conflicting[0].text)
+    if run.source.real_n is not None:
+        small = smaller(small, run.source.real_n, run.seed)
     kept, held = hold_out(small, run.selection.kept_out)
     train: Examples = ()
     for name in splits_read(run.source.name)[:-2]:
@@ -249,8 +251,7 @@ def build_run_data(run: "Run") -> RunData:
     if run.source.name == "small_real":
         train = nested_subset(kept, run.source.n, small.sha256, run.seed)
     if run.source.name == "mixed":
-        real = nested_subset(kept, run.source.real_n, small.sha256, run.seed, "source.real_n")
-        train = join_mixed(train, real)
+        train = join_mixed(train, kept)
     if not train:
         raise UserError(
             f"source={run.source.name}: every example equals a text of test or D_P': nothing is left to train on"
@@ -270,6 +271,14 @@ def build_run_data(run: "Run") -> RunData:
         log_absent(splits[side].where, tuple(record[side]["absent"]), tuple(sorted(counts.items())))
     selection = small.examples if run.selection.split == "dprime" else held
     return RunData(labels, train, selection, test.examples, record, held_out_fold, kept)
+
+
+def smaller(small: LoadedSplit, n: int, seed: int) -> LoadedSplit:
+    """D_P' as if only n of its examples were there, drawn as `source.n` draws. Raises UserError where a class is lost."""
+    part = nested_subset(small.examples, n, small.sha256, seed, "source.real_n")
+    if lost := sorted(small.labels - {e.label for e in part}):
+        raise UserError(f"source.real_n={n}: none of {n} examples of D_P' is of class {lost[0]!r}: take more")
+    return LoadedSplit(small.name, part, small.sha256, small.where)
 
 
 def join_mixed(synthetic: Examples, real: Examples) -> Examples:

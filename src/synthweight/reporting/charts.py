@@ -104,9 +104,9 @@ def panel_title(rows: RowSet, panel: tuple[str, str]) -> str:
 
 
 def runs_by_series(
-    rows: RowSet, runs: "list[tuple[RequestedRow, Run]]", x: str | None
+    rows: RowSet, runs: "list[tuple[RequestedRow, Run]]", *shown: str
 ) -> "Iterator[tuple[str, str, list[tuple[RequestedRow, Run]]]]":
-    """(label, loss, runs) of each series of a panel: by all that tells lines apart but the source and `x`."""
+    """(label, loss, runs) of each series of a panel: by all that tells lines apart but the source and what is `shown` otherwise."""
     labeler = RowLabeler([run for _, run in rows.trained])
     out: dict[tuple[str, str], list[tuple[RequestedRow, Run]]] = {}
     for r, run in runs:
@@ -114,7 +114,7 @@ def runs_by_series(
         rest = [
             f"{name} {text}"
             for key, name, text in texts
-            if key not in ("source.name", "loss.name", x) and text != "–"
+            if key not in ("source.name", "loss.name", *shown) and text != "–"
         ]
         out.setdefault((", ".join([run.loss.name, *rest]), run.loss.name), []).append((r, run))
     yield from ((label, loss, members) for (label, loss), members in out.items())
@@ -153,7 +153,7 @@ def dynamics(rows: RowSet) -> Chart:
     for metric, name in METRICS.items():
         for panel, runs in by_panel.items():
             series = []
-            for label, loss, members in runs_by_series(rows, runs, None):
+            for label, loss, members in runs_by_series(rows, runs):
                 curves = [[100 * e["test"][metric] for e in rows.rows[r.id]["epochs"]] for r, _ in members]
                 epochs = range(max(map(len, curves)))
                 points = [
@@ -177,7 +177,7 @@ def accuracy_curve(
             at: dict[float, list[float]] = {}
             for r, run in members:
                 row = rows.rows[r.id]
-                at.setdefault(read(run, row), []).append(100 * selected_epoch(row)["test"]["accuracy"])
+                at.setdefault(read(run, row), []).append(test_accuracy(row))
             series.append(ChartSeries(label, loss, tuple(Point.from_values(v, at[v]) for v in sorted(at))))
         panels.append(Panel(panel_title(rows, panel), "test accuracy (%)", tuple(series)))
     notes = caption(rows, panels, "At the selected epoch")
@@ -230,7 +230,7 @@ def corruption_weights(rows: RowSet) -> Chart:
     panels = []
     for panel, runs in runs_by_panel(rows).items():
         series = []
-        for label, loss, members in runs_by_series(rows, runs, None):
+        for label, loss, members in runs_by_series(rows, runs):
             first: list[dict[str, float]] = []
             last: list[dict[str, float]] = []
             for r, _ in members:
@@ -260,7 +260,7 @@ def weight_distribution(rows: RowSet) -> Chart:
     panels = []
     for panel, runs in runs_by_panel(rows).items():
         series = []
-        for label, loss, members in runs_by_series(rows, runs, None):
+        for label, loss, members in runs_by_series(rows, runs):
             shares, zero = [], []
             for r, _ in members:
                 table = read_weights(rows, r.id)
@@ -288,13 +288,58 @@ def cost(rows: RowSet) -> Chart:
     seconds, panels = run_seconds(rows), []
     for panel, runs in runs_by_panel(rows).items():
         series = []
-        for label, loss, members in runs_by_series(rows, runs, None):
-            accuracies = [100 * selected_epoch(rows.rows[r.id])["test"]["accuracy"] for r, _ in members]
+        for label, loss, members in runs_by_series(rows, runs):
+            accuracies = [test_accuracy(rows.rows[r.id]) for r, _ in members]
             point = Point.from_values(0, accuracies, [seconds[r.id].total for r, _ in members])
             series.append(ChartSeries(label, loss, (point,)))
         panels.append(Panel(panel_title(rows, panel), "test accuracy (%)", tuple(series)))
     notes = caption(rows, panels, "At the selected epoch, against all that was trained and computed for it")
     return Chart("cloud", "seconds, checkers included", tuple(panels), len(panels), notes)
+
+
+def gains(rows: RowSet) -> Chart:
+    """Accuracy less that of CE on the same data, by seed, against the share of swapped labels.
+
+    A panel per dataset and size of D_P', titled with the mean accuracy of its quality checkers on test.
+
+    Raises:
+        UserError: No run of CE has a row.
+    """
+    panels: dict[tuple[str, int | None], list[tuple[RequestedRow, Run]]] = {}
+    ce: dict[tuple[str, int | None, float, int], float] = {}
+    for r, run in rows.trained:
+        if r.id in rows.rows:
+            panel = (run.dataset.name, run.source.real_n)
+            panels.setdefault(panel, []).append((r, run))
+            if run.loss.name == "ce":
+                ce[*panel, run.corruption.swapped, run.seed] = test_accuracy(rows.rows[r.id])
+    if not ce:
+        raise UserError("gains: no run of loss=ce has a row: the gain over it is drawn")
+    drawn = []
+    for panel, runs in panels.items():
+        checkers = {id_ for r, _ in runs if (id_ := rows.rows[r.id]["checkers"]["quality"])}
+        quality = sorted(test_accuracy(rows.store.row(id_)) for id_ in checkers if rows.store.exists(id_))
+        series = []
+        for label, loss, members in runs_by_series(rows, runs, "corruption.swapped", "source.real_n"):
+            at: dict[float, list[float]] = {}
+            for r, run in members:
+                base = ce.get((*panel, run.corruption.swapped, run.seed))
+                if loss != "ce" and base is not None:
+                    at.setdefault(run.corruption.swapped, []).append(test_accuracy(rows.rows[r.id]) - base)
+            if at:
+                points = tuple(Point.from_values(100 * x, at[x]) for x in sorted(at))
+                series.append(ChartSeries(label, loss, points))
+        size = "all of D_P′" if panel[1] is None else f"{panel[1]} of D_P′"
+        checker = f"\nquality checker {fmean(quality):.0f} %" if quality else ""
+        drawn.append(Panel(f"{panel[0]}, {size}{checker}", "accuracy − CE (points)", tuple(series)))
+    across = len({size for _, size in panels})
+    notes = caption(rows, drawn, "Accuracy on test at the selected epoch less that of CE with the same seed")
+    return Chart("lines", "swapped labels of the LLM-written set (%)", tuple(drawn), across, notes)
+
+
+def test_accuracy(row: Row) -> float:
+    """Accuracy on test at the selected epoch, in %."""
+    return 100 * selected_epoch(row)["test"]["accuracy"]
 
 
 CHARTS: dict[str, Callable[[RowSet], Chart]] = {
@@ -311,4 +356,5 @@ CHARTS: dict[str, Callable[[RowSet], Chart]] = {
     ),
     "mixing": mixing,
     "cost": cost,
+    "gains": gains,
 }  # fmt: skip

@@ -27,7 +27,7 @@ def checker_run(run: "Run", key: str, cache: PlanCache | None = None) -> "Run":
     """The run that a checker is: trained by plain cross-entropy, whatever the run does to its weights.
 
     "quality": `loss=ce source=small_real selection.split=last` with the classifier's seed, without what the
-    run holds out; of a mixed run with `source.real_n`, trained on the same real examples as the run.
+    run holds out, and of a D_P' as small as the run's (`source.real_n`).
     "diversity": the run itself with `loss=ce`, so that the CE baseline and IMP's diversity checker are one
     training. "quality/2", "diversity/2": the same, trained on all but fold 2.
 
@@ -53,8 +53,8 @@ def _quality(run: "Run", cache: PlanCache) -> "Run":
     """The quality checker that is trained on all of its data."""
     quality = run.checker.quality
     selection = dataclasses.replace(run.selection, split="last", reserve=run.selection.kept_out)
-    n = run.source.real_n if quality.source == "small_real" else None
-    source = schema.Source(name=quality.source, path=None, n=n, folds=1, fold=None)
+    real_n = run.source.real_n if quality.source == "small_real" else None
+    source = schema.Source(name=quality.source, path=None, n=None, folds=1, fold=None, real_n=real_n)
     clean = schema.Corruption("none", 0.0, 0.0, 0.0, None)  # D_P' is the measure of everything else
     real = dataclasses.replace(run, source=source, selection=selection, corruption=clean)
     checker = _with_encoder(real, quality, cache)
@@ -77,7 +77,7 @@ def training_size(run: "Run", pinned: bool) -> tuple[int, int]:
     labels, size = run.dataset.labels, run.dataset.sizes.get(run.source.name)
     whole = run.source.name == "small_real" and run.selection.kept_out == 0  # nothing is dropped of D_P'
     if pinned and labels and size and whole and sources.pinned_hashes(run):
-        return len(labels), size
+        return len(labels), run.source.real_n or size
     data = sources.build_run_data(run)
     return len(data.labels), len(data.train)
 
