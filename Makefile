@@ -1,10 +1,10 @@
-# make demo · make test · make check · make docs: each sets up .venv by itself.
+# make install · make demo · make test · make check · make docs: each sets up .venv by itself.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= outputs/demo
 
-.PHONY: demo test check docs slow
+.PHONY: install demo test check docs slow
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] < (3, 14); sys.exit(0 if ok else f"Python 3.11 to 3.13 is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.12")'
@@ -13,6 +13,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+install: $(VENV)/.installed
 
 # The losses side by side on real data, in a folder of its own so that it does not find our published rows done.
 demo: $(VENV)/.installed
