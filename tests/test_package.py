@@ -1,9 +1,13 @@
 """`import synthweight`, and the package as a program."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+import yaml
 
 import synthweight
 
@@ -27,4 +31,14 @@ def test_importing_the_package_imports_nothing_else():
 
 def test_the_package_is_a_program():
     done = subprocess.run([sys.executable, "-m", "synthweight", "--version"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, f"synthweight {synthweight.__version__}\n"), done.stderr
+    expected = rf"synthweight {synthweight.__version__}, commit ([0-9a-f]{{10}}(-dirty)?|unknown), torch \S+, device .+\n"
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(expected, done.stdout)
+
+
+def test_one_version_everywhere():
+    root = Path(__file__).resolve().parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    assert project["version"] == citation["version"] == synthweight.__version__
+    assert citation["license"] == project["license"]

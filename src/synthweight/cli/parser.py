@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .. import __version__
 from . import workbench
 
 EPILOG = """\
@@ -35,6 +34,16 @@ HYDRAS = ("train", "generate", "prompt")  # all that follows one of these comman
 SWEEP = "a name in sweeps/, or the path of a YAML file"
 
 
+class ShowVersion(argparse.Action):
+    """`--version`: prints what a report of a problem needs, and ends the program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from . import version  # imports torch
+
+        print(version.describe())
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with one line for an error."""
 
@@ -50,7 +59,12 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"synthweight {__version__}")
+    top.add_argument(
+        "--version",
+        action=ShowVersion,
+        nargs=0,
+        help="version, commit, torch and device, for a report of a problem",
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, module: str, text: str) -> argparse.ArgumentParser:

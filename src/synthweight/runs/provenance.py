@@ -67,6 +67,11 @@ def code_version() -> dict[str, Any]:
     }
 
 
+def describe_commit() -> str | None:
+    """The checkout's commit, short, with `-dirty` where a tracked file differs from it; None outside a checkout."""
+    return _git("describe", "--always", "--dirty", "--abbrev=10", "--exclude=*")
+
+
 def _git(*arguments: str) -> str | None:
     """The output of a git command in the checkout, or None where it fails."""
     try:
