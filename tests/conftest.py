@@ -36,7 +36,7 @@ def toy(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A BERT of two layers of 32 with random weights, as a Hugging Face folder."""
-    return make_encoder(tmp_path_factory.mktemp("tiny"))
+    return make_encoder(tmp_path_factory.mktemp("tiny", numbered=False))
 
 
 @pytest.fixture(scope="session")

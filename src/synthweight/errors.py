@@ -1,16 +1,24 @@
 """What a user did, or met, that the project answers with one line instead of a traceback."""
 
 import errno
+import re
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what no other run on this disk would fare better with
 
 
 class UserError(Exception):
     """Bad input or a bad surrounding: one line that says what, where and what to do. Exit code 2."""
 
+    def __str__(self) -> str:
+        """The message; control characters of what was given, such as a line's end in a name, as their escapes."""
+        return CONTROL.sub(lambda found: repr(found[0])[1:-1], super().__str__())
+
 
 class SweepFailedError(UserError):
     """At least one run of a sweep failed; each is recorded and listed. Exit code 1."""
+
+    __str__ = Exception.__str__  # a line each
 
 
 class CheckerFailedError(UserError):

@@ -186,7 +186,7 @@ def wait_for(running: subprocess.Popen, text: str) -> None:
 def test_stopped_in_the_middle_there_is_no_row_and_the_same_command_goes_on(settings, sent, capfd):
     command = ["train", *settings, "loss=quality_only", "optim.epochs=400"]
     running = process(*command)
-    wait_for(running, "quality_only minilm seed 0: epoch 2/400")
+    wait_for(running, "quality_only tiny seed 0: epoch 2/400")
     running.send_signal(sent)
     _, error = running.communicate(timeout=60)
     store = Store(outputs(settings))

@@ -59,6 +59,31 @@ def test_without_a_key_it_is_a_file(arguments, settings, fresh_wandb, capfd, tmp
     assert list(panels(json.loads(path.read_text())["spec"])) == ["dynamics", "table1", "weights", "timing"]
 
 
+def test_a_sweeps_own_project_group_and_outputs_count(fresh_wandb, capfd, tmp_path):
+    sweep, own = tmp_path / "mine.yaml", tmp_path / "own"
+    block = f"{{dataset: local, dataset.path: d, paths.outputs: {own}, logger.project: theirs, logger.group: of/one, seed: '0,1'}}"
+    sweep.write_text(
+        f"defaults: [config, _self_]\nhydra: {{mode: MULTIRUN, sweeper: {{blocks: [{block}]}}}}\n"
+    )
+    assert run_cli("wandb", "dashboard", str(sweep), "--json") == 0
+    saved = json.loads((own / "wandb-dashboard-of_one.json").read_text())
+    assert saved["project"] == "theirs"
+    assert '"value": "of/one"' in json.dumps(saved["spec"])
+    assert (
+        run_cli(
+            "wandb", "dashboard", str(sweep), "--json", "logger.project=a", f"paths.outputs={tmp_path / 'b'}"
+        )
+        == 0
+    )
+    assert json.loads((tmp_path / "b" / "wandb-dashboard-of_one.json").read_text())["project"] == "a"
+    sweep.write_text(sweep.read_text().replace("theirs", "'x,y'"))
+    assert run_cli("wandb", "dashboard", str(sweep), "--json") == 2
+    assert (
+        "its runs have several logger.project (x, y): give one of them, logger.project=x"
+        in capfd.readouterr().err
+    )
+
+
 def test_saved_again_it_replaces_what_was_saved(settings, fresh_wandb, capfd, server):
     command = ["wandb", "dashboard", *(s for s in settings if s.startswith("paths"))]
     for _ in range(2):

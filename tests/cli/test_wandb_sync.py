@@ -40,10 +40,10 @@ def test_a_row_says_offline_what_the_live_run_said_and_says_it_once(swept, capfd
     for said in ("written", "there already"):
         assert run_cli(*command) == 0
         out = capfd.readouterr().out
-        assert f"[1/1] local synthetic dimp minilm seed 0 ({run_id}): {said}" in out
+        assert f"[1/1] local synthetic dimp tiny seed 0 ({run_id}): {said}" in out
         assert f"W&B: 1 {said}" in out
         assert f"wandb sync {store.runs}/*/wandb/offline-run-* uploads them" in out
-        assert "not run yet: 1 (local synthetic dimp minilm seed 1 " in out
+        assert "not run yet: 1 (local synthetic dimp tiny seed 1 " in out
     (again,) = files(store.run_folder(run_id))
     sent = read(again)
     keys = ("run_id", "run_group", "job_type", "project", "display_name", "tags")

@@ -4,7 +4,7 @@ import pytest
 
 from support.rows import predictions_table, row, row_set
 from synthweight.errors import UserError
-from synthweight.reporting.rows import RowLabeler
+from synthweight.reporting.rows import RowLabeler, dataset_titles
 from synthweight.runs.store import Store
 
 
@@ -59,3 +59,26 @@ def test_columns_are_what_tells_lines_apart(bound):
     recipe_of_its_own = bound("model=minilm"), bound("model=bert_base", "optim.lr=1e-4")
     assert labels(*recipe_of_its_own)[0] == ["trained on", "loss", "model"]  # the model explains the recipe
     assert labels(bound(), bound("seed=1", "logger=csv"))[0] == ["trained on", "loss"]
+
+
+def test_a_dataset_is_called_by_its_folder_where_its_name_does_not_tell():
+    assert list(dataset_titles([("local", "/d/one"), ("financial", "")]).values()) == ["local", "financial"]
+    places = [("local", "/d/one"), ("local", "/d/two"), ("local", "/d/one"), ("financial", "")]
+    assert list(dataset_titles(places).values()) == ["one", "two", "financial"]
+    assert list(dataset_titles([("local", "/a/x/data"), ("local", "/b/x/data")]).values()) == [
+        "a/x/data",
+        "b/x/data",
+    ]
+    assert list(dataset_titles([("mrpc", ""), ("mrpc", "/d/mine")]).values()) == ["mrpc", "mine"]
+    assert list(dataset_titles([("local", "/d/mrpc"), ("local", "/d/b"), ("mrpc", "")]).values()) == [
+        "d/mrpc",
+        "d/b",
+        "mrpc",
+    ]
+
+
+def test_the_folder_of_a_dataset_is_no_column(bound):
+    one, two = bound("dataset.path=/d/one"), bound("dataset.path=/d/two", "dataset.labels=[a,b]")
+    assert labels(one, two, bound("loss=imp", "dataset.path=/d/two")) == (
+        ["trained on", "loss"], [("synthetic", "ce"), ("synthetic", "ce"), ("synthetic", "imp")],
+    )  # fmt: skip

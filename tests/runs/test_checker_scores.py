@@ -54,9 +54,9 @@ def test_a_calibrated_quality_checker(bound, capsys):
     assert len({who.id, plain.id, *(c.id for c in who.checkers.values())}) == 6
     run.train(job)
     started = re.findall(r"local (.*): epoch 1/", capsys.readouterr().out)
-    assert started == ["small_real ce minilm seed 0"] + [
-        f"small_real less fold {i} of 3 ce minilm seed 0" for i in range(3)
-    ] + ["synthetic quality_only minilm seed 0"]  # fmt: skip
+    assert started == ["small_real ce tiny seed 0"] + [
+        f"small_real less fold {i} of 3 ce tiny seed 0" for i in range(3)
+    ] + ["synthetic quality_only tiny seed 0"]  # fmt: skip
 
     store = Store(job.paths.outputs)
     row = store.row(who.id)

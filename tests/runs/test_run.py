@@ -131,9 +131,9 @@ def test_a_checker_is_trained_once_for_all_that_need_it(bound, caplog):
         for loss in ("imp", "dimp", "quality_only", "ce"):
             run.train(bound(f"loss={loss}"))
     out = caplog.text
-    assert out.count("small_real ce minilm seed 0: epoch 1/3") == 1
-    assert out.count("synthetic ce minilm seed 0: epoch 1/2") == 1
-    assert "synthetic ce minilm seed 0: done already" in out
+    assert out.count("small_real ce tiny seed 0: epoch 1/3") == 1
+    assert out.count("synthetic ce tiny seed 0: epoch 1/2") == 1
+    assert "synthetic ce tiny seed 0: done already" in out
 
 
 def test_a_checker_whose_model_is_gone_is_trained_again_and_its_row_left_alone(bound):

@@ -43,7 +43,7 @@ def test_two_sweeps_that_share_checkers_train_each_once(small, tmp_path):
     out = "".join(out for out, _ in said)
     for source in ("small_real", "synthetic"):
         for seed in (0, 1):
-            assert out.count(f"local {source} ce minilm seed {seed}: epoch 1/") == 1
+            assert out.count(f"local {source} ce tiny seed {seed}: epoch 1/") == 1
     assert out.count(": test accuracy ") == 12
 
 

@@ -1,7 +1,11 @@
 """Expansion of blocks and the command line."""
 
+import re
+
 import pytest
 
+from synthweight.config import compose
+from synthweight.config.schema import CONF
 from synthweight.errors import UserError
 from synthweight.sweeps import grid
 
@@ -39,6 +43,27 @@ def test_quotes_survive():
 def test_a_value_given_twice_is_refused():
     with pytest.raises(UserError, match="loss=ce,ce: value ce is given twice"):
         grid.expand([{"loss": "ce,ce"}], [])
+
+
+def test_glob_takes_the_choices_that_match():
+    with compose.offline(CONF):
+        assert grid.expand([{"loss": "glob(*imp)"}], ["seed=0"]) == [
+            ["loss=dimp", "seed=0"],
+            ["loss=imp", "seed=0"],
+        ]
+        with pytest.raises(UserError, match=r"^loss=glob\(none\*\): matches nothing; there are ce, dimp"):
+            grid.expand([{"loss": "glob(none*)"}], [])
+        with pytest.raises(UserError, match=r"^optim.lr=glob\(\*\): matches nothing; there are no choices"):
+            grid.expand([], ["optim.lr=glob(*)"])
+
+
+def test_what_cannot_be_counted_off_is_refused():
+    for line, reason in (
+        ("seed=range(0,1e12)", "more than 100,000 values"),
+        ("optim.lr=interval(0,1)", "Can only enumerate"),
+    ):
+        with pytest.raises(UserError, match=rf"^{re.escape(line)}: {reason}"):
+            grid.expand([], [line])
 
 
 def test_unknown_sweep_says_what_there_is():

@@ -30,7 +30,7 @@ def test_a_sweep_runs_what_is_missing_and_then_nothing(small, capfd):
     store = Store(outputs)
     assert len(store.ids()) == 5  # four rows and the diversity checker
     out = capfd.readouterr().out
-    order = [m[1] for m in re.finditer(r"local (\w+ \w+) minilm seed 0: epoch 1/", out)]
+    order = [m[1] for m in re.finditer(r"local (\w+ \w+) tiny seed 0: epoch 1/", out)]
     assert set(order[:2]) == {"small_real ce", "synthetic ce"}
     assert "[1/5] " in out
     assert "[5/5] " in out
@@ -78,7 +78,7 @@ def test_a_failure_leaves_the_others_running_and_is_listed(small, capfd, monkeyp
     error = capfd.readouterr().err
     assert "3 of 5 runs failed" in error
     assert "RuntimeError: no luck" in error
-    assert "dimp minilm seed 0: CheckerFailedError" in error
+    assert "dimp tiny seed 0: CheckerFailedError" in error
     outputs = next(v for v in values if v.startswith("paths.outputs")).split("=")[1]
     store = Store(outputs)
     assert {store.row(i)["config"]["loss"]["name"] for i in store.ids()} == {"ce", "focal"}

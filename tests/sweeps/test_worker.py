@@ -38,9 +38,9 @@ def test_what_failed_is_listed_again_and_tried_when_asked(small, store, trouble,
     assert "3 of 5 runs failed; the others are done:" in capfd.readouterr().err
     assert run_cli("plan", str(path), *values, "seed=0") == 0
     planned = capfd.readouterr().out
-    assert re.search(r" failed  \w{16}  local small_real ce minilm seed 0  at all", planned)
+    assert re.search(r" failed  \w{16}  local small_real ce tiny seed 0  at all", planned)
     assert "Jobs: 4; done 1, failed 3, to do 0" in planned
-    assert re.search(r"small_real ce minilm seed 0  at all  \(checker of 2 runs\)$", planned, re.MULTILINE)
+    assert re.search(r"small_real ce tiny seed 0  at all  \(checker of 2 runs\)$", planned, re.MULTILINE)
 
     trouble()  # from now on it would work
     assert run_cli(*command) == 1
@@ -52,7 +52,7 @@ def test_what_failed_is_listed_again_and_tried_when_asked(small, store, trouble,
     )
     lines = said.err.strip().splitlines()
     assert len(lines) == 4
-    assert re.search(r"small_real ce minilm seed 0: at all \(.+/failed\.json\)", lines[1])
+    assert re.search(r"small_real ce tiny seed 0: at all \(.+/failed\.json\)", lines[1])
     assert "CheckerFailedError: its quality checker" in lines[2]
 
     assert run_cli(*command, "--retry-failed") == 0
@@ -66,9 +66,9 @@ def test_a_plan_says_how_many_runs_share_a_checker(small, capfd):
     lines = capfd.readouterr().out.splitlines()
     shared = sorted(re.sub(r"^ +first  \w{16}  local ", "", line) for line in lines if "checker of" in line)
     assert shared == [
-        *(f"small_real ce minilm seed {seed}  (checker of 2 runs)" for seed in (0, 1)),  # of IMP and DIMP
+        *(f"small_real ce tiny seed {seed}  (checker of 2 runs)" for seed in (0, 1)),  # of IMP and DIMP
         *(
-            f"synthetic ce minilm seed {seed}  (checker of 1 run; no row of the table)" for seed in (0, 1)
+            f"synthetic ce tiny seed {seed}  (checker of 1 run; no row of the table)" for seed in (0, 1)
         ),  # of IMP
     ]
 
@@ -125,9 +125,9 @@ with Store({str(store.root)!r}).lock({run_id!r}):
     out = "".join(said)
     assert ours.returncode == 0
     assert re.search(
-        rf"small_real ce minilm seed 0: locked by \S+ \(process {other.pid}, since 20\S+\); waiting", out
+        rf"small_real ce tiny seed 0: locked by \S+ \(process {other.pid}, since 20\S+\); waiting", out
     )
-    order = re.findall(r"local (\w+ \w+) minilm seed 0: epoch 1/", out)
+    order = re.findall(r"local (\w+ \w+) tiny seed 0: epoch 1/", out)
     assert order.index("synthetic focal") < order.index("small_real ce") < order.index("synthetic dimp")
     assert len(store.ids()) == 5
 
@@ -159,7 +159,7 @@ def test_an_engine_that_loses_a_process_fails_its_runs_and_no_others(small, stor
     path, values = small
     assert run_cli("sweep", str(path), *values, "seed=0") == 1
     assert re.search(
-        r"1 of 5 runs failed; .*\n.* focal minilm seed 0: RuntimeError: a worker process",
+        r"1 of 5 runs failed; .*\n.* focal tiny seed 0: RuntimeError: a worker process",
         capfd.readouterr().err,
     )
     assert len(store.ids()) == 4

@@ -41,7 +41,7 @@ def test_an_offline_run_says_what_its_row_says(bound):
         "project": "synthweight",
         "display_name": "dimp-synthetic-0",
     }
-    assert set(found.run["tags"]) == {"local", "synthetic", "minilm"}
+    assert set(found.run["tags"]) == {"local", "synthetic", "tiny"}
     assert {key: found.config[key] for key in row["config"]} == row["config"]
     assert {key: found.config[key] for key in tracking_wandb.ROW_CONFIG} == {
         key: row[key] for key in tracking_wandb.ROW_CONFIG

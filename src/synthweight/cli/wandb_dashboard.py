@@ -3,14 +3,16 @@
 Its panels name what runs log (`epochs.curves`, `tracking.wandb.summary_of`); a test compares."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import compose, schema
 from ..errors import UserError, first_line
 from ..runs.store import Store
-from ..sweeps.grid import find_sweep
+from ..sweeps.grid import blocks_of, expand, find_sweep
 from ..tracking import wandb
+from . import wandb_sync
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import LinePlot
@@ -34,26 +36,44 @@ def dashboard(file: str | None, overrides: list[str], only_json: bool) -> None:
     Raises:
         UserError: wandb-workspaces is not installed, no such sweep, or a server that does not take it.
     """
-    if file is None:
-        group = None
-        with compose.offline(schema.CONF):
-            settings = compose.Composer("config").run(["logger=wandb", *overrides])
-    else:
-        path = find_sweep(file)
-        group = path.stem
-        with compose.offline(path.parent):
-            settings = compose.Composer(path.stem).run(["logger=wandb", *overrides])
-    store = Store(settings.paths.outputs)
+    project, group, outputs = destination(file, overrides)
+    store = Store(outputs)
     store.prepare()
-    path = store.root / f"wandb-dashboard{f'-{group}' if group else ''}.json"
+    name = f"wandb-dashboard-{group}" if group else "wandb-dashboard"
+    path = store.root / (re.sub(r"[^-.\w]", "_", name) + ".json")
     owner = "" if only_json else wandb.default_entity()
-    made = workspace(owner, settings.logger.project, group)
-    said: dict[str, Any] = {"project": settings.logger.project, "entity": owner}
+    made = workspace(owner, project, group)
+    said: dict[str, Any] = {"project": project, "entity": owner}
     if owner:
         said |= save(made, {**said, **remembered(path, said)})
         print(f"W&B: {said['url']}", flush=True)
     path.write_text(json.dumps(said | {"spec": specification(made)}, indent=1) + "\n", encoding="utf-8")
     print(f"{path}: the dashboard's specification", flush=True)
+
+
+def destination(file: str | None, overrides: list[str]) -> tuple[str, str | None, str]:
+    """The project of a sweep's runs, their group, and the folder of outputs; without a sweep there is no group.
+
+    Raises:
+        UserError: no such sweep, a bad setting, or a sweep whose runs go to several projects, groups or folders.
+    """
+    if file is None:
+        with compose.offline(schema.CONF):
+            run = compose.Composer("config").run(overrides)
+        return run.logger.project, None, run.paths.outputs
+    path = find_sweep(file)
+    ours = [line for line in overrides if not line.lstrip("+~").startswith("hydra")]
+    with compose.offline(path.parent):
+        composer = compose.Composer(path.stem)
+        jobs = [composer.settings(job) for job in expand(blocks_of(composer), ours)]
+    found = {(wandb_sync.project(job), wandb_sync.group(job, path.stem), job.paths.outputs) for job in jobs}
+    for i, key in enumerate(("logger.project", "logger.group", "paths.outputs")):
+        several = sorted({each[i] for each in found})
+        if len(several) > 1:
+            raise UserError(
+                f"{file}: its runs have several {key} ({', '.join(several)}): give one of them, {key}={several[0]}"
+            )
+    return found.pop()
 
 
 def remembered(path: Path, said: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..config import compose, schema
+from ..config.bind import Settings
 from ..runs.store import Store
 from ..sweeps.plan import Job, open_sweep
 from ..tracking import wandb
@@ -27,7 +28,7 @@ def sync(file: str, overrides: Sequence[str]) -> None:
     done = [job for job in plan.rows if plan.store.exists(job.id)]
     counted = dict.fromkeys(("uploaded", "written", "there"), 0)
     for number, job in enumerate(done, 1):
-        what = send(plan.store, job, Path(file).stem)
+        what = send(plan.store, job, group(job.identity.run, Path(file).stem))
         counted[what] += 1
         print(
             f"[{number}/{len(done)}] {job} ({job.id}): {'there already' if what == 'there' else what}",
@@ -42,20 +43,25 @@ def send(store: Store, job: Job, group: str) -> str:
     Its lock keeps out the live run, which may still be uploading.
     """
     row = store.row(job.id)
-    card = wandb.RunCard.from_config(row["id"], row["config"], project(job), group)
+    card = wandb.RunCard.from_config(row["id"], row["config"], project(job.identity.run), group)
     with store.lock(row["id"]):
         return wandb.send_row(
             card, row, lambda: epochs(row, store.table(row["id"])), store.run_folder(row["id"])
         )
 
 
-def project(job: Job) -> str:
+def project(settings: Settings) -> str:
     """The project that a run's logger names; few-shot classifications have no logger."""
-    run = job.identity.run
-    if isinstance(run, schema.Run):
-        return run.logger.project
+    if isinstance(settings, schema.Run):
+        return settings.logger.project
     with compose.offline(schema.CONF):
-        return compose.Composer("config").run(["logger=wandb"]).logger.project
+        return compose.Composer("config").run([]).logger.project
+
+
+def group(settings: Settings, sweep: str) -> str:
+    """The group that a run's logger names, else the name of its sweep."""
+    named = settings.logger.group if isinstance(settings, schema.Run) else None
+    return named or sweep
 
 
 def epochs(row: dict[str, Any], table: pa.Table) -> list[wandb.EpochLog]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 import types
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -14,8 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
 from ..losses import LOSSES, WeightedLoss
+from . import encoders
 from .llm_schema import Generate, Prompt
-from .schema import CONF, Report, Run
+from .schema import CONF, Model, Report, Run
 
 Root = TypeVar("Root")
 Settings = Run | Prompt | Generate  # what a primary configuration may be of
@@ -32,7 +34,20 @@ def bind(config: DictConfig) -> Settings:
     """
     values = plain(config)
     values.pop("report", None)  # a sweep's: how its rows are shown changes no run
-    return settings(values, root_of(values))
+    bound: Settings = settings(values, root_of(values))
+    if isinstance(bound, Run):
+        refuse_hidden_hub(bound.model)
+    return bound
+
+
+def refuse_hidden_hub(model: Model) -> None:
+    """Raises UserError where another hub name was given, and minilm's package would be trained in its place."""
+    own = _choice("model", encoders.DEFAULT, tuple(folders()))
+    if model.path is None and model.package == own.package is not None and model.hub not in (None, own.hub):
+        raise UserError(
+            f"model.hub={model.hub}: model={encoders.DEFAULT} is its package {own.package}, which is looked up first: write "
+            "conf/model/NAME.yaml and conf/optim/NAME.yaml for another encoder, or give its folder as model.path=FOLDER"
+        )
 
 
 def bind_run(config: DictConfig) -> Run:
@@ -145,11 +160,28 @@ def load_choice(group: str, name: str) -> Any:
 
     for folder in folders():
         path = folder / group / f"{name}.yaml"
-        if path.is_file():
+        if os.path.isfile(path):
             values = OmegaConf.load(path)
             assert isinstance(values, DictConfig)
             return settings(plain(values), GROUPS[group], group)
     raise UserError(f"{group}={name}: unknown; there are {', '.join(choices(group))}")
+
+
+def recipe(path: str | None, key: str) -> Any:
+    """One setting of the recipe for an encoder's size. Raises UserError where a user's own recipe of that name is bad."""
+    return getattr(_choice("optim", encoders.recipe_name(path), tuple(folders())), key)
+
+
+@cache
+def _choice(group: str, name: str, _folders: tuple[Path, ...]) -> Any:
+    """`load_choice`, once: the folders that Hydra looks through decide what a name is."""
+    return load_choice(group, name)
+
+
+OmegaConf.register_new_resolver(
+    "encoder_name", encoders.encoder_name, replace=True
+)  # conf/model/default.yaml
+OmegaConf.register_new_resolver("recipe", recipe, replace=True)  # conf/optim/default.yaml
 
 
 def choices(group: str) -> list[str]:

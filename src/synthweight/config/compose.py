@@ -1,6 +1,7 @@
 """From override strings to settings and back, through Hydra, as seldom as possible."""
 
 import copy
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
 from . import bind, schema
+from .encoders import DEFAULT
 from .llm_schema import Generate, Prompt
 from .overrides import (
     choices_of,
@@ -105,7 +107,12 @@ class Composer:
             return compose(
                 self.config_name, overrides=[*self.extra, *overrides], return_hydra_config=with_hydra
             )
-        except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: loss=null
+        except (
+            HydraException,
+            OmegaConfBaseException,
+            ValueError,
+            OSError,
+        ) as error:  # loss=null, a name too long
             raise UserError(explain_hydra_error(error)) from error
         except RecursionError as error:
             raise UserError(f"{self.config_name}: its defaults list names the file itself") from error
@@ -118,8 +125,8 @@ class Composer:
         values = schema.as_dict(run)
         fallback = {
             "dataset": "local",
-            "model": "minilm",
-            "optim": "minilm",
+            "model": DEFAULT,
+            "optim": DEFAULT,
         }  # of a name that is the user's own
         names = {g: values[g]["name"] for g in schema.CHOICES if g != "selection"} | {
             "selection": run.selection.split
@@ -147,7 +154,7 @@ def refuse_sweeper(choice: str) -> None:
     group, _, name = choice.partition("=")
     for folder in bind.folders():
         file = folder / group.removeprefix("+") / f"{name}.yaml"
-        if file.is_file() and OmegaConf.select(OmegaConf.load(file), "hydra.sweeper") is not None:
+        if os.path.isfile(file) and OmegaConf.select(OmegaConf.load(file), "hydra.sweeper") is not None:
             raise UserError(
                 f"{choice}: {file} sets hydra.sweeper, which counts in the sweep's own file alone (fewer jobs would run, in "
                 "silence): move its parameters there"

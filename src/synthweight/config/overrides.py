@@ -1,5 +1,6 @@
 """Hydra's override grammar: read, written, refused; and its errors in one line each."""
 
+import os
 import shlex
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +106,7 @@ def is_group(override: Override) -> bool:
 
 @cache
 def is_folder(group: str) -> bool:
-    return (CONF / group).is_dir()
+    return os.path.isdir(CONF / group)  # False for what no file system has, where `Path.is_dir` raises
 
 
 def choices_of(parsed: list[Override]) -> tuple[str, ...]:
@@ -158,7 +159,7 @@ def refuse(overrides: Sequence[str]) -> None:
     if (
         not ablation
         or not isinstance(ablation, str)
-        or not (CONF / "ablation" / f"{ablation}.yaml").is_file()
+        or not os.path.isfile(CONF / "ablation" / f"{ablation}.yaml")
     ):
         return
     for group, choice in overridden(ablation).items():
@@ -201,7 +202,8 @@ def experiment_overrides(arguments: Sequence[str]) -> list[str]:
             continue
         name = str(override.value())
         path = next(
-            (p for folder in bind.folders() if (p := folder / "experiment" / f"{name}.yaml").is_file()), None
+            (p for folder in bind.folders() if os.path.isfile(p := folder / "experiment" / f"{name}.yaml")),
+            None,
         )
         if path is None:
             raise UserError(f"+experiment={name}: unknown; there are {', '.join(bind.choices('experiment'))}")

@@ -146,6 +146,12 @@ class Optim:
         require(self.max_length >= 4, "optim.max_length", "at least 4 tokens", self.max_length)
 
 
+def require_named(key: str, model: str | None, recipe: str | None) -> None:
+    """Raises UserError where a checker takes a choice that depends on the run's model.path."""
+    for name, value in ((f"{key}.model", model), (f"{key}.recipe", recipe)):
+        require(value != "default", name, "null for the run's own, or a name", value)
+
+
 @dataclass
 class Quality:
     model: str | None
@@ -157,6 +163,7 @@ class Quality:
 
     def __post_init__(self) -> None:
         key = "checker.quality"
+        require_named(key, self.model, self.recipe)
         require(self.epochs is None or self.epochs >= 1, f"{key}.epochs", "at least 1", self.epochs)
         require(
             self.source in ("small_real", "large_real"),
@@ -176,6 +183,7 @@ class Diversity:
     folds: int
 
     def __post_init__(self) -> None:
+        require_named("checker.diversity", self.model, self.recipe)
         require(
             self.epochs is None or self.epochs >= 1, "checker.diversity.epochs", "at least 1", self.epochs
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic_io import file_sha256
+from ..config.encoders import MODULES, inner_folder
 from ..errors import UserError, first_line
 from .weights import PICKLED, weight_files
 
@@ -30,7 +31,7 @@ NOT_READ = (  # weights in other formats, code, documents, pictures, tables: nam
     "NOTICE*", "README*", ".*",
 )  # fmt: skip
 RECORDS = (  # what other programs note about a model
-    MODULES := "modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "data_config.json",
+    MODULES, "config_sentence_transformers.json", "sentence_*_config.json", "data_config.json",
     "trainer_state.json", "*_results.json", "*_results.txt", "generation_config.json", "preprocessor_config.json",
 )  # fmt: skip
 
@@ -130,7 +131,7 @@ def checked(folder: Path) -> Path:
         UserError: there is no config.json or there are no safetensors weights.
     """
     if not (folder / "config.json").is_file():
-        if (inner := _inner(folder)) is not None:
+        if (inner := inner_folder(folder)) is not None:
             log_inner(inner)
             return checked(inner)
         adapter = " (adapter_config.json is: merge the adapter into its encoder, and save that)"
@@ -142,20 +143,6 @@ def checked(folder: Path) -> Path:
         raise UserError(f"{folder}: config.json is not there{hint}")
     weight_files(folder)
     return folder
-
-
-def _inner(folder: Path) -> Path | None:
-    """The subfolder that holds the encoder of a sentence-transformers folder, by its modules.json."""
-    try:
-        listed = json.loads((folder / MODULES).read_text(encoding="utf-8"))
-        names = [str(module["path"]) for module in listed]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    inside = [folder / name for name in names if name and Path(name).name == name]
-    return next(
-        (path for path in inside if (path / "config.json").is_file() and list(path.glob("*.safetensors"))),
-        None,
-    )
 
 
 @cache  # once per process

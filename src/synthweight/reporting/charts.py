@@ -91,7 +91,7 @@ def runs_by_panel(rows: RowSet) -> PanelRuns:
     out: PanelRuns = {}
     for r, run in rows.trained:
         if r.id in rows.rows:
-            out.setdefault((run.dataset.name, run.source.name), []).append((r, run))
+            out.setdefault((rows.dataset(run), run.source.name), []).append((r, run))
     if not out:
         raise UserError("nothing to draw: no trained run of this sweep has a row")
     return out

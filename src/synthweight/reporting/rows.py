@@ -1,7 +1,10 @@
 """The rows of a sweep's table or figure: exactly the runs that the sweep composes."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.llm_schema import Prompt
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from ..config.schema import Run
 
 Row = dict[str, Any]
+Place = tuple[str, str]  # a dataset's name and its folder, "" where none was given
 Label = tuple[str, ...]  # a line's cells in the columns that tell lines apart
 
 
@@ -47,6 +51,40 @@ class RowSet:
     def trained(self) -> "list[tuple[RequestedRow, Run]]":
         """The requested runs that train; the others are few-shot classifications."""
         return [(r, r.run) for r in self.requested if not isinstance(r.run, Prompt)]
+
+    @cached_property
+    def _titles(self) -> dict[Place, str]:
+        return dataset_titles([place_of(r.run) for r in self.requested])
+
+    def dataset(self, run: "Run | Prompt") -> str:
+        """The name of a run's dataset, with its folder where the table has another of that name."""
+        return self._titles[place_of(run)]
+
+
+def place_of(run: "Run | Prompt") -> Place:
+    """A dataset's name and the folder of its files, if it was given: two folders are two datasets."""
+    folder = run.dataset.path or (run.paths.data and f"{run.paths.data}/{run.dataset.name}")
+    return run.dataset.name, os.path.abspath(folder) if folder else ""
+
+
+def dataset_titles(places: Iterable[Place]) -> dict[Place, str]:
+    """What each dataset is called: its name, or the end of its folder's path where several have the name.
+
+    As much of the path is taken as tells the folders apart.
+    """
+    by_name: dict[str, list[str]] = {}
+    for name, folder in dict.fromkeys(places):
+        by_name.setdefault(name, []).append(folder)
+    titles: dict[Place, str] = {}
+    for name, folders in by_name.items():
+        parts = [Path(folder).parts for folder in folders]
+        ends = [name] * len(folders)
+        for n in range(1, max(map(len, parts)) + 1):
+            if len(set(ends)) == len(ends) and not set(ends) & (by_name.keys() - {name}):
+                break
+            ends = [str(Path(*each[-n:])) if each else name for each in parts]
+        titles |= {(name, folder): end for folder, end in zip(folders, ends, strict=True)}
+    return titles
 
 
 def gather_rows(store: Store, requested: Sequence[RequestedRow], sweep: str, partial: bool = False) -> RowSet:
@@ -124,16 +162,13 @@ class RowLabeler:
     def __init__(self, runs: "Sequence[Run]") -> None:
         """Finds the keys for these runs."""
         settings = [self.settings(run) for run in runs]
+        places = [place_of(run) for run in runs]
         keys = list(dict.fromkeys([*self.FIRST, *(key for each in settings for key in each)]))
         self.keys: list[str] = list(self.FIRST[:2])
         for key in keys:
             by_line: dict[Label, set[str]] = {}
-            for (
-                each
-            ) in settings:  # the dataset explains its own settings (labels, files): they need no column
-                by_line.setdefault((each["dataset.name"], *self._cells(each)), set()).add(
-                    self.text(each.get(key))
-                )
+            for place, each in zip(places, settings, strict=True):  # a dataset explains its labels and files
+                by_line.setdefault((*place, *self._cells(each)), set()).add(self.text(each.get(key)))
             if any(len(found) > 1 for found in by_line.values()):
                 self.keys.append(key)
         self.columns = [self.TITLES.get(key, key) for key in self.keys]

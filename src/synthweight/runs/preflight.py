@@ -7,6 +7,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..config import encoders
 from ..config.schema import Run
 from ..data import sources
 from ..data.examples import Examples
@@ -51,6 +53,8 @@ def require_fit(run: Run) -> None:
     if key in passed:
         return
     log_own_code(folder)
+    if run.model.path is not None:
+        log_recipe(run.model.path, run.model.name, run.optim.name, run.optim.lr)
     sample, labels, length = small.examples[:SAMPLE], tuple(sorted(small.labels)), run.optim.max_length
     tokenizer = load_tokenizer(folder)
     require_vocabulary(folder, tokenizer, encode_examples(tokenizer, sample, length).ids)
@@ -89,6 +93,21 @@ def require_vocabulary(folder: Path, tokenizer: Any, ids: np.ndarray) -> None:
     if unknown > len(words) / 2:
         share = 100 * unknown / len(words)
         logger.warning("%s: %.0f %% of the tokens of D_P' are %s to it", folder, share, tokenizer.unk_token)
+
+
+@cache  # once per process
+def log_recipe(path: str, name: str, recipe: str, lr: float) -> None:
+    """Logs how an encoder from a folder is named, and by which recipe it is trained."""
+    size = encoders.layers_and_width(path)
+    of_size = f" ({size[0]} layers of {size[1]})" if size else ""
+    logger.info(
+        "model.path=%s: model %s%s with the recipe %s, lr %g; optim=NAME takes another",
+        path,
+        name,
+        of_size,
+        recipe,
+        lr,
+    )
 
 
 def log_own_code(folder: Path) -> None:

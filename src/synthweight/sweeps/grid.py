@@ -2,18 +2,22 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import ListConfig, OmegaConf
 
+from ..config import bind
 from ..config.compose import Composer
-from ..config.overrides import experiment_overrides, parse
+from ..config.overrides import experiment_overrides, explain_hydra_error, parse
 from ..config.schema import CONF, SWEEPS
 from ..errors import UserError
 
 Block = dict[str, Any]
+MOST = 100_000  # values of one key
 
 
 def find_sweep(name: str) -> Path:
@@ -77,7 +81,18 @@ def values(line: str) -> list[str]:
     if not override.is_sweep_override():
         return [str(override.input_line)]
     key = override.get_key_element()
-    texts = list(override.sweep_string_iterator())
+    if GlobalHydra.instance().is_initialized():
+        override.config_loader = GlobalHydra.instance().config_loader()  # for glob: which choices there are
+    try:
+        texts = list(islice(override.sweep_string_iterator(), MOST + 1))
+    except HydraException as error:
+        raise UserError(f"{line}: {explain_hydra_error(error)}") from error
+    if len(texts) > MOST:
+        raise UserError(f"{line}: more than {MOST:,} values")
+    if not texts:
+        raise UserError(
+            f"{line}: matches nothing; there are {', '.join(bind.choices(override.key_or_group)) or 'no choices'}"
+        )
     twice = [text for text, n in Counter(texts).items() if n > 1]
     if twice:
         raise UserError(f"{line}: value {twice[0]} is given twice")

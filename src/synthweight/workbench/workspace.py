@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from ..atomic_io import part_path
 from ..config import bind, compose
-from ..config.schema import CONF, Run
+from ..config.schema import CONF, Model, Run
 from ..data.examples import Example, data_hash, write_jsonl
 from ..errors import UserError
 from ..losses import LOSSES
+from ..models.pretrained import locate
 from ..runs import run as engine
 from ..runs.identity import Identity, identify
 from ..runs.store import Store
@@ -113,10 +114,18 @@ class Workspace:
     def _model(self) -> list[str]:
         if self.model in bind.choices("model"):
             return [f"model={self.model}"]
-        value = compose.literal(self.model)
-        where = f"model.path={value}" if Path(self.model).is_dir() else f"model.hub={value}"
-        name = f"model.name={compose.literal(Path(self.model).name)}"
-        return ["model=minilm", name, "model.sha256=null", "model.package=null", "model.hub=null", where]
+        unpinned = ["model.sha256=null", "model.package=null"]
+        if Path(self.model).is_dir():
+            return [*unpinned, "model.hub=null", f"model.path={compose.literal(self.model)}"]
+        hub = [
+            f"model.name={compose.literal(Path(self.model).name)}",
+            f"model.hub={compose.literal(self.model)}",
+            *unpinned,
+        ]
+        folder = locate(
+            Model(self.model, None, None, None, self.model, None, None)
+        )  # its config.json says which recipe
+        return [*hub, f"model.path={compose.literal(str(folder))}"]
 
     def train(self, run: Run) -> Identity:
         """Trains a run and its checkers where their rows are missing."""

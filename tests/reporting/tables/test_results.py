@@ -70,6 +70,21 @@ def test_rows_in_any_order_give_the_same_bytes(made, kind):
     assert render(store, swapped, kind=kind) == render(store, runs, kind=kind)
 
 
+def test_datasets_of_one_name_at_two_paths_are_two_columns(bound, store):
+    """By dataset.path, or by paths.data: another folder holds other data, whatever they are called."""
+    for n, key in enumerate(
+        ("dataset.path=/d/{}/reviews", "dataset.path=null dataset.name=reviews paths.data=/d/{}")
+    ):
+        runs = [(f"{n}{folder}", bound(*key.format(folder).split())) for folder in ("one", "two")]
+        for i, (run_id, _) in enumerate(runs):
+            store.write_row(row(run_id, 0.5 + i / 10, sha=run_id), predictions_table())
+        assert render(store, runs).splitlines()[:3] == [
+            "| trained on | loss | one/reviews accuracy | one/reviews macro F1 | two/reviews accuracy | two/reviews macro F1 |",
+            "|---|---|---|---|---|---|",
+            "| synthetic | ce | 50.0 (n = 1) | 25.0 (n = 1) | 60.0 (n = 1) | 30.0 (n = 1) |",
+        ]
+
+
 def test_missing_rows_are_holes(made):
     store, runs = made
     store.json_path("dimp1").unlink()

@@ -44,7 +44,7 @@ def noise_detection_table(rows: RowSet) -> Table:
     labeler = RowLabeler([run for _, run in rows.trained])
     lines: dict[Label, list[RequestedRow]] = {}
     for r, run in rows.trained:
-        lines.setdefault((run.dataset.name, *labeler.label(run)), []).append(r)
+        lines.setdefault((rows.dataset(run), *labeler.label(run)), []).append(r)
     aucs = {r.id: weight_aucs(rows.store, r.id) for r, _ in rows.trained if r.id in rows.rows}
     epochs = max(map(len, aucs.values()), default=0)
     cells: list[list[Cell]] = []

@@ -47,11 +47,11 @@ def results_table(rows: RowSet) -> Table:
         UserError: A cell would average one seed twice, or rows evaluated on different test sets.
     """
     labeler = RowLabeler([run for _, run in rows.trained])
-    datasets = list(dict.fromkeys(r.run.dataset.name for r in rows.requested))
+    datasets = list(dict.fromkeys(rows.dataset(r.run) for r in rows.requested))
     cells: dict[Label, dict[str, list[RequestedRow]]] = {}
     for r in rows.requested:
         label = few_shot_label(r.run, labeler) if isinstance(r.run, Prompt) else labeler.label(r.run)
-        cells.setdefault(label, {}).setdefault(r.run.dataset.name, []).append(r)
+        cells.setdefault(label, {}).setdefault(rows.dataset(r.run), []).append(r)
     for label, by_dataset in cells.items():
         for requested in by_dataset.values():
             refuse_false_spread(label, requested, rows)
@@ -62,7 +62,8 @@ def results_table(rows: RowSet) -> Table:
         for m in METRICS
         if (cell := pooled_cell(verdicts, datasets, label, m)).n
     }
-    published = {d: numbers for d in datasets if (numbers := paper_results(d))}
+    names = {rows.dataset(r.run): r.run.dataset.name for r in rows.requested}
+    published = {d: numbers for d in datasets if (numbers := paper_results(names[d]))}
 
     columns = [Column(title) for title in labeler.columns]
     for dataset in datasets:

@@ -111,7 +111,7 @@ def timing_table(rows: RowSet) -> Table:
     lines: dict[Label, list[RequestedRow]] = {}
     baseline: dict[tuple[Label, int], float] = {}
     for r, run in rows.trained:
-        label = (run.dataset.name, *labeler.label(run))
+        label = (rows.dataset(run), *labeler.label(run))
         lines.setdefault(label, []).append(r)
         if run.loss.name == "ce" and r.id in seconds:
             baseline[without_loss(label), run.seed] = seconds[r.id].total
