@@ -100,7 +100,7 @@ def judge_claim(claim: Claim, rows: RowSet) -> Judgement:
     """
     found: dict[str, Difference] = {}
     counts: set[int] = set()
-    for dataset in dict.fromkeys(r.run.dataset.name for r in rows.requested):
+    for dataset in dict.fromkeys(rows.dataset(r.run) for r in rows.requested):
         first, second = (matching(claim, rows, wanted, dataset) for wanted in (claim.first, claim.second))
         seeds = sorted(first.keys() & second.keys())
         if len(seeds) >= MIN_SEEDS:
@@ -117,7 +117,7 @@ def matching(claim: Claim, rows: RowSet, wanted: dict[str, Any], dataset: str) -
     """The finished rows of a dataset whose runs have the wanted settings, by seed."""
     out: dict[int, Row] = {}
     for r, run in rows.trained:
-        if run.dataset.name == dataset and r.id in rows.rows and has(run, wanted):
+        if rows.dataset(run) == dataset and r.id in rows.rows and has(run, wanted):
             if run.seed in out:
                 raise UserError(
                     f"claim {claim.claim!r}: {wanted} is true of several runs of {dataset} with seed {run.seed}: "

@@ -3,6 +3,7 @@ columns.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -59,16 +60,20 @@ class Store:
         Raises:
             UserError: the folder cannot be written.
         """
+        probe = part_path(self.rows / "probe")
         try:
             self.rows.mkdir(parents=True, exist_ok=True)
             self.runs.mkdir(parents=True, exist_ok=True)
-            probe = part_path(self.rows / "probe")
             probe.write_bytes(b"x")
-            probe.unlink()
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # told as in the middle of a run
+                raise
             raise UserError(
                 f"paths.outputs={self.root}: cannot be written ({error.strerror}): name another folder"
             ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
 
     def json_path(self, run_id: str) -> Path:
         """Of a row's JSON file, whether it exists or not."""

@@ -39,7 +39,7 @@ def made(bound, store):
 
 def test_mean_deviation_and_n(made):
     assert render(*made).splitlines() == [
-        "All lines: dataset local, model minilm, trained on synthetic.",
+        "All lines: dataset local, model tiny, trained on synthetic.",
         "",
         "| loss | accuracy | macro F1 |",
         "|---|---:|---:|",
@@ -78,11 +78,12 @@ def test_datasets_of_one_name_at_two_paths_are_two_columns(bound, store):
         runs = [(f"{n}{folder}", bound(*key.format(folder).split())) for folder in ("one", "two")]
         for i, (run_id, _) in enumerate(runs):
             store.write_row(row(run_id, 0.5 + i / 10, sha=run_id), predictions_table())
-        assert render(store, runs).splitlines()[:3] == [
-            "| trained on | loss | one/reviews accuracy | one/reviews macro F1 | two/reviews accuracy | two/reviews macro F1 |",
-            "|---|---|---|---|---|---|",
-            "| synthetic | ce | 50.0 (n = 1) | 25.0 (n = 1) | 60.0 (n = 1) | 30.0 (n = 1) |",
+        lines = render(store, runs).splitlines()
+        titles = [
+            f"{folder}/reviews {metric}" for folder in ("one", "two") for metric in ("accuracy", "macro F1")
         ]
+        assert f"| loss | {' | '.join(titles)} |" in lines
+        assert "| ce | 50.0 | 25.0 | 60.0 | 30.0 |" in lines
 
 
 def test_missing_rows_are_holes(made):
