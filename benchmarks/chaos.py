@@ -34,7 +34,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -209,17 +209,16 @@ class Workers:
 
     def fill(self, chaos: Chaos) -> None:
         """Fills the disk of the outputs; every worker must end with one line that says so. Then there is room again."""
-        chaos.in_flight.update(self.held({process.pid for process in self.alive}).keys())
-        filler = self.folder / "disk" / "filler"
+        filler, held = self.folder / "disk" / "filler", set()
         before = [len(text) for text in self.texts()]
         with filler.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(b"\0" * 2**16)
-            except OSError:
-                pass
-            for process in self.running:
-                process.join(timeout=300)
+            while self.alive:  # what they delete makes room again
+                held |= self.held({process.pid for process in self.alive}).keys()
+                with suppress(OSError):
+                    while True:
+                        file.write(b"\0" * 4096)
+                time.sleep(0.05)
+        chaos.in_flight.update(held)
         for process, text, size in zip(self.running, self.texts(), before, strict=True):
             ended = "No space left on device" in text[size:] and "make room" in text[size:]
             if process.exitcode != 0 and not (
