@@ -82,8 +82,8 @@ def test_datasets_of_one_name_at_two_paths_are_two_columns(bound, store):
         titles = [
             f"{folder}/reviews {metric}" for folder in ("one", "two") for metric in ("accuracy", "macro F1")
         ]
-        assert f"| loss | {' | '.join(titles)} |" in lines
-        assert "| ce | 50.0 | 25.0 | 60.0 | 30.0 |" in lines
+        assert f"| trained on | loss | {' | '.join(titles)} |" in lines
+        assert "| synthetic | ce | 50.0 | 25.0 | 60.0 | 30.0 |" in lines
 
 
 def test_missing_rows_are_holes(made):
