@@ -23,9 +23,10 @@ def sweep(path: Path, values: list[str], *more: str, **kwargs) -> subprocess.Pop
 
 
 @pytest.mark.timeout(2400)
-def test_a_sweep_killed_at_twenty_random_moments_loses_and_doubles_nothing():
+def test_a_sweep_through_kills_full_disks_and_stopped_workers_loses_and_doubles_nothing():
     """`benchmarks/chaos.py` says what must hold, and exits with 1 where it does not."""
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "chaos.py"], capture_output=True, text=True)
+    command = [sys.executable, ROOT / "benchmarks" / "chaos.py", "--kills", "12", "--workers", "3"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
