@@ -107,10 +107,8 @@ def test_papers_numbers_are_shown_beside(made, bound):
     ]
 
 
-def test_a_cell_is_of_different_seeds_on_one_test_set(made, bound, toy):
+def test_a_cell_is_of_different_seeds_on_one_test_set(made, bound):
     store, _ = made
-    two_paths = [("ce0", bound()), ("ce1", bound(f"dataset.path={toy.parent}", "seed=1"))]
-    assert "| dataset.path |" in render(store, two_paths).splitlines()[2]
     with pytest.raises(UserError, match="no spread over seeds"):
         render(store, [("ce0", bound()), ("ce1", bound())])
     store.json_path("ce1").unlink()
