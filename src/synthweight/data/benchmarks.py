@@ -1,4 +1,7 @@
-"""Where a split lies, and whether it is the one that was pinned."""
+"""Where a benchmark's split lies, and whether it is the one that was pinned.
+
+Which benchmarks there are: `conf/dataset`; how a hub's splits become ours: `hub`.
+"""
 
 import logging
 import warnings

@@ -20,8 +20,14 @@ def load_hub_rows(
     """One of our splits of one benchmark. `path` may be a local folder of the hub's shape.
 
     Raises:
-        UserError: the hub cannot be reached, or has no such data.
+        UserError: the hub cannot be reached, or has no such data; there is no rule for this benchmark.
     """
+    rule = SPLIT_RULES.get(dataset)
+    if rule is None:
+        raise UserError(
+            f"dataset={dataset}: {split} is in no local folder, and no rule makes our splits of those on the hub: write "
+            f"small_real.jsonl and test.jsonl into <paths.data>/{dataset}/, or a rule into SPLIT_RULES of data/hub.py"
+        )
     from datasets import disable_progress_bars, load_dataset  # takes a second: only who needs the hub pays
 
     disable_progress_bars()
@@ -36,7 +42,7 @@ def load_hub_rows(
                 f"offline, put small_real.jsonl, large_real.jsonl and test.jsonl into <paths.data>/{dataset}/"
             ) from error
 
-    return SPLIT_RULES[dataset](split, hub_split)
+    return rule(split, hub_split)
 
 
 def sort_by_hash(rows: Rows) -> Rows:

@@ -1,4 +1,8 @@
-"""AdamW with its schedule, and the gradient clipped before each step."""
+"""AdamW with its schedule, and the gradient clipped before each step.
+
+AdamW is assumed elsewhere too: clipping is left to its fused step, `packed/graphs.py` records that step, and the
+look-ahead of learned weights (`losses/meta/gradients.py`) reads its moments.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -2,5 +2,5 @@
 
 A sweep's plan and the rows of its runs come in; tables with tests of their differences, figures, and
 published files go out. Nothing is trained, and neither torch nor scikit-learn is imported for a table of
-results.
+results. `charts` has the numbers of a figure, `plotting` draws them.
 """

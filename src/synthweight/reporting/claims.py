@@ -6,7 +6,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import yaml
 from ..errors import UserError
 from .render import Interval
 from .rows import Row, RowLabeler, RowSet
-from .significance import LEVEL, Difference, difference, pooled
+from .significance import LEVEL, Difference, difference, paired_t, pooled
 from .tables.results import MIN_SEEDS, read_test
 from .tables.timing import run_seconds
 
@@ -157,11 +157,6 @@ def wobble(row: Row) -> float:
             f"row {row['id']} has no test metrics after each epoch: the claim needs trainer.test=epoch"
         )
     return stdev(epoch["test"]["accuracy"] for epoch in row["epochs"])
-
-
-def paired_t(values: Sequence[float]) -> Difference:
-    """The mean of paired differences, tested by Student's t over the seeds."""
-    return Difference.from_t(fmean(values), stdev(values) / len(values) ** 0.5, len(values) - 1)
 
 
 def scaled(d: Difference, measure: str) -> Difference:

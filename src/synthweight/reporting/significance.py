@@ -1,7 +1,11 @@
-"""Whether the difference of two methods is more than chance: over seeds and examples, and over datasets."""
+"""Whether the difference of two methods is more than chance: over seeds and examples, and over datasets.
+
+Applied by `marks` to tables, by `claims` to claims, and by the workbench to its folds.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -131,6 +135,15 @@ def pseudo_values(
     change = np.where(predictions == targets, less_hit[seed, predictions], miss) / classes
     pseudo = -(n - 1) * change
     return pseudo - pseudo.mean(axis=1, keepdims=True) + f1.mean(axis=1, keepdims=True)
+
+
+def paired_t(values: Sequence[float]) -> Difference:
+    """The mean of paired differences, tested by Student's t.
+
+    Args:
+        values: One difference per seed or per example, two at least.
+    """
+    return Difference.from_t(fmean(values), stdev(values) / len(values) ** 0.5, len(values) - 1)
 
 
 def pooled(differences: Sequence[Difference]) -> Difference | None:

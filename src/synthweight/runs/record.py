@@ -1,4 +1,8 @@
-"""What a run begins with and ends with: its data, tokens and scores; its model and its row."""
+"""What a run begins with and ends with: its data, tokens and scores; its model and its row.
+
+The row's JSON is made here, the columns of its Parquet file are `store.SCHEMA`; a few-shot classification makes its row
+in `llm/classify.py`.
+"""
 
 import logging
 import time

@@ -17,7 +17,7 @@ from ..data.splits import assign_folds, hash_entropy, split_fold
 from ..errors import UserError
 from ..metrics import evaluate
 from ..models import classifier, pretrained
-from ..reporting.significance import Difference, pseudo_values
+from ..reporting.significance import Difference, paired_t, pseudo_values
 from ..runs.identity import Identity, identify
 from .read import UserData
 from .workspace import METHODS, Method, Workspace
@@ -305,8 +305,7 @@ def compare(folds: Folds, methods: Sequence[Method], metric: str = "accuracy") -
     candidates = []
     for m in methods:
         score, spread = float(values[m.name].mean()), float(values[m.name].std(ddof=1) / np.sqrt(n))
-        d = values[best.name] - values[m.name]
-        behind = Difference.from_t(float(d.mean()), float(d.std(ddof=1) / np.sqrt(n)), n - 1)
+        behind = paired_t((values[best.name] - values[m.name]).tolist())
         interval = max(0.0, score - half * spread), min(1.0, score + half * spread)
         metrics = evaluate(log_probs[m.name], folds.targets, folds.data.labels)
         candidates.append(Candidate(m.name, m.words, score, *interval, behind, metrics))
