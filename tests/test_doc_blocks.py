@@ -161,3 +161,18 @@ def test_every_loss_has_a_section_and_a_picture_where_it_is_a_function_of_probab
     for name in LOSSES:
         assert "**When**" in texts[name]
         assert (f"assets/weights/{name}.svg" in texts[name]) == (name not in ("hu", "ren", "sungen"))
+
+
+NAMED = sorted(
+    {
+        (page, path.rstrip("/"))
+        for page, text in PAGES.items()
+        for path in re.findall(r"`((?:src|tests|benchmarks|conf|sweeps|docs)/[\w./-]+)`", text)
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "path"), NAMED)
+def test_a_file_that_a_page_names_exists(page, path):
+    new = page == "docs/extending.md" and re.search("margin|mine", path)  # of the examples there
+    assert new or (ROOT / path).exists() or (ROOT / "src/synthweight" / path).exists()
