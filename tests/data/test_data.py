@@ -449,7 +449,7 @@ def test_the_hub_out_of_reach_says_how_to_work_offline(bound, monkeypatch, tmp_p
 
 def test_a_hub_dataset_without_a_rule_is_refused(bound):
     hub = "dataset.hub={path: someone/mine, name: null, data_dir: null, revision: null}"
-    run = bound("dataset=mrpc", "dataset.name=mine", "dataset.path=null", hub)
+    run = bound("source=large_real", "dataset=mrpc", "dataset.name=mine", "dataset.path=null", hub)
     with pytest.raises(UserError, match=r"dataset=mine: .* or a rule into SPLIT_RULES of data/hub\.py"):
         sources.load_splits(run)
 
