@@ -67,11 +67,11 @@ def train(every: int, overrides: list[str]) -> None:
     with compose.offline(CONF):
         base = ["loss=hu", "loss.exact=false", "selection=last"]
         job = compose.Composer("config").run([*base, "logger=none", *overrides])
-    material, folder = sources.build_run_data(job), pretrained.locate(job.model)
+    data, folder = sources.build_run_data(job), pretrained.locate(job.model)
     assert isinstance(job.loss, Hu)
     both = Both(**asdict(job.loss), every=every)
-    train, dev = (trials.split(job, material, part) for part in (material.train, material.dev))
-    training = TrainingJob.from_run(job, folder, material.labels, train, {"dev": dev})
+    train, dev = (trials.split(job, data, part) for part in (data.train, data.dev))
+    training = TrainingJob.from_run(job, folder, data.labels, train, {"dev": dev})
     fit(replace(training, strategy=both, dev=dev))
 
 

@@ -72,10 +72,10 @@ def trial(method: str, point: dict[str, Any], fold: int) -> dict[str, Any]:
         loss = method.split()[0]
         base = [f"loss={loss}", "selection=last", "logger=none"]
         run = compose.Composer("config").run([*base, *settings])
-    material = sources.build_run_data(run)
-    parts = splits.split_fold(material.dev, splits.assign_folds(material.dev, FOLDS, seed=0), fold)
-    train, dev, held = (trials.split(run, material, part) for part in (material.train, *parts))
-    job = TrainingJob.from_run(run, pretrained.locate(run.model), material.labels, train, {"fold": held})
+    data = sources.build_run_data(run)
+    parts = splits.split_fold(data.dev, splits.assign_folds(data.dev, FOLDS, seed=0), fold)
+    train, dev, held = (trials.split(run, data, part) for part in (data.train, *parts))
+    job = TrainingJob.from_run(run, pretrained.locate(run.model), data.labels, train, {"fold": held})
     fitted = fit(replace(job, dev=dev))
     found = fitted.epochs[-1].metrics["fold"]
     return {key: round(found[key], 4) for key in ("accuracy", "macro_f1", "nll")}

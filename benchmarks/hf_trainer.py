@@ -31,8 +31,8 @@ def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], D
 
     from synthweight.models import classifier  # noqa: F401
 
-    def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
-        made, clock = trainer(system, steps, job, material, home, folder), lap(torch)
+    def train(job: Any, data: Any, home: Path, folder: Path) -> Done:
+        made, clock = trainer(system, steps, job, data, home, folder), lap(torch)
         made.add_callback(clock)
         made.train()
         last = [
@@ -40,14 +40,14 @@ def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], D
             for row in made.state.log_history
             if "eval_test_accuracy" in row
         ]
-        texts = steps * job.optim.batch_size if steps else job.epochs * len(material.train)
-        tokens = sum(row["length"] for row in made.train_dataset) * texts // len(material.train)
+        texts = steps * job.optim.batch_size if steps else job.epochs * len(data.train)
+        tokens = sum(row["length"] for row in made.train_dataset) * texts // len(data.train)
         return Done(clock.seconds, texts, tokens, made.model, last[-1] if last else None)
 
     return train
 
 
-def trainer(system: str, steps: int | None, job: Any, material: Any, home: Path, folder: Path) -> Any:
+def trainer(system: str, steps: int | None, job: Any, data: Any, home: Path, folder: Path) -> Any:
     """The Trainer of a run: `trainer`, `tuned` or `authors`."""
     import torch
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
@@ -62,7 +62,7 @@ def trainer(system: str, steps: int | None, job: Any, material: Any, home: Path,
     def encoded(part: Any) -> list[dict[str, Any]]:
         pairs = [e.text_pair for e in part] if part[0].text_pair is not None else None
         rows = tokenizer([e.text for e in part], pairs, truncation=True, max_length=width, padding=padding)
-        lengths, targets = [sum(mask) for mask in rows["attention_mask"]], material.targets(part).tolist()
+        lengths, targets = [sum(mask) for mask in rows["attention_mask"]], data.targets(part).tolist()
         return [
             {key: rows[key][i] for key in rows} | {"labels": targets[i], "length": lengths[i]}
             for i in range(len(part))
@@ -71,11 +71,11 @@ def trainer(system: str, steps: int | None, job: Any, material: Any, home: Path,
     def judged(found: Any) -> dict[str, Any]:
         scores = torch.from_numpy(found.predictions).float().log_softmax(-1).numpy()
         return {
-            k: v for k, v in metrics.evaluate(scores, found.label_ids, material.labels).items() if k in JUDGED
+            k: v for k, v in metrics.evaluate(scores, found.label_ids, data.labels).items() if k in JUDGED
         }
 
-    split = {name: encoded(getattr(material, name)) for name in ("train", "selection", "test")}
-    network = classifier.build(home, material.labels)
+    split = {name: encoded(getattr(data, name)) for name in ("train", "selection", "test")}
+    network = classifier.build(home, data.labels)
     arguments = TrainingArguments(
         output_dir=str(folder), num_train_epochs=job.epochs, max_steps=steps or -1, seed=job.seed,
         per_device_train_batch_size=optim.batch_size, per_device_eval_batch_size=64, learning_rate=optim.lr,

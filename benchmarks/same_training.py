@@ -71,10 +71,10 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
     if dropout:
         classifier.build = seeded(classifier.build)
     job = jobs["padded"]
-    material = sources.build_run_data(job)
-    training = trials.training(job, home, material, folder, ["selection"])
+    data = sources.build_run_data(job)
+    training = trials.training(job, home, data, folder, ["selection"])
     order = training.training_batches().batch_sampler
-    begun, wanted = by_trainer(job, material, home, folder, order)
+    begun, wanted = by_trainer(job, data, home, folder, order)
     steps, failed = job.epochs * len(order), False
     for kind, own in jobs.items():
         found = fit(replace(training, trainer=own.trainer)).network.state_dict()
@@ -93,7 +93,7 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
 
 
 def by_trainer(
-    job: Any, material: Any, home: Path, folder: Path, order: Any
+    job: Any, data: Any, home: Path, folder: Path, order: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the Trainer begins with, and what it makes of the same batches."""
     from torch.utils.data import DataLoader
@@ -103,7 +103,7 @@ def by_trainer(
         def on_epoch_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
             order.sampler.set_epoch(round(state.epoch))
 
-    trainer = hf_trainer.trainer("trainer", None, job, material, home, folder)
+    trainer = hf_trainer.trainer("trainer", None, job, data, home, folder)
     trainer.args.eval_strategy = "no"
     trainer.add_callback(Epoch())
     collate = trainer._get_collator_with_removed_columns(trainer.data_collator)

@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -53,7 +54,6 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
     """One training in this process; steps: stop after so many."""
     import torch
 
-    from synthweight import metrics
     from synthweight.config import compose
     from synthweight.config.schema import CONF
     from synthweight.data import sources
@@ -64,10 +64,10 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
     )  # imports what it needs before the clock starts
     with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
         job = compose.Composer("config").run([*trials.CE, *OURS.get(system, []), *overrides])
-        material, home = sources.build_run_data(job), pretrained.locate(job.model)
+        data, home = sources.build_run_data(job), pretrained.locate(job.model)
         peak = matmul_peak(torch)
         started = time.perf_counter()
-        done = train(job, material, home, Path(folder))
+        done = train(job, data, home, Path(folder))
         whole = time.perf_counter() - started
     out = {
         "steady": done.texts / done.seconds,
@@ -79,7 +79,8 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
     }
     if done.test is not None:
         out |= {key: 100 * done.test[key] for key in JUDGED}
-        out["majority"] = 100 * metrics.majority(material.targets(material.test), material.labels)["accuracy"]
+        targets = data.targets(data.test)
+        out["majority"] = 100 * Counter(targets.tolist()).most_common(1)[0][1] / len(targets)
     return out
 
 
@@ -89,10 +90,10 @@ def ours() -> Callable[[Any, Any, Path, Path], Done]:
 
     from synthweight.training.trainer import fit
 
-    def train(job: Any, material: Any, home: Path, folder: Path) -> Done:
-        training = trials.training(job, home, material, folder, ("selection", "test"))
+    def train(job: Any, data: Any, home: Path, folder: Path) -> Done:
+        training = trials.training(job, home, data, folder, ("selection", "test"))
         fitted = fit(training)
-        texts, tokens = job.epochs * len(material.train), job.epochs * int(training.train[0].lengths.sum())
+        texts, tokens = job.epochs * len(data.train), job.epochs * int(training.train[0].lengths.sum())
         return Done(fitted.seconds.train, texts, tokens, fitted.network, fitted.epochs[-1].metrics["test"])
 
     return train

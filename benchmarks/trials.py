@@ -49,21 +49,21 @@ def write_page(page: Path, names: Iterable[str], table: Callable[[str], str]) ->
     page.write_text(text)
 
 
-def split(run: Any, material: Any, examples: Any, cache: Path | None = None) -> tuple[Any, Any]:
+def split(run: Any, data: Any, examples: Any, cache: Path | None = None) -> tuple[Any, Any]:
     """The examples' tokens and label positions, as `TrainingJob` takes them."""
     from synthweight.data.tokenization import tokenize
     from synthweight.models import pretrained  # here: what reads a journal alone need not wait for torch
 
     folder, encoder = pretrained.locate(run.model), pretrained.fingerprint(run.model)
     tokens = tokenize(folder, encoder, examples, run.optim.max_length, cache or Path(run.paths.cache))
-    return tokens, material.targets(examples)
+    return tokens, data.targets(examples)
 
 
-def training(run: Any, home: Path, material: Any, cache: Path, series: Iterable[str]) -> Any:
+def training(run: Any, home: Path, data: Any, cache: Path, series: Iterable[str]) -> Any:
     """CE's `TrainingJob` of a run, evaluated on the splits named."""
     from synthweight.training.job import TrainingJob
 
-    tokens = {name: split(run, material, getattr(material, name), cache) for name in ("train", *series)}
+    tokens = {name: split(run, data, getattr(data, name), cache) for name in ("train", *series)}
     return TrainingJob.from_run(
-        run, home, material.labels, tokens["train"], {name: tokens[name] for name in series}
+        run, home, data.labels, tokens["train"], {name: tokens[name] for name in series}
     )

@@ -42,9 +42,3 @@ def test_not_a_number_is_null():
     m = metrics.evaluate(np.full((2, 3), np.nan, dtype=np.float32), np.array([0, 1]), LABELS)
     assert m["nll"] is None
     assert m["ece"] is None
-
-
-def test_majority():
-    m = metrics.majority(np.array([0, 0, 1, 2]), LABELS)
-    assert m["accuracy"] == 0.5
-    assert m["macro_f1"] == pytest.approx(2 / 3 / 3)

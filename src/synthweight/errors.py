@@ -64,7 +64,7 @@ def memory_full(error: BaseException) -> bool:
     """Whether it is a device, or this machine, that has no memory left; or oneDNN, which seldom says so in
     clear words.
     """
-    said = ("can't allocate memory", "could not create a primitive")
+    phrases = ("can't allocate memory", "could not create a primitive")
     return type(error).__name__ == "OutOfMemoryError" or any(
-        words in str(error) for words in said
+        words in str(error) for words in phrases
     )  # torch's: not imported here

@@ -31,7 +31,7 @@ def judged(
     """
     from sklearn.metrics import (
         precision_recall_fscore_support,
-    )  # takes a second: who reads rows alone does without
+    )  # takes a second, which commands that only read rows save
 
     everything = list(range(len(labels)))
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -72,10 +72,3 @@ def expected_calibration_error(log_probs: Float[ndarray, "n classes"], targets: 
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     gaps = np.bincount(bins, weights=right - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(targets))
-
-
-def majority(targets: Int[ndarray, " n"], labels: tuple[str, ...]) -> dict[str, Any]:
-    """The metrics of always answering the most frequent label of these targets."""
-    log_probs = np.full((len(targets), len(labels)), -np.inf, dtype=np.float32)
-    log_probs[:, np.bincount(targets, minlength=len(labels)).argmax()] = 0.0
-    return evaluate(log_probs, targets, labels)

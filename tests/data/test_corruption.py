@@ -9,7 +9,7 @@ from synthweight.data import sources
 from synthweight.data.corruption import corrupt
 from synthweight.data.examples import Example, data_hash
 from synthweight.errors import UserError
-from synthweight.runs import checker_scores, run
+from synthweight.runs import run
 from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 
@@ -81,39 +81,37 @@ def test_pairs_get_two_texts():
 
 def test_a_noisy_run_its_row_and_its_checkers(bound):
     job = bound("source=noisy", "loss=imp", "corruption.swapped=0.3")
-    material = sources.build_run_data(job)
-    assert Counter(e.kind for e in material.train) == {
+    data = sources.build_run_data(job)
+    assert Counter(e.kind for e in data.train) == {
         "original": 54,
         "swapped": 27,
         "duplicated": 18,
         "unrelated": 9,
     }
-    who = identify(job)
+    identity = identify(job)
     assert (
-        who.checkers["diversity"].run.corruption == job.corruption
+        identity.checkers["diversity"].run.corruption == job.corruption
     )  # the diversity checker sees the same harm
-    assert not who.checkers["quality"].run.corruption.active  # the quality checker sees none
-    assert who.checkers["quality"].id == identify(bound("loss=dimp")).checkers["quality"].id
+    assert not identity.checkers["quality"].run.corruption.active  # the quality checker sees none
+    assert identity.checkers["quality"].id == identify(bound("loss=dimp")).checkers["quality"].id
     run.train(job)
     store = Store(job.paths.outputs)
-    lines = [x for x in store.table(who.id).to_pylist() if x["split"] == "train" and x["epoch"] == 1]
-    assert Counter(x["kind"] for x in lines) == Counter(e.kind for e in material.train)
-    row = store.row(who.id)
+    lines = [x for x in store.table(identity.id).to_pylist() if x["split"] == "train" and x["epoch"] == 1]
+    assert Counter(x["kind"] for x in lines) == Counter(e.kind for e in data.train)
+    row = store.row(identity.id)
     assert set(row["data"]) == {"large_real", "small_real", "test", "other"}
     # a swapped label is scored as it stands, not as it was
-    swapped = next(e for e in material.train if e.kind == "swapped")
-    scores, _ = checker_scores.scores(
-        who, "quality", material, lambda checker, part: run.ask(store, checker, part)
-    )
-    at = [e.id for e in material.train].index(swapped.id)
+    swapped = next(e for e in data.train if e.kind == "swapped")
+    scores, _ = run.score_labels(store, identity, "quality", data)
+    at = [e.id for e in data.train].index(swapped.id)
     before = next(e for e in sources.build_run_data(bound("source=large_real")).train if e.id == swapped.id)
     assert before.label != swapped.label
     assert np.isfinite(scores[at])
 
 
 def test_any_source_can_be_corrupted(bound):
-    material = sources.build_run_data(bound("source=synthetic", "corruption=noisy", "corruption.unrelated=0"))
-    assert Counter(e.kind for e in material.train)["swapped"] == 10
+    data = sources.build_run_data(bound("source=synthetic", "corruption=noisy", "corruption.unrelated=0"))
+    assert Counter(e.kind for e in data.train)["swapped"] == 10
     assert identify(bound("corruption=noisy")).id != identify(bound()).id
     assert identify(bound("corruption.other=mrpc")).id == identify(bound()).id
 

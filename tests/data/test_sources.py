@@ -54,9 +54,9 @@ def test_labels_that_differ_in_form_only_are_refused_or_united(changed, other, s
     assert repr(other) in message
     assert "'negative'" in message
     assert "dataset.unite_labels=true" in message
-    material = sources.build_run_data(job("dataset.unite_labels=true"))
-    assert material.labels == ("negative", "neutral", "positive")
-    assert material.record == sources.build_run_data(changed()()).record  # as if it had been spelt so
+    data = sources.build_run_data(job("dataset.unite_labels=true"))
+    assert data.labels == ("negative", "neutral", "positive")
+    assert data.record == sources.build_run_data(changed()()).record  # as if it had been spelt so
 
 
 def test_unicode_forms_of_a_label_are_one(changed):
@@ -102,8 +102,8 @@ def test_an_unknown_label_is_named_by_file_and_line(changed):
 def test_classes_without_an_example_to_train_on_are_said_and_kept(changed, caplog):
     job = changed(synthetic=lambda rows: [row for row in rows if row["label"] == "negative"])()
     for _ in range(2):
-        material = sources.build_run_data(job)
-    assert material.record["synthetic"]["absent"] == ["neutral", "positive"]
+        data = sources.build_run_data(job)
+    assert data.record["synthetic"]["absent"] == ["neutral", "positive"]
     said = [r.message for r in caplog.records if r.levelname == "WARNING"]
     assert len(said) == 1
     assert "no example of class 'neutral', 'positive' to train on (negative 32)" in said[0]
@@ -154,10 +154,8 @@ def test_a_hold_out_that_cannot_be_names_a_share_that_can(changed):
     ) as caught:
         sources.build_run_data(job("source=small_real", "selection=holdout"))
     share = str(caught.value).split(": ")[-1].split()[0]
-    material = sources.build_run_data(
-        job("source=small_real", "selection=holdout", f"selection.holdout={share}")
-    )
-    assert len(material.train) == len(material.selection) == 3
+    data = sources.build_run_data(job("source=small_real", "selection=holdout", f"selection.holdout={share}"))
+    assert len(data.train) == len(data.selection) == 3
     with pytest.raises(UserError, match="no share would do, use selection=last"):
         sources.build_run_data(
             changed(small_real=lambda rows: rows[:3])("source=small_real", "selection=holdout")

@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score
 from support.toy import WORDS, sentence, write
 from synthweight.config import compose, schema
 from synthweight.data import sources
-from synthweight.data.tokenization import tokenize
 from synthweight.errors import MissingScoresError, UserError
 from synthweight.losses import LOSSES, BatchScores, LearnerContext
 from synthweight.losses.hu import Hu
@@ -27,6 +26,7 @@ from synthweight.models import classifier, pretrained
 from synthweight.models.packed import forward
 from synthweight.runs import run
 from synthweight.runs.store import Store
+from synthweight.runs.tokens import tokenize_for
 from synthweight.training import history, module
 from synthweight.training.job import TrainingJob
 from synthweight.training.trainer import fit
@@ -35,26 +35,16 @@ LEARNED = ["hu", "ren", "sungen"]
 
 
 def split(job, examples, labels):
-    folder = pretrained.locate(job.model)
-    tokens = tokenize(
-        folder, pretrained.fingerprint(job.model), examples, job.optim.max_length, job_cache(job)
-    )
     position = {label: i for i, label in enumerate(labels)}
-    return tokens, np.array([position[e.label] for e in examples])
-
-
-def job_cache(job):
-    from pathlib import Path
-
-    return Path(job.paths.cache)
+    return tokenize_for(job, examples), np.array([position[e.label] for e in examples])
 
 
 def task(job, dtype=torch.float64, steps=3):
     """A task whose optimizer has a state, on real tokens, and a batch."""
-    material = sources.build_run_data(job)
-    train, dev = (split(job, part, material.labels) for part in (material.train, material.dev))
+    data = sources.build_run_data(job)
+    train, dev = (split(job, part, data.labels) for part in (data.train, data.dev))
     torch.manual_seed(0)
-    network = classifier.build(pretrained.locate(job.model), material.labels).to(dtype).train()
+    network = classifier.build(pretrained.locate(job.model), data.labels).to(dtype).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.003, weight_decay=0.01)
     for step in range(steps):
         inputs = train[0].batch(list(range(8 * step, 8 * step + 8)))
@@ -63,7 +53,7 @@ def task(job, dtype=torch.float64, steps=3):
         torch.nn.functional.cross_entropy(network(**classifier.inputs(inputs)).logits, targets).backward()
         optimizer.step()
     made = LearnerContext(
-        network, lambda: optimizer, module.labelled_texts(train), module.labelled_texts(dev), material.labels, 0,
+        network, lambda: optimizer, module.labelled_texts(train), module.labelled_texts(dev), data.labels, 0,
         torch.device("cpu"), contextlib.nullcontext, print,
     )  # fmt: skip
     return made, train[0].batch(list(range(40, 52)))
@@ -259,13 +249,11 @@ def test_equal_weights_are_cross_entropy(bound, exact, precision):
 
 
 def trained(job, strategy=None):
-    material = sources.build_run_data(job)
-    train, dev, test = (
-        split(job, part, material.labels) for part in (material.train, material.dev, material.test)
-    )
+    data = sources.build_run_data(job)
+    train, dev, test = (split(job, part, data.labels) for part in (data.train, data.dev, data.test))
     strategy = strategy or job.loss
     folder = pretrained.locate(job.model)
-    made = TrainingJob.from_run(job, folder, material.labels, train, {"selection": test})
+    made = TrainingJob.from_run(job, folder, data.labels, train, {"selection": test})
     return fit(dataclasses.replace(made, strategy=strategy, select=True, dev=dev))
 
 
@@ -306,11 +294,11 @@ def test_sungen_finds_swapped_labels(bound, larger, proxy):
     lr = {"lstm": 0.01, "head": 0.01, "encoder": 0.003}[proxy]
     job = bound(f"dataset.path={larger}", "loss=sungen", "corruption.swapped=0.3", f"loss.proxy={proxy}",
                 f"loss.inner_lr={lr}", "loss.inner_batch=8", "loss.outer_steps=10", "loss.outer_lr=0.25")  # fmt: skip
-    material = sources.build_run_data(job)
+    data = sources.build_run_data(job)
     made, _ = task(job, dtype=torch.float32, steps=0)
     learner = SungenLearner(job.loss, made)
     learner.before_training()
-    swapped = np.array([e.kind == "swapped" for e in material.train])
+    swapped = np.array([e.kind == "swapped" for e in data.train])
     assert swapped.sum() == 180
     assert roc_auc_score(~swapped, learner.u.detach().numpy()) > 0.75
 
@@ -405,10 +393,10 @@ def test_a_setting_out_of_range_names_its_key(bound, loss, key, value):
 
 
 def test_holding_out_keeps_the_dev_set_and_the_selection_apart(bound):
-    material = sources.build_run_data(bound("loss=hu", "selection=holdout"))
-    assert len(material.selection) == 9
-    assert {e.id for e in material.dev}.isdisjoint(e.id for e in material.selection)
-    assert len(material.dev) == 36
+    data = sources.build_run_data(bound("loss=hu", "selection=holdout"))
+    assert len(data.selection) == 9
+    assert {e.id for e in data.dev}.isdisjoint(e.id for e in data.selection)
+    assert len(data.dev) == 36
 
 
 def test_dev_batches_are_drawn_by_seed_and_step_alone(bound, plain):

@@ -48,10 +48,10 @@ def weights_of(store, run_id):
 
 def test_a_calibrated_quality_checker(bound, capsys):
     job = bound("loss=quality_only", *CALIBRATED)
-    who, plain = identify(job), identify(bound("loss=quality_only"))
-    assert list(who.checkers) == ["quality", "quality/0", "quality/1", "quality/2"]
-    assert who.checkers["quality"].id == plain.checkers["quality"].id
-    assert len({who.id, plain.id, *(c.id for c in who.checkers.values())}) == 6
+    identity, plain = identify(job), identify(bound("loss=quality_only"))
+    assert list(identity.checkers) == ["quality", "quality/0", "quality/1", "quality/2"]
+    assert identity.checkers["quality"].id == plain.checkers["quality"].id
+    assert len({identity.id, plain.id, *(c.id for c in identity.checkers.values())}) == 6
     run.train(job)
     started = re.findall(r"local (.*): epoch 1/", capsys.readouterr().out)
     assert started == ["small_real ce tiny seed 0"] + [
@@ -59,10 +59,10 @@ def test_a_calibrated_quality_checker(bound, capsys):
     ] + ["synthetic quality_only tiny seed 0"]  # fmt: skip
 
     store = Store(job.paths.outputs)
-    row = store.row(who.id)
-    assert row["checkers"] == {"diversity": None} | {key: c.id for key, c in who.checkers.items()}
+    row = store.row(identity.id)
+    assert row["checkers"] == {"diversity": None} | {key: c.id for key, c in identity.checkers.items()}
     assert all(store.row(i)["config"]["loss"]["name"] == "ce" for i in row["checkers"].values() if i)
-    known, targets = left_out_scores(store, who.folds("quality"), row["labels"])
+    known, targets = left_out_scores(store, identity.folds("quality"), row["labels"])
     t = calibration.temperature(np.stack(list(known.values())), np.array(list(targets.values())))
     assert row["temperatures"] == {"quality": pytest.approx(t), "diversity": None}
     assert abs(t - 1) > 0.01
@@ -70,56 +70,58 @@ def test_a_calibrated_quality_checker(bound, capsys):
     run.train(bound("loss=quality_only"))
     assert store.row(plain.id)["temperatures"] == {"quality": None, "diversity": None}
     material = sources.build_run_data(job)
-    file = store.run_folder(who.checkers["quality"].id) / "scores" / f"{data_hash(material.train)}.parquet"
+    file = (
+        store.run_folder(identity.checkers["quality"].id) / "scores" / f"{data_hash(material.train)}.parquet"
+    )
     log_probs = np.array(pq.read_table(file)["log_probs"].to_pylist())
     given = calibration.rescale(log_probs, t)[np.arange(96), material.targets(material.train)]
-    np.testing.assert_allclose(list(weights_of(store, who.id).values()), np.exp(given), rtol=1e-4)
-    assert weights_of(store, who.id) != weights_of(store, plain.id)
+    np.testing.assert_allclose(list(weights_of(store, identity.id).values()), np.exp(given), rtol=1e-4)
+    assert weights_of(store, identity.id) != weights_of(store, plain.id)
 
 
 def test_a_cross_fitted_diversity_checker_never_scores_what_it_saw(bound):
     job = bound("loss=imp", *CROSSED)
-    who = identify(job)
-    assert list(who.checkers) == ["diversity/0", "diversity/1", "diversity/2", "quality"]
+    identity = identify(job)
+    assert list(identity.checkers) == ["diversity/0", "diversity/1", "diversity/2", "quality"]
     run.train(job)
     store = Store(job.paths.outputs)
-    row = store.row(who.id)
+    row = store.row(identity.id)
     assert row["checkers"]["diversity"] is None
     assert row["temperatures"] == {"quality": None, "diversity": None}
     everything = {e.id for e in sources.build_run_data(job).train}
-    left = [{e.id for e in sources.build_run_data(c.run).held_out_fold} for c in who.folds("diversity")]
+    left = [{e.id for e in sources.build_run_data(c.run).held_out_fold} for c in identity.folds("diversity")]
     assert sum(map(len, left)) == len(everything) == 96
     assert set.union(*left) == everything
-    for checker, fold in zip(who.folds("diversity"), left, strict=True):
+    for checker, fold in zip(identity.folds("diversity"), left, strict=True):
         assert trained_on(store, checker) == everything - fold
         files = list((store.run_folder(checker.id) / "scores").iterdir())
         assert [set(pq.read_table(f)["id"].to_pylist()) for f in files] == [
             fold
         ]  # and was asked for nothing else
-    q, targets = left_out_scores(store, who.folds("diversity"), row["labels"])
+    q, targets = left_out_scores(store, identity.folds("diversity"), row["labels"])
     run.train(bound("loss=quality_only"))
     p = weights_of(store, identify(bound("loss=quality_only")).id)
-    for i, weight in weights_of(store, who.id).items():
+    for i, weight in weights_of(store, identity.id).items():
         assert weight == pytest.approx(p[i] / np.exp(q[i][targets[i]]), rel=1e-4)
 
 
 def test_a_cross_fitted_checker_is_calibrated_by_its_own_folds(bound):
     both = bound("loss=imp", *CROSSED, "checker.diversity.calibrate=true", "checker.calibration_folds=4")
-    who, plain = identify(both), identify(bound("loss=imp", *CROSSED))
-    assert {k: c.id for k, c in who.checkers.items()} == {k: c.id for k, c in plain.checkers.items()}
-    assert who.id != plain.id  # though its checkers are the same runs
+    identity, plain = identify(both), identify(bound("loss=imp", *CROSSED))
+    assert {k: c.id for k, c in identity.checkers.items()} == {k: c.id for k, c in plain.checkers.items()}
+    assert identity.id != plain.id  # though its checkers are the same runs
     run.train(both)
     store = Store(both.paths.outputs)
-    row = store.row(who.id)
-    known, targets = left_out_scores(store, who.folds("diversity"), row["labels"])
+    row = store.row(identity.id)
+    known, targets = left_out_scores(store, identity.folds("diversity"), row["labels"])
     t = calibration.temperature(np.stack(list(known.values())), np.array(list(targets.values())))
     assert row["temperatures"]["diversity"] == pytest.approx(t)
 
 
 def test_a_calibrated_diversity_checker_has_a_run_on_all_and_its_folds(bound):
-    who = identify(bound("loss=imp", "checker.diversity.calibrate=true"))
-    assert list(who.checkers) == ["diversity", *(f"diversity/{i}" for i in range(5)), "quality"]
-    assert who.checkers["diversity"].id == identify(bound("loss=ce")).id
+    identity = identify(bound("loss=imp", "checker.diversity.calibrate=true"))
+    assert list(identity.checkers) == ["diversity", *(f"diversity/{i}" for i in range(5)), "quality"]
+    assert identity.checkers["diversity"].id == identify(bound("loss=ce")).id
     assert (
         identify(bound("loss=dimp", "checker.diversity.calibrate=true")).id == identify(bound("loss=dimp")).id
     )
@@ -195,10 +197,10 @@ def test_scores_in_bf16_are_near_those_in_fp32(bound, monkeypatch, padding):
     for precision in ("32", "bf16-mixed"):
         job = bound("loss=imp", f"trainer.precision={precision}", f"trainer.padding={padding}")
         run.train(job)
-        who, store = identify(job), Store(job.paths.outputs)
-        ids += [who.id, *(checker.id for checker in who.checkers.values())]
-        (file,) = (store.run_folder(who.checkers["quality"].id) / "scores").iterdir()
-        own = [x for x in store.table(who.checkers["diversity"].id).to_pylist() if x["split"] == "train"]
+        identity, store = identify(job), Store(job.paths.outputs)
+        ids += [identity.id, *(checker.id for checker in identity.checkers.values())]
+        (file,) = (store.run_folder(identity.checkers["quality"].id) / "scores").iterdir()
+        own = [x for x in store.table(identity.checkers["diversity"].id).to_pylist() if x["split"] == "train"]
         lines = pq.read_table(file).to_pylist() + own
         scores[precision] = np.array([x["log_probs"] for x in lines if x["log_probs"] is not None])
     assert len(set(ids)) == 6
@@ -215,3 +217,11 @@ def test_scores_of_another_text_are_refused():
     assert checker_scores.join(known, [scored, swapped], "ab").tolist() == [known[scored.id][1].tolist()] * 2
     with pytest.raises(UserError, match="checker ab: its scores know synthetic:0 by another text"):
         checker_scores.join(known, [other], "ab")
+
+
+def test_a_swapped_label_gets_its_own_score():
+    swapped = Example("a:0", "t", None, "y", kind="swapped")
+    data = sources.RunData(("x", "y"), (swapped,), (), (), {})
+    scores, t = checker_scores.label_scores("quality", data, np.log([[0.9, 0.1]]), [], False)
+    assert scores[0] == pytest.approx(np.log(0.1))
+    assert t is None

@@ -90,7 +90,7 @@ def test_a_checkpoint(bound, tmp_path, poison):
     """The run starts from its beginning."""
     wanted = identify(bound("optim.epochs=3"))
     store = Store(tmp_path / "outputs")
-    fit_until(training_job(wanted.run), run.checkpoints_of(store, wanted), 3)
+    fit_until(training_job(wanted.run), run.checkpoints_for(store, wanted), 3)
     written = [path for path in store.run_folder(wanted.id).rglob("checkpoint*") if path.is_file()]
     written += [
         path for folder in store.run_folder(wanted.id).glob("checkpoint-*") for path in folder.rglob("*")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from pathlib import Path
 
 import pytest
 
@@ -14,26 +13,23 @@ def training_job(run):
     import numpy as np
 
     from synthweight.data import sources
-    from synthweight.data.tokenization import tokenize
     from synthweight.models import pretrained
+    from synthweight.runs.tokens import tokenize_for
     from synthweight.training.job import TrainingJob
 
-    material, folder = sources.build_run_data(run), pretrained.locate(run.model)
+    data, folder = sources.build_run_data(run), pretrained.locate(run.model)
 
     def split(examples):
-        tokens = tokenize(
-            folder, pretrained.fingerprint(run.model), examples, run.optim.max_length, Path(run.paths.cache)
-        )
-        return tokens, material.targets(examples)
+        return tokenize_for(run, examples), data.targets(examples)
 
     rng = np.random.default_rng(0)
     scores = {
-        role: np.log(rng.uniform(0.1, 1, len(material.train))).astype(np.float32)
+        role: np.log(rng.uniform(0.1, 1, len(data.train))).astype(np.float32)
         for role in sorted(run.loss.needs)
     }
-    series = {"selection": split(material.selection), "test": split(material.test)}
-    job = TrainingJob.from_run(run, folder, material.labels, split(material.train), series)
-    return dataclasses.replace(job, scores=scores, select=True, keep_state=True, dev=split(material.dev))
+    series = {"selection": split(data.selection), "test": split(data.test)}
+    job = TrainingJob.from_run(run, folder, data.labels, split(data.train), series)
+    return dataclasses.replace(job, scores=scores, select=True, keep_state=True, dev=split(data.dev))
 
 
 def equal(one, two, tolerance=1e-9):

@@ -66,14 +66,14 @@ def test_a_failure_leaves_the_others_running_and_is_listed(small, capfd, monkeyp
     from synthweight.runs import run
 
     path, values = small
-    work = run.work
+    fit_run = run.fit_run
 
-    def broken(store, who, name, row):
-        if who.run.source.name == "small_real":
+    def broken(store, identity, name):
+        if identity.run.source.name == "small_real":
             raise RuntimeError("no luck")
-        work(store, who, name, row)
+        fit_run(store, identity, name)
 
-    monkeypatch.setattr(run, "work", broken)
+    monkeypatch.setattr(run, "fit_run", broken)
     assert run_cli("sweep", str(path), *values, "seed=0") == 1
     error = capfd.readouterr().err
     assert "3 of 5 runs failed" in error

@@ -20,15 +20,15 @@ def store(tmp_path) -> Store:
 @pytest.fixture
 def trouble(monkeypatch):
     """Trainings on small_real break, until told otherwise."""
-    work = run.work
+    fit_run = run.fit_run
 
-    def broken(store, who, name, row):
-        if who.run.source.name == "small_real":
+    def broken(store, identity, name):
+        if identity.run.source.name == "small_real":
             raise RuntimeError("no luck\nat all")
-        work(store, who, name, row)
+        fit_run(store, identity, name)
 
-    monkeypatch.setattr(run, "work", broken)
-    return lambda: monkeypatch.setattr(run, "work", work)
+    monkeypatch.setattr(run, "fit_run", broken)
+    return lambda: monkeypatch.setattr(run, "fit_run", fit_run)
 
 
 def test_what_failed_is_listed_again_and_tried_when_asked(small, store, trouble, capfd):

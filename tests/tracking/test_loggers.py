@@ -90,6 +90,6 @@ def test_a_model_that_is_made_again_is_no_new_run(bound):
     (folder / "csv" / "metrics.csv").unlink()
     from synthweight.runs.identity import identify
 
-    run.work(store, identify(bound("logger=csv", "loss=ce")), "again", row=False)
+    run.fit_run(store, identify(bound("logger=csv", "loss=ce")), "again", write_row=False)
     assert not (folder / "csv" / "metrics.csv").exists()
     assert np.isfinite(row["seconds"]["train"])

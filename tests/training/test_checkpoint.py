@@ -106,14 +106,14 @@ def test_off_writes_nothing(training, checkpoints):
 
 
 def test_what_another_machine_computes_in_fp32_is_not_continued_in_bf16(bound, tmp_path, monkeypatch):
-    who = identify(bound("trainer.precision=bf16-mixed", "optim.epochs=4"))
-    made = training_job(who.run)
+    identity = identify(bound("trainer.precision=bf16-mixed", "optim.epochs=4"))
+    made = training_job(identity.run)
     for has, messages in (
         (False, []),
         (True, ["checkpoint-2.pt is of another training (precision): not used"]),
     ):
         monkeypatch.setattr(devices, "bf16_products", lambda has=has: has)
-        saved, reporter = run.checkpoints_of(Store(tmp_path / "outputs"), who), RecordingReporter()
+        saved, reporter = run.checkpoints_for(Store(tmp_path / "outputs"), identity), RecordingReporter()
         assert saved.latest(reporter) is None
         assert reporter.messages == messages
         if not has:

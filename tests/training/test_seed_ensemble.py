@@ -12,7 +12,7 @@ from support.training import equal, training_job
 from synthweight.errors import UserError
 from synthweight.models.packed import forward
 from synthweight.models.packed.ensemble import clip_each, stacked
-from synthweight.runs import run
+from synthweight.runs import run, seed_stack
 from synthweight.runs.identity import identify
 from synthweight.runs.store import Store
 from synthweight.sweeps import plan, worker
@@ -204,7 +204,7 @@ def test_a_sweep_of_stacks_places_the_rows_of_single_runs(small, plain, tmp_path
     assert "nothing to do" in capfd.readouterr().out
 
 
-def test_a_stack_leaves_out_what_is_done_or_taken(bound):
+def test_a_stack_leaves_out_what_is_done_or_locked(bound):
     jobs = [bound(f"seed={seed}") for seed in range(4)]
     store = Store(jobs[0].paths.outputs)
     run.train(jobs[1])
@@ -212,12 +212,12 @@ def test_a_stack_leaves_out_what_is_done_or_taken(bound):
     old.parent.mkdir(parents=True)
     old.touch()
     with store.lock(identify(jobs[2]).id):
-        outcomes = run.train_together(jobs)
-    assert [o.status for o in outcomes] == ["trained", "done", "taken", "trained"]
-    assert {o.id for o in outcomes if o.status != "taken"} == store.ids()
+        outcomes = seed_stack.train_together(jobs)
+    assert [o.status for o in outcomes] == ["trained", "done", "locked", "trained"]
+    assert {o.id for o in outcomes if o.status != "locked"} == store.ids()
     assert store.row(outcomes[3].id)["provenance"]["stacked"] == [0, 3]
     assert not old.exists()
-    assert [o.status for o in run.train_together(jobs)] == ["done", "done", "trained", "done"]
+    assert [o.status for o in seed_stack.train_together(jobs)] == ["done", "done", "trained", "done"]
     assert store.row(outcomes[2].id)["provenance"]["stacked"] == []  # alone, as ever
 
 
@@ -226,7 +226,7 @@ def test_a_stack_that_fails_is_trained_one_by_one(small, monkeypatch, capfd):
         raise ValueError("no such luck")
 
     path, values = small
-    monkeypatch.setattr(run.seed_ensemble, "fit_seed_ensemble", broken)
+    monkeypatch.setattr(seed_stack.seed_ensemble, "fit_seed_ensemble", broken)
     assert run_cli("sweep", str(path), *values, "--stack-seeds") == 0
     assert (
         capfd.readouterr().err.count(
@@ -242,16 +242,16 @@ def test_a_full_disk_stops_a_sweep_of_stacks(small, monkeypatch, capfd):
         raise OSError(28, "No space left on device")
 
     path, values = small
-    monkeypatch.setattr(run.seed_ensemble, "fit_seed_ensemble", full)
+    monkeypatch.setattr(seed_stack.seed_ensemble, "fit_seed_ensemble", full)
     assert run_cli("sweep", str(path), *values, "--stack-seeds") == 1
     assert "make room" in capfd.readouterr().err
 
 
 def test_folds_of_corrupted_data_are_no_stack(bound):
     """Copies of a text share its fold, so that folds differ in size from seed to seed."""
-    _, why = run.stacked_with(bound("source.folds=5", "source.fold=0", "corruption=noisy", "loss=ce"))
+    _, why = seed_stack.stacked_with(bound("source.folds=5", "source.fold=0", "corruption=noisy", "loss=ce"))
     assert why == "a fold of corrupted data has another size for each seed"
-    assert run.stacked_with(bound("source.folds=5", "source.fold=0"))[1] is None
+    assert seed_stack.stacked_with(bound("source.folds=5", "source.fold=0"))[1] is None
 
 
 def test_seeds_that_cannot_be_stacked_are_trained_one_by_one(small, capfd):

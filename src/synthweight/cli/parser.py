@@ -19,7 +19,7 @@ grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, an
   synthweight train --help               names every loss and every setting; --cfg job shows what a run would be
   synthweight sweep demo                 runs what sweeps/demo.yaml lacks
   synthweight plan demo seed=0           says what that would be
-  synthweight status demo                shows who is at what
+  synthweight status demo                shows which process trains which run
   synthweight tables demo                prints the table of that sweep
   synthweight figures dynamics           draws its figures: SVG, PNG and the numbers as CSV
   synthweight wandb sync demo            sends its finished rows to W&B; synthweight wandb dashboard makes the page

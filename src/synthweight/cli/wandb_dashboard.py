@@ -43,11 +43,11 @@ def dashboard(file: str | None, overrides: list[str], only_json: bool) -> None:
     path = store.root / (re.sub(r"[^-.\w]", "_", name) + ".json")
     owner = "" if only_json else wandb.default_entity()
     made = workspace(owner, project, group)
-    said: dict[str, Any] = {"project": project, "entity": owner}
+    record: dict[str, Any] = {"project": project, "entity": owner}
     if owner:
-        said |= save(made, {**said, **remembered(path, said)})
-        print(f"W&B: {said['url']}", flush=True)
-    path.write_text(json.dumps(said | {"spec": specification(made)}, indent=1) + "\n", encoding="utf-8")
+        record |= save(made, {**record, **remembered(path, record)})
+        print(f"W&B: {record['url']}", flush=True)
+    path.write_text(json.dumps(record | {"spec": specification(made)}, indent=1) + "\n", encoding="utf-8")
     print(f"{path}: the dashboard's specification", flush=True)
 
 
@@ -76,10 +76,10 @@ def destination(file: str | None, overrides: list[str]) -> tuple[str, str | None
     return found.pop()
 
 
-def remembered(path: Path, said: dict[str, Any]) -> dict[str, Any]:
+def remembered(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     """The name and id under which the same project's dashboard was saved before."""
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    same = all(before.get(key) == value for key, value in said.items())
+    same = all(before.get(key) == value for key, value in record.items())
     return {key: before[key] for key in ("name", "id") if key in before} if same else {}
 
 

@@ -79,11 +79,11 @@ def epochs(row: dict[str, Any], table: pa.Table) -> list[wandb.EpochLog]:
 
 def closing(store: Store, missing: Sequence[Job], counted: dict[str, int]) -> str:
     """What became of the rows, how to upload what was written, which rows there are not yet."""
-    said = (
+    counts = (
         ", ".join(f"{n} {'there already' if what == 'there' else what}" for what, n in counted.items() if n)
         or "no row"
     )
-    lines = [f"W&B: {said}"]
+    lines = [f"W&B: {counts}"]
     if wandb.session.decided == "offline":
         lines.append(f"offline files: wandb sync {store.runs}/*/wandb/offline-run-* uploads them")
     if missing:

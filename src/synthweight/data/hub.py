@@ -28,7 +28,7 @@ def load_hub_rows(
             f"dataset={dataset}: {split} is in no local folder, and no rule makes our splits of those on the hub: write "
             f"small_real.jsonl and test.jsonl into <paths.data>/{dataset}/, or a rule into SPLIT_RULES of data/hub.py"
         )
-    from datasets import disable_progress_bars, load_dataset  # takes a second: only who needs the hub pays
+    from datasets import disable_progress_bars, load_dataset  # takes a second, which runs on local data save
 
     disable_progress_bars()
 

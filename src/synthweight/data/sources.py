@@ -227,7 +227,7 @@ def build_run_data(run: "Run") -> RunData:
         log_conflicting(test.where, len(conflicting), conflicting[0].text)
     if run.source.real_n is not None:
         small = smaller(small, run.source.real_n, run.seed)
-    kept, held = hold_out(small, run.selection.kept_out)
+    kept, held_out = hold_out(small, run.selection.kept_out)
     train: Examples = ()
     for name in splits_read(run.source.name)[:-2]:
         split = splits[name]
@@ -269,7 +269,7 @@ def build_run_data(run: "Run") -> RunData:
     record[side]["absent"] = [label for label in labels if label not in counts]
     if record[side]["absent"]:
         log_absent(splits[side].where, tuple(record[side]["absent"]), tuple(sorted(counts.items())))
-    selection = small.examples if run.selection.split == "dprime" else held
+    selection = small.examples if run.selection.split == "dprime" else held_out
     return RunData(labels, train, selection, test.examples, record, held_out_fold, kept)
 
 
@@ -362,8 +362,8 @@ def load_unrelated(run: "Run") -> LoadedSplit:
     """The committed synthetic set of another benchmark. Raises UserError where there is none of that name."""
     path = benchmarks.DATA / unrelated_benchmark(run) / "synthetic.jsonl"
     if not path.is_file():
-        there = ", ".join(sorted(p.parent.name for p in benchmarks.DATA.glob("*/synthetic.jsonl")))
+        available = ", ".join(sorted(p.parent.name for p in benchmarks.DATA.glob("*/synthetic.jsonl")))
         raise UserError(
-            f"corruption.other={run.corruption.other}: no committed set of that name; there are {there}"
+            f"corruption.other={run.corruption.other}: no committed set of that name; there are {available}"
         )
     return benchmarks.read_split(path, "synthetic")

@@ -69,15 +69,15 @@ def hold_out(small: LoadedSplit, share: float) -> tuple[Examples, Examples]:
             small.labels - {labels[i] for i in order[n:]} | small.labels - {labels[i] for i in order[:n]}
         )
 
-    held = round(share * len(order))
-    if lacking := absent(held):
+    held_out = round(share * len(order))
+    if missing := absent(held_out):
         shares = [s / 100 for s in range(1, 100) if not absent(round(s / 100 * len(order)))]
         nearest = min(shares, key=lambda s: abs(s - share), default=None)
         use = f"{nearest:g} would do" if nearest is not None else "no share would do, use selection=last"
         raise UserError(
-            f"{small.where}: holding out {share:g} of D_P' leaves a part without class {lacking[0]!r}: {use}"
+            f"{small.where}: holding out {share:g} of D_P' leaves a part without class {missing[0]!r}: {use}"
         )
-    return select(small.examples, sorted(order[held:])), select(small.examples, sorted(order[:held]))
+    return select(small.examples, sorted(order[held_out:])), select(small.examples, sorted(order[:held_out]))
 
 
 def hold_out_fold(examples: Examples, k: int, fold: int) -> tuple[Examples, Examples]:
@@ -108,14 +108,14 @@ def assign_folds(examples: Examples, k: int, seed: int) -> np.ndarray:
     from sklearn.model_selection import StratifiedKFold  # takes a second: most runs have no folds
 
     splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
-    of = np.zeros(len(examples), dtype=np.int64)  # of the heads, then by them of all
-    for fold, (_, held) in enumerate(splitter.split(heads, [labels[i] for i in heads])):
-        of[heads[held]] = fold
-    return of[owner]
+    fold_of = np.zeros(len(examples), dtype=np.int64)  # of the heads, then by them of all
+    for fold, (_, held_out) in enumerate(splitter.split(heads, [labels[i] for i in heads])):
+        fold_of[heads[held_out]] = fold
+    return fold_of[owner]
 
 
-def split_fold(examples: Examples, of: np.ndarray, fold: int) -> tuple[Examples, Examples]:
-    """(All but one fold, that fold), each in the order of the examples; of: what `assign_folds` gives."""
-    return select(examples, np.flatnonzero(of != fold).tolist()), select(
-        examples, np.flatnonzero(of == fold).tolist()
+def split_fold(examples: Examples, fold_of: np.ndarray, fold: int) -> tuple[Examples, Examples]:
+    """(All but one fold, that fold), each in the order of the examples. fold_of: as `assign_folds` gives it."""
+    return select(examples, np.flatnonzero(fold_of != fold).tolist()), select(
+        examples, np.flatnonzero(fold_of == fold).tolist()
     )

@@ -47,7 +47,7 @@ class Client:
             UserError: The package `openai` is not installed, or the key is not set.
         """
         try:
-            import openai  # half a second, for those alone who use an LLM
+            import openai  # half a second, which other commands save
         except ImportError as error:
             raise UserError("the package openai is not installed: pip install -e '.[generate]'") from error
         for name in LIBRARIES:  # below a warning they log every request, and replies that may repeat the key

@@ -68,12 +68,12 @@ def generate(settings: "Generate") -> Generated:
     out.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(out / ".lock")
     try:
-        held = lock.acquire(timeout=0)
+        acquired = lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise UserError(
             f"out={out}: another process is writing there: wait for it, or name another out="
         ) from error
-    with held:  # not `lock`, which would be acquired twice and released once
+    with acquired:  # not `lock`, which would be acquired twice and released once
         journal.load()
         outcomes = fill_indices(settings, pool, prompts, replies, requests)
         kept = [replies.kept[index] for index in sorted(replies.kept)]

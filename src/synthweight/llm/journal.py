@@ -73,10 +73,10 @@ class Journal:
             raise UserError(
                 f"{self.path}: has format {header.get('format')!r}, this program writes {FORMAT}: name another folder"
             )
-        for key, theirs, ours in differences(header["settings"], self.settings):
+        for key, kept, new in differences(header["settings"], self.settings):
             raise UserError(
-                f"{self.path.parent}: holds the output of another configuration ({key} is {theirs!r} there, "
-                f"{ours!r} here): name another folder, or delete it"
+                f"{self.path.parent}: holds the output of another configuration ({key} is {kept!r} there, "
+                f"{new!r} here): name another folder, or delete it"
             )
 
     def _count(self, reply: Reply) -> None:
@@ -109,16 +109,16 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def differences(theirs: Any, ours: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(kept: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Where two nested settings differ: the dotted key, and both values.
 
     Args:
-        theirs: The one.
-        ours: The other.
+        kept: The settings that the file was made with.
+        new: The settings of now.
         prefix: The dotted key of both.
     """
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key in sorted({*theirs, *ours}):
-            yield from differences(theirs.get(key), ours.get(key), f"{prefix}.{key}" if prefix else key)
-    elif theirs != ours:
-        yield prefix, theirs, ours
+    if isinstance(kept, dict) and isinstance(new, dict):
+        for key in sorted({*kept, *new}):
+            yield from differences(kept.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+    elif kept != new:
+        yield prefix, kept, new

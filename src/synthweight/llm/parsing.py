@@ -198,13 +198,15 @@ def label_log_probs(top: Mapping[str, float] | None, words: Mapping[str, str]) -
     begins = {label: (_plain(word), _bare(word)) for label, word in words.items()}
     mass, unclear = dict.fromkeys(words, 0.0), 0.0
     for token, value in top.items():
-        said = _plain(token.strip(BLANKS_OF_TOKENS)).strip(QUOTES + "([{*_.,:;)]} ")
-        begun = [
-            label for label, forms in begins.items() if said and any(form.startswith(said) for form in forms)
+        piece = _plain(token.strip(BLANKS_OF_TOKENS)).strip(QUOTES + "([{*_.,:;)]} ")
+        matching = [
+            label
+            for label, forms in begins.items()
+            if piece and any(form.startswith(piece) for form in forms)
         ]
-        if len(begun) == 1:
-            mass[begun[0]] += math.exp(value)
-        elif begun:
+        if len(matching) == 1:
+            mass[matching[0]] += math.exp(value)
+        elif matching:
             unclear += math.exp(value)
     if sum(mass.values()) <= unclear or not any(mass.values()):
         return None

@@ -117,9 +117,9 @@ def _snapshot(repository: str, revision: str | None, here: bool = False) -> Path
     """The hub's folder of a repository. `here`: only if it has been downloaded before."""
     from huggingface_hub import snapshot_download
 
-    passed_over = [pattern for pattern in NOT_READ if "safetensors" not in pattern]
+    ignored = [pattern for pattern in NOT_READ if "safetensors" not in pattern]
     return Path(
-        snapshot_download(repository, revision=revision, ignore_patterns=passed_over, local_files_only=here)
+        snapshot_download(repository, revision=revision, ignore_patterns=ignored, local_files_only=here)
     )
 
 

@@ -138,15 +138,15 @@ def dynamics(rows: RowSet) -> Chart:
         UserError: A run was evaluated on test at its selected epoch alone, or none has a row.
     """
     by_panel = runs_by_panel(rows)
-    lacking = [
+    missing = [
         r
         for runs in by_panel.values()
         for r, _ in runs
         if any(e["test"] is None for e in rows.rows[r.id]["epochs"])
     ]
-    if lacking:
+    if missing:
         raise UserError(
-            f"dynamics: {len(lacking)} of {len(rows.rows)} rows, first {lacking[0].id}, have no test metrics "
+            f"dynamics: {len(missing)} of {len(rows.rows)} rows, first {missing[0].id}, have no test metrics "
             "after each epoch: set trainer.test=epoch in the sweep and run it"
         )
     panels = []

@@ -162,7 +162,7 @@ def acquire(folder: Path, wait: bool = True, monitor: LockMonitor | None = None)
 
     Args:
         folder: of the run; created.
-        wait: whether to wait until a living holder releases it; a message says who holds it.
+        wait: whether to wait until a living holder releases it; a message names it.
         monitor: of a caller that tries again and again without waiting.
 
     Raises:

@@ -87,6 +87,10 @@ class Store:
         """Of a run's model, scores, logs, lock and failure."""
         return self.runs / run_id
 
+    def model_folder(self, run_id: str) -> Path:
+        """Of a run's model, whether it exists or not."""
+        return self.run_folder(run_id) / "model"
+
     def exists(self, run_id: str) -> bool:
         """Whether a run is finished: the presence of its JSON file alone says so."""
         return self.json_path(run_id).is_file()

@@ -164,11 +164,11 @@ class SweepWorker:
         """Whether two jobs are seeds of one configuration that are to be trained at once."""
         if not self.options.stack_seeds or not one.trains or not other.trains:
             return False
-        from ..runs import run  # torch: a sweep with nothing to do does without
+        from ..runs import seed_stack  # torch: a sweep with nothing to do does without
 
         for job in (one, other):  # once a run: every choice compares all that remains
             if job.id not in self.stacks:
-                self.stacks[job.id] = run.stacked_with(job.identity.run)
+                self.stacks[job.id] = seed_stack.stacked_with(job.identity.run)
         (first, why), (second, _) = self.stacks[one.id], self.stacks[other.id]
         if first == second and why is not None:
             self.log_once(f"seeds are trained one after the other: {why}")
@@ -176,11 +176,11 @@ class SweepWorker:
 
     def train_stack(self, jobs: list[Job]) -> None:
         """Trains seeds of one configuration in this process, as one stack; one by one if that fails."""
-        from ..runs import run
+        from ..runs import seed_stack
 
         label = job_label(self.finished, self.total, self.options.worker)
         try:
-            run.train_together([job.identity.run for job in jobs], label)
+            seed_stack.train_together([job.identity.run for job in jobs], label)
         except LockLostError:
             return
         except Exception as error:

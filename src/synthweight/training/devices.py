@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 def require_device(accelerator: str, devices: int = 1) -> None:
     """Raises UserError where the machine lacks what is asked for."""
     cuda = torch.cuda.is_available()
-    there = {"gpu": cuda, "cuda": cuda, "mps": torch.backends.mps.is_available()}
-    if not there.get(accelerator, True):
+    available = {"gpu": cuda, "cuda": cuda, "mps": torch.backends.mps.is_available()}
+    if not available.get(accelerator, True):
         raise UserError(f"trainer.accelerator={accelerator}: this machine has none; use auto or cpu")
     if device(accelerator).type == "cuda" and devices > torch.cuda.device_count():
         raise UserError(f"trainer.devices={devices}: this machine has {torch.cuda.device_count()} GPUs")

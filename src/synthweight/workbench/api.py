@@ -34,14 +34,14 @@ Steps = Callable[[int, str], AbstractContextManager[choose.Step]]  # shows so ma
 @contextmanager
 def log_steps(total: int, phase: str) -> Iterator[choose.Step]:
     """A line per training: for logs, and where there is no terminal."""
-    begun, done = time.perf_counter(), 0
+    started, done = time.perf_counter(), 0
 
     @contextmanager
     def step(name: str) -> Iterator[None]:
         nonlocal done
         yield
         done += 1
-        spent = time.perf_counter() - begun
+        spent = time.perf_counter() - started
         left = choose.duration(spent / done * (total - done))
         logger.info(
             "%s %d/%d: %s · %s, about %s left", phase, done, total, name, choose.duration(spent), left

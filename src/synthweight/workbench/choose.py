@@ -194,14 +194,14 @@ def seconds_per_example(workspace: Workspace, data: UserData, run: Run) -> float
     spent = []
     for index in drawn:
         examples = [data.synthetic.examples[i] for i in index]
-        begun = time.perf_counter()
+        started = time.perf_counter()
         whole = encode_examples(tokenizer, examples, run.optim.max_length).batch(list(range(size)))
         batch = {key: value.to(place) for key, value in classifier.inputs(whole).items()}
         with torch.autocast(place.type, torch.bfloat16, enabled=numbers == "bf16-mixed"):
             loss = network(**batch, labels=torch.zeros(size, dtype=torch.long, device=place)).loss
         loss.backward()
         network.zero_grad()
-        spent.append(time.perf_counter() - begun)
+        spent.append(time.perf_counter() - started)
     return min(spent[1:]) / size  # the first one warms up
 
 

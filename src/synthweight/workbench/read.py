@@ -247,9 +247,9 @@ def _dataset_rows(dataset: Any, where: str) -> Iterator[Row]:
         dataset = next(iter(dataset.values()))
     names = {c: f.names for c, f in dataset.features.items() if hasattr(f, "names") and hasattr(f, "int2str")}
     for number, row in enumerate(dataset, start=1):
-        for column, of in names.items():
+        for column, label_names in names.items():
             value = row[column]
-            row[column] = of[value] if value is not None and 0 <= value < len(of) else None
+            row[column] = label_names[value] if value is not None and 0 <= value < len(label_names) else None
         yield f"{where}: row {number}", row
 
 

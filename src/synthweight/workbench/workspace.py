@@ -147,15 +147,15 @@ class Workspace:
 
     def score(self, checker: Identity, examples: Sequence[Example]) -> np.ndarray:
         """log p of all classes by a finished run's model, [n, classes]."""
-        return engine.ask(self.store, checker, tuple(examples)).astype(np.float64)
+        return engine.checker_log_probs(self.store, checker, tuple(examples)).astype(np.float64)
 
     def model_folder(self, identity: Identity) -> Path:
         """The folder of a finished run's model; trains it again where it is gone; the row stays."""
-        folder, store = self.store.run_folder(identity.id) / "model", self.store
-        if not folder.is_dir():
+        store = self.store
+        if not store.model_folder(identity.id).is_dir():
             with store.lock(identity.id):
-                engine.work(store, identity, f"{identity.id} (again, its model is gone)", row=False)
-        return folder
+                engine.ensure_model(store, identity)
+        return store.model_folder(identity.id)
 
     def missing(self, run: Run) -> dict[str, Run]:
         """The trainings that a run still takes, by id: its own and its checkers'."""
@@ -170,7 +170,7 @@ class Workspace:
 
     def drop_model(self, run_id: str) -> None:
         """Deletes a run's model; its row and its scores stay."""
-        rmtree(self.store.run_folder(run_id) / "model", ignore_errors=True)
+        rmtree(self.store.model_folder(run_id), ignore_errors=True)
 
 
 def as_row(e: Example) -> dict[str, str]:
