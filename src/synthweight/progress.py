@@ -4,15 +4,17 @@ While a bar is shown, lines that are written to standard output or error appear 
 """
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task
 
 _display: "Progress | None" = None  # a terminal takes one at a time: bars within bars share it
-enabled = True  # --quiet sets it to False
+enabled = False  # `main` sets it to True, but for --quiet; a launcher's process shows none
 
 
 class Bar:
@@ -20,16 +22,34 @@ class Bar:
 
     Args:
         display: Where it is shown; None shows nothing.
-        task: Its number there.
+        description: What is under way, in a few words.
+        total: How much there is to do.
     """
 
-    def __init__(self, display: "Progress | None", task: Any = None) -> None:
-        self.display, self.task = display, task
+    def __init__(self, display: "Progress | None" = None, description: str = "", total: float = 0) -> None:
+        self.display = display
+        if display is not None:
+            self.total, self.started = total, time.monotonic()
+            self.task = display.add_task(description, total=total, pace=None, end=None)
 
-    def update(self, done: float, description: str | None = None, total: float | None = None) -> None:
-        """Sets how much is done; also another description or total, where one is given."""
+    def restart(self, description: str, total: float) -> None:
+        """Begins again at nothing, so that rate and time left are those of the next part.
+
+        Args:
+            description: What is under way, in a few words.
+            total: How much there is to do.
+        """
         if self.display is not None:
-            self.display.update(self.task, completed=done, total=total, description=description)
+            self.total, self.started = total, time.monotonic()
+            self.display.reset(self.task, total=total, description=description, pace=None, end=None)
+
+    def update(self, done: float) -> None:
+        """Sets how much is done."""
+        if self.display is not None:
+            now = time.monotonic()
+            pace = (now - self.started) / done if done else None  # seconds for each
+            end = now + pace * (self.total - done) if pace else None
+            self.display.update(self.task, completed=done, pace=pace, end=end)
 
 
 @contextmanager
@@ -42,17 +62,17 @@ def progress_bar(description: str, total: float) -> Iterator[Bar]:
     """
     global _display
     if not enabled or not sys.stdout.isatty():
-        yield Bar(None)
+        yield Bar()
         return
     first = _display is None
     if _display is None:
         _display = _new_display()
         _display.start()
-    task = _display.add_task(description, total=total)
+    bar = Bar(_display, description, total)
     try:
-        yield Bar(_display, task)
+        yield bar
     finally:
-        _display.remove_task(task)
+        _display.remove_task(bar.task)
         if first:
             _display.stop()
             _display = None
@@ -60,31 +80,32 @@ def progress_bar(description: str, total: float) -> Iterator[Bar]:
 
 def _new_display() -> "Progress":
     """The columns of every bar."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+    from rich.text import Text
 
-    class Rate(TextColumn):
-        def render(self, task: "Task") -> Any:
-            task.fields["rate"] = rate_text(task.finished_speed or task.speed)
-            return super().render(task)
+    class Pace(ProgressColumn):
+        def render(self, task: "Task") -> Text:
+            return Text(pace_text(task.fields["pace"], task.fields["end"]))
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        Rate("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        transient=True,
-        speed_estimate_period=3600,
-    )
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), Pace()
+    # drawing takes a millisecond of the training's time
+    return Progress(*columns, transient=True, refresh_per_second=4)
 
 
-def rate_text(speed: float | None) -> str:
-    """So many per second, or seconds or minutes for each, whichever reads best; empty where it is not known
-    yet.
+def pace_text(pace: float | None, end: float | None) -> str:
+    """The rate in the unit that reads best, and the time left; empty where they are not known yet.
+
+    Args:
+        pace: Seconds for each.
+        end: When all will be done, by `time.monotonic`.
     """
-    if not speed:
+    if not pace or end is None:
         return ""
-    if speed >= 1:
-        return f"{speed:.1f}/s"
-    return f"{1 / speed:.0f} s each" if speed > 1 / 120 else f"{1 / speed / 60:.0f} min each"
+    rate = (
+        f"{1 / pace:.1f}/s"
+        if pace <= 1
+        else f"{pace:.0f} s each"
+        if pace < 120
+        else f"{pace / 60:.0f} min each"
+    )
+    return f"{rate}, {timedelta(seconds=max(0, round(end - time.monotonic())))} left"

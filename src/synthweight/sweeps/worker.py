@@ -5,8 +5,8 @@ import os
 import time
 from typing import Any
 
+from .. import progress
 from ..errors import CheckerFailedError, LockLostError, SweepFailedError, UserError, disk_full, first_line
-from ..progress import progress_bar
 from ..runs import locks
 from .plan import Job, SweepOptions, SweepPlan, is_checker_failure, last_line, load_failures
 
@@ -44,7 +44,7 @@ class SweepWorker:
             SweepFailedError: At least one run failed, now or before.
             OSError: The disk is full, which no other run would fare better with.
         """
-        with progress_bar("runs", self.total) as bar:
+        with progress.progress_bar("runs", self.total) as bar:
             while self.remaining and not self.should_stop():
                 ready, locked = self.choose()
                 bar.update(self.finished)
@@ -247,6 +247,8 @@ def run_sweep(plan: SweepPlan, launcher: Any, options: SweepOptions, in_process:
     """
     if options.stack_seeds and not in_process:
         raise UserError("--stack-seeds: stacks are trained by this process itself: leave out hydra/launcher")
+    if options.worker is not None:
+        progress.enabled = False  # several workers share a terminal: each of them prints lines
     begin_sweep(plan, options)
     return SweepWorker(plan, launcher, options, in_process).run() if plan.todo else []
 

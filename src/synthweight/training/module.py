@@ -126,10 +126,11 @@ class ClassifierModule(pl.LightningModule):
             optim.clip(self.network, adam, self.job.optim.clip_norm)
             adam.step()
 
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Lightning would keep the gradients until the next backward pass, beside all that its forward pass
         keeps.
         """
+        self.reporter.step_finished(batch_idx + 1)
         if forward.graphs_of(self.network) is None:
             self.trainer.optimizers[0].zero_grad()
 
@@ -173,6 +174,9 @@ class ClassifierModule(pl.LightningModule):
         self.resumed_random = checkpoint["random"][self.context.rank]
 
     def on_train_epoch_start(self) -> None:
+        self.reporter.epoch_started(
+            self.current_epoch + 1, self.job.epochs, int(self.trainer.num_training_batches)
+        )
         self.objective.begin_epoch()
         if self.resumed_random is not None:
             set_random_state(self.resumed_random)

@@ -79,7 +79,8 @@ class SeedEnsembleModule(pl.LightningModule):
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         clip_each(self.stack, self.optim.clip_norm)
 
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.members[0].reporter.step_finished(batch_idx + 1)  # one bar for all
         self.trainer.optimizers[0].zero_grad()  # as a training alone does
 
     def on_train_start(self) -> None:
@@ -87,6 +88,8 @@ class SeedEnsembleModule(pl.LightningModule):
             history.seconds.restart()
 
     def on_train_epoch_start(self) -> None:
+        steps = int(self.trainer.num_training_batches)
+        self.members[0].reporter.epoch_started(self.current_epoch + 1, self.members[0].job.epochs, steps)
         for objective in self.objectives:
             objective.begin_epoch()
 
@@ -190,7 +193,7 @@ def _fit_stack(members: Sequence[EnsembleMember]) -> list[FitResult]:
             module = SeedEnsembleModule(stack, pruned)
             trainer = lightning_trainer(members[0].job, replace(members[0].reporter, loggers=()))
             batches = CombinedLoader([member.job.training_batches() for member in pruned], "min_size")
-            with keyboard_interrupt():
+            with keyboard_interrupt(), pruned[0].reporter.show_progress():
                 trainer.fit(module, batches, pruned[0].job.evaluation_batches() or None)
         for member, history, network in zip(pruned, module.histories, networks, strict=True):
             for stage in ("weights", "train", "evaluate"):

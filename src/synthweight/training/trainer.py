@@ -121,7 +121,7 @@ def _fit_process(
         module = ClassifierModule(network, job, context, reporter)
         callbacks = [] if checkpoints is None else [SaveEveryEpoch(checkpoints, module.history)]
         trainer = lightning_trainer(job, reporter, context, checkpoints, callbacks)
-        with keyboard_interrupt():
+        with keyboard_interrupt(), reporter.show_progress():
             trainer.fit(module, job.training_batches(), job.evaluation_batches() or None, ckpt_path=resume)
         if context.rank == 0:
             evaluate_selected(job, module.history, network)

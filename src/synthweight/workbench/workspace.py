@@ -11,6 +11,7 @@ from shutil import rmtree
 import numpy as np
 import pyarrow.compute as pc
 
+from .. import progress
 from ..atomic_io import part_path
 from ..config import bind, compose
 from ..config.schema import CONF, Model, Run
@@ -180,14 +181,16 @@ def as_row(e: Example) -> dict[str, str]:
 
 
 @contextmanager
-def quiet_engine(quiet: bool = True) -> Iterator[None]:
-    """Within it the engine's own lines about each run are not shown."""
+def quiet_engine() -> Iterator[None]:
+    """Within it the engine's own lines and bars of each run are not shown."""
     loggers = [logging.getLogger(f"synthweight.{name}") for name in ("runs", "training", "data", "models")]
-    levels = [logger.level for logger in loggers]
+    levels, bars = [logger.level for logger in loggers], progress.enabled
+    progress.enabled = False
     try:
         for logger in loggers:
-            logger.setLevel(logging.WARNING if quiet else logger.level)
+            logger.setLevel(logging.WARNING)
         yield
     finally:
+        progress.enabled = bars
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
