@@ -38,13 +38,20 @@ class MissingScoresError(ValueError):
 
 
 def first_line(error: BaseException, otherwise: str = "") -> str:
-    """The first line of an error's message, for messages of one line; `otherwise` where it has none."""
+    """The first line of an error's message, for messages of one line.
+
+    Args:
+        error: any.
+        otherwise: what to say where it has no message.
+    """
     return (str(error).strip().splitlines() or [otherwise])[0]
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether a disk that is full or cannot be written is behind an error: no fault of the run, and the next
-    would fail too.
+    """Whether a full or read-only disk is behind an error: no fault of the run, and the next would fail too.
+
+    Args:
+        error: any, with its causes.
     """
     seen: BaseException | None = error
     while seen is not None:  # libraries wrap it, some keep only its words
@@ -55,14 +62,23 @@ def disk_full(error: BaseException) -> bool:
 
 
 def require(ok: bool, key: str, rule: str, value: object) -> None:
-    """Raises UserError where a setting is out of its range."""
+    """Raises UserError where a setting is out of its range.
+
+    Args:
+        ok: whether it is within.
+        key: of the setting.
+        rule: what it must be, for the message.
+        value: what it is.
+    """
     if not ok:
         raise UserError(f"{key} must be {rule}, is {value!r}")
 
 
 def memory_full(error: BaseException) -> bool:
-    """Whether it is a device, or this machine, that has no memory left; or oneDNN, which seldom says so in
-    clear words.
+    """Whether a device or this machine has no memory left, as torch or oneDNN report it.
+
+    Args:
+        error: any.
     """
     phrases = ("can't allocate memory", "could not create a primitive")
     return type(error).__name__ == "OutOfMemoryError" or any(

@@ -120,7 +120,12 @@ def stratified_order(order: np.ndarray, labels: np.ndarray, rng: np.random.Gener
 
 
 def chunk(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """Parts of this size, the last one of what remains."""
+    """Parts of this size, the last one of what remains.
+
+    Args:
+        order: positions of examples.
+        size: of each part.
+    """
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 

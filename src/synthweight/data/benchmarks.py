@@ -79,7 +79,13 @@ def _missing_synthetic(dataset: "Dataset", stem: str, data: str | None, cache: s
 
 
 def data_folders(dataset: "Dataset", data: str | None, cache: str) -> list[Path]:
-    """The folders that may hold `<split>.jsonl`, in the order in which they are asked. Raises UserError."""
+    """The folders that may hold a split's file, in the order in which they are searched. Raises UserError.
+
+    Args:
+        dataset: which benchmark.
+        data: `paths.data`.
+        cache: `paths.cache`.
+    """
     if dataset.path is not None:
         if not Path(dataset.path).is_dir():
             raise UserError(f"dataset.path={dataset.path}: no such folder")
@@ -90,13 +96,27 @@ def data_folders(dataset: "Dataset", data: str | None, cache: str) -> list[Path]
 
 
 def find_split(dataset: "Dataset", stem: str, data: str | None, cache: str) -> Path | None:
-    """The file of a split on this machine; None where there is none."""
+    """The file of a split on this machine; None where there is none.
+
+    Args:
+        dataset: which benchmark.
+        stem: of the file's name.
+        data: `paths.data`.
+        cache: `paths.cache`.
+    """
     found = (find_file(root, stem) for root in data_folders(dataset, data, cache))
     return next((path for path in found if path is not None), None)
 
 
 def find_or_fetch(dataset: "Dataset", split: str, data: str | None, cache: str) -> Path | None:
-    """The file of a split; fetches product_reviews' archive where its real part is nowhere yet."""
+    """The file of a split; downloads product_reviews' archive where its real part is nowhere yet.
+
+    Args:
+        dataset: which benchmark.
+        split: name of the split.
+        data: `paths.data`.
+        cache: `paths.cache`.
+    """
     if (path := find_split(dataset, split, data, cache)) is not None:
         return path
     if dataset.archive is not None and not split.startswith("synthetic"):
@@ -115,8 +135,12 @@ def find_or_fetch(dataset: "Dataset", split: str, data: str | None, cache: str) 
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """The file of this name in a folder, whatever its format (`readers.SUFFIXES`, each also with .gz); None =
+    """The file of this name in a folder, in any format of `readers.SUFFIXES`, also with .gz; None where there is
     none.
+
+    Args:
+        folder: to search.
+        name: without suffix.
 
     Raises:
         UserError: There are several.
@@ -131,7 +155,12 @@ def find_file(folder: Path, name: str) -> Path | None:
 
 
 def read_split(path: Path, split: str) -> LoadedSplit:
-    """One file, read once a process for as long as it does not change."""
+    """One file, read once a process for as long as it does not change.
+
+    Args:
+        path: of the file.
+        split: name of the split.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     stat = path.stat()

@@ -1,4 +1,4 @@
-"""Harm done on purpose: swapped labels, duplicates, unrelated texts.
+"""Corruption on purpose: swapped labels, duplicates, unrelated texts.
 
 The rule is docs/format.md's, to the letter.
 """
@@ -23,13 +23,23 @@ def corrupt(
     other_name: str,
     other: Examples,
 ) -> Examples:
-    """The examples with shares of them harmed; each keeps its `kind` and, where it came from another, its
+    """The examples with shares of them corrupted; each keeps its `kind` and, where it came from another, its
     `origin`.
 
     One permutation by `numpy.random.default_rng([seed, 1])`: its first round(swapped·N) examples get another
     label, uniform over the others; the next round(duplicated·N) are appended once more, both twins of kind
     `duplicated`. Then round(unrelated·N) texts of `other` are appended with a uniform label; pairs get two of
     its texts.
+
+    Args:
+        examples: N of them.
+        labels: the classes.
+        seed: of the draws.
+        swapped: share that gets another label.
+        duplicated: share that is appended once more.
+        unrelated: how many unrelated texts are appended, as a share of N.
+        other_name: of the benchmark that the unrelated texts are from, for their ids.
+        other: its examples.
 
     Raises:
         UserError: swapped and duplicated together are more than there is.

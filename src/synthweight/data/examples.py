@@ -21,7 +21,13 @@ from .readers import iter_rows
 class Example:
     """One labelled text or pair.
 
-    `kind`: original, swapped, duplicated, unrelated; `origin`: the id it came from.
+    Args:
+        id: unique in its split.
+        text: the first or only text.
+        text_pair: the second text; None where there is one only.
+        label: the class's name.
+        kind: original, swapped, duplicated or unrelated.
+        origin: id of the example that it was made from.
     """
 
     id: str
@@ -32,12 +38,19 @@ class Example:
     origin: str | None = None
 
 
-Examples = Sequence[Example]  # a tuple, or where they are many a shelf (`shelf.py`)
+Examples = Sequence[Example]  # a tuple, or where they are many an `on_disk.OnDiskExamples`
 
 
 @dataclass(frozen=True)
 class LoadedSplit:
-    """A benchmark's split as it was read: `sha256` is its data hash, `where` a word for messages."""
+    """A split of a benchmark as it was read.
+
+    Args:
+        name: of the split.
+        examples: in the file's order.
+        sha256: its data hash.
+        where: where it came from, for messages.
+    """
 
     name: str
     examples: Examples
@@ -46,7 +59,7 @@ class LoadedSplit:
 
     @cached_property
     def labels(self) -> frozenset[str]:
-        """Those that there are; of many examples a pass over all of them, once."""
+        """The labels that occur; of many examples a pass over all of them, once."""
         return frozenset(e.label for e in self.examples)
 
 
@@ -188,7 +201,12 @@ def label_name(value: Any, where: str) -> str:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, str]]) -> None:
-    """Writes beside and moves into place, so that a killed process leaves no half file."""
+    """Writes beside and moves into place, so that a killed process leaves no half file.
+
+    Args:
+        path: replaced if it exists.
+        rows: one per line.
+    """
     with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -17,7 +17,15 @@ Rows = list[tuple[str, str | None, str]]  # text, text_pair, label
 def load_hub_rows(
     dataset: str, split: str, path: str, name: str | None, data_dir: str | None, revision: str | None
 ) -> Rows:
-    """One of our splits of one benchmark. `path` may be a local folder of the hub's shape.
+    """One of our splits of one benchmark.
+
+    Args:
+        dataset: name of the benchmark.
+        split: small_real, large_real or test.
+        path: the repository, or a local folder of the same shape.
+        name: of its configuration.
+        data_dir: the folder in the repository.
+        revision: branch, tag or commit.
 
     Raises:
         UserError: the hub cannot be reached, or has no such data; there is no rule for this benchmark.
@@ -46,7 +54,11 @@ def load_hub_rows(
 
 
 def sort_by_hash(rows: Rows) -> Rows:
-    """Ordered by the SHA-256 of the UTF-8 text, ties by label: an order that nobody chose."""
+    """The rows by the SHA-256 of their UTF-8 text, ties by label: an order that nobody chose.
+
+    Args:
+        rows: in any order.
+    """
     return sorted(rows, key=lambda row: (hashlib.sha256(row[0].encode()).hexdigest(), row[2]))
 
 
@@ -90,5 +102,10 @@ SPLIT_RULES: dict[str, Callable[[str, Callable[[str], Any]], Rows]] = {
 
 
 def iter_hub_examples(split: str, rows: Rows) -> Iterator[Example]:
-    """Ids are the split's name and the position."""
+    """The rows as examples, whose ids are the split's name and the position.
+
+    Args:
+        split: name of the split.
+        rows: in the split's order.
+    """
     return (Example(f"{split}:{i}", text, pair, label) for i, (text, pair, label) in enumerate(rows))

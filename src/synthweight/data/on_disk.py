@@ -23,19 +23,22 @@ READ_AHEAD = 1_000  # examples that are read at once
 
 
 class OnDiskExamples(Sequence[Example]):
-    """A sequence of examples of which memory holds where each begins and ends, 16 bytes.
+    """A sequence of examples in a file; memory holds where each begins and ends, 16 bytes.
 
-    The file has no name and goes with its last shelf; it lies where the system's temporary files do (TMPDIR).
-    It is a copy: what is done to the file that the examples came from does not reach a run that has begun.
+    The file has no name, and disappears with the last sequence that reads it; it is where the system's
+    temporary files are (TMPDIR). It is a copy: changes of the file that the examples came from do not reach a
+    run that has started.
+
+    Args:
+        file: open for reading; each example is one line of JSON, its fields in their order.
+        begins: int64, [n], in bytes.
+        ends: int64, [n], in bytes.
+        whole: the sequence that the file belongs to; None: to this one.
     """
 
     def __init__(
         self, file: IO[bytes], begins: np.ndarray, ends: np.ndarray, whole: "OnDiskExamples | None" = None
     ) -> None:
-        """begins, ends: int64, [n], in bytes; each example is one line of JSON, its fields in their order.
-
-        whole: the shelf whose file it is; none where it is this one's own.
-        """
         self.file, self.begins, self.ends, self.whole = file, begins, ends, whole
         if whole is None:
             weakref.finalize(self, file.close)
@@ -59,7 +62,12 @@ class OnDiskExamples(Sequence[Example]):
         return self.between(0, len(self))
 
     def between(self, start: int, end: int) -> Iterator[Example]:
-        """The examples from one place to before another; those that lie side by side are read at once."""
+        """The examples of a range; those that lie side by side are read at once.
+
+        Args:
+            start: position of the first.
+            end: position after the last.
+        """
         for first in range(start, end, READ_AHEAD):
             block = slice(first, min(first + READ_AHEAD, end))
             begins, ends = self.begins[block], self.ends[block]
@@ -77,7 +85,11 @@ class OnDiskExamples(Sequence[Example]):
                 yield from map(_decode, lines.split(b"\n")[:-1])
 
     def at(self, places: Sequence[int]) -> "OnDiskExamples":
-        """Those at some places, in the same file."""
+        """The examples at some positions, in the same file.
+
+        Args:
+            places: of the examples, in the new order.
+        """
         chosen = np.asarray(places, dtype=np.int64)
         return OnDiskExamples(self.file, self.begins[chosen], self.ends[chosen], self.whole or self)
 
@@ -88,12 +100,20 @@ def _decode(line: bytes) -> Example:
 
 
 def read_examples(path: Path, split: str) -> Examples:
-    """The examples of one file; raises what `iter_examples` and `spill_to_disk` do."""
+    """The examples of one file; raises what `iter_examples` and `spill_to_disk` raise.
+
+    Args:
+        path: of the file, in any format of `readers`.
+        split: which names examples without an id.
+    """
     return spill_to_disk(iter_examples(path, split))
 
 
 def spill_to_disk(examples: Iterable[Example]) -> Examples:
-    """The examples as a sequence: a tuple, or on a shelf where they are many.
+    """The examples as a sequence: a tuple, or in a temporary file where they are many.
+
+    Args:
+        examples: any number of them.
 
     Raises:
         UserError: they are many, and there is no room for them where temporary files lie.
@@ -106,7 +126,7 @@ def spill_to_disk(examples: Iterable[Example]) -> Examples:
         return first
     with ExitStack() as failed:
         with temp_dir_errors():
-            file = tempfile.TemporaryFile()  # noqa: SIM115, it stays open until its shelf goes
+            file = tempfile.TemporaryFile()  # noqa: SIM115, it stays open as long as its examples
         failed.callback(_close, file)
         starts = _write_lines(file, chain(first, rest))
         failed.pop_all()
@@ -114,7 +134,12 @@ def spill_to_disk(examples: Iterable[Example]) -> Examples:
 
 
 def select(examples: Examples, places: Sequence[int]) -> Examples:
-    """The examples at some places, in that order; of a shelf, where they are many, without a copy."""
+    """The examples at some positions; many of an `OnDiskExamples` are not copied.
+
+    Args:
+        examples: to choose from.
+        places: of the examples, in the new order.
+    """
     if isinstance(examples, OnDiskExamples) and len(places) >= IN_MEMORY:
         return examples.at(places)
     return spill_to_disk(examples[i] for i in places)

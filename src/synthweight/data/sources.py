@@ -284,6 +284,10 @@ def smaller(small: LoadedSplit, n: int, seed: int) -> LoadedSplit:
 def join_mixed(synthetic: Examples, real: Examples) -> Examples:
     """D_Q and then D_P' as one training set; an id of D_P' that D_Q has too is written `small_real/<id>`.
 
+    Args:
+        synthetic: the LLM-written examples.
+        real: D_P' without what is held out.
+
     Raises:
         UserError: D_Q has that id too.
     """
@@ -315,6 +319,15 @@ def conflicting_labels(examples: Examples) -> list[Example]:
 
 @cache
 def log_dropped(where: str, dropped: int, n: int, first: str, first_text: str) -> None:
+    """Logs how many training examples are left out since they are in test or D_P'.
+
+    Args:
+        where: the split.
+        dropped: how many.
+        n: of how many.
+        first: id of the first.
+        first_text: its text.
+    """
     logger.info(
         "%s: %d of %d examples are not trained on: they equal one of test or D_P' but for case, white space and "
         "punctuation (dataset.drop_overlap). First: %s, %.60r",
@@ -324,6 +337,15 @@ def log_dropped(where: str, dropped: int, n: int, first: str, first_text: str) -
 
 @cache
 def log_overlap(where: str, shared: int, n: int, first: str, first_text: str) -> None:
+    """Warns that examples of D_P' are in test.
+
+    Args:
+        where: the split.
+        shared: how many.
+        n: of how many.
+        first: id of the first.
+        first_text: its text.
+    """
     logger.warning(
         "%s: %d of %d examples of D_P' are in test too, but for case, white space and punctuation: results on test flatter. "
         "First: %s, %.60r",
@@ -333,6 +355,13 @@ def log_overlap(where: str, shared: int, n: int, first: str, first_text: str) ->
 
 @cache
 def log_conflicting(where: str, texts: int, first_text: str) -> None:
+    """Warns that texts of test have more than one label.
+
+    Args:
+        where: the split.
+        texts: how many.
+        first_text: the first.
+    """
     logger.warning(
         "%s: %d texts of test come with more than one label. First: %.60r", where, texts, first_text
     )
@@ -340,6 +369,13 @@ def log_conflicting(where: str, texts: int, first_text: str) -> None:
 
 @cache
 def log_absent(where: str, absent: tuple[str, ...], counts: tuple[tuple[str, int], ...]) -> None:
+    """Warns that classes have no example to train on.
+
+    Args:
+        where: the split.
+        absent: the classes.
+        counts: by class, how many examples there are.
+    """
     logger.warning(
         "%s: no example of class %s to train on (%s): a classifier can hardly predict it",
         where, ", ".join(map(repr, absent)), ", ".join(f"{label} {n}" for label, n in counts),

@@ -12,8 +12,15 @@ from .on_disk import select
 def stratified_permutation(examples: Examples, entropy: list[int]) -> list[int]:
     """A stratified permutation: every prefix has each class in proportion, so that subsets are nested.
 
-    Within a class the order is drawn; across classes the j-th of n_c examples has the place (j + u) / n_c,
-    with one u a class, and ties fall to the class name.
+    Within a class the order is drawn; across classes the j-th of n_c examples comes at (j + u) / n_c, with
+    one u per class, and ties fall to the class name.
+
+    Args:
+        examples: n of them.
+        entropy: seeds the draw (`numpy.random.default_rng`).
+
+    Returns:
+        The positions of the examples in their new order.
     """
     rng = np.random.default_rng(entropy)
     places: list[tuple[float, str, int]] = []
@@ -28,6 +35,11 @@ def stratified_permutation(examples: Examples, entropy: list[int]) -> list[int]:
 
 
 def hash_entropy(sha256: str) -> int:
+    """A data hash as a number to seed a draw with.
+
+    Args:
+        sha256: hexadecimal.
+    """
     return int(sha256[:16], 16)
 
 
@@ -56,6 +68,10 @@ def nested_subset(
 def hold_out(small: LoadedSplit, share: float) -> tuple[Examples, Examples]:
     """D_P' in two, stratified and drawn from the data hash alone: (kept for training, held out).
 
+    Args:
+        small: D_P'.
+        share: of its examples to hold out; 0: none.
+
     Raises:
         UserError: One of the two would lack a class; a share that would do is named.
     """
@@ -83,6 +99,11 @@ def hold_out(small: LoadedSplit, share: float) -> tuple[Examples, Examples]:
 def hold_out_fold(examples: Examples, k: int, fold: int) -> tuple[Examples, Examples]:
     """A training set in two: (all but one fold of k, that fold), drawn from the data hash of the set itself.
 
+    Args:
+        examples: the training set.
+        k: how many folds.
+        fold: the one to hold out, from 0.
+
     Raises:
         UserError: a class has fewer different texts than there are folds.
     """
@@ -98,8 +119,12 @@ def hold_out_fold(examples: Examples, k: int, fold: int) -> tuple[Examples, Exam
 
 
 def assign_folds(examples: Examples, k: int, seed: int) -> np.ndarray:
-    """The fold, one of k, that each example lies in, [n], int; stratified, equal texts together by their
-    first twin.
+    """The fold of each example, [n], int: stratified, and equal texts are in one fold.
+
+    Args:
+        examples: n of them.
+        k: how many folds.
+        seed: of the draw.
     """
     first: dict[str, int] = {}
     labels = [e.label for e in examples]
@@ -115,7 +140,13 @@ def assign_folds(examples: Examples, k: int, seed: int) -> np.ndarray:
 
 
 def split_fold(examples: Examples, fold_of: np.ndarray, fold: int) -> tuple[Examples, Examples]:
-    """(All but one fold, that fold), each in the order of the examples. fold_of: as `assign_folds` gives it."""
+    """(All but one fold, that fold), each in the order of the examples.
+
+    Args:
+        examples: n of them.
+        fold_of: the fold of each, [n], from `assign_folds`.
+        fold: the one to split off.
+    """
     return select(examples, np.flatnonzero(fold_of != fold).tolist()), select(
         examples, np.flatnonzero(fold_of == fold).tolist()
     )

@@ -25,7 +25,16 @@ CHUNK = 10_000  # texts at a time: the tokenizer's own records of a text are a h
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """Token ids of n texts end to end: text i is `ids[offsets[i]:offsets[i + 1]]`."""
+    """Token ids of n texts end to end: text i is `ids[offsets[i]:offsets[i + 1]]`.
+
+    Args:
+        ids: int32, [total].
+        types: segment ids, uint8, [total]; empty where the encoder knows no segments.
+        offsets: int64, [n + 1].
+        pad: the padding token's id.
+        side: where texts are padded, "left" or "right".
+        id_map: the id by which a pruned embedding knows each token id; None: by itself.
+    """
 
     ids: np.ndarray  # int32, [total]
     types: np.ndarray  # uint8, [total]; empty where the encoder knows no segments

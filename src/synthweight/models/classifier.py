@@ -62,7 +62,12 @@ def load(folder: Path, labels: tuple[str, ...], tokens: "TokenizedTexts | None" 
 
 
 def configuration(folder: Path, labels: tuple[str, ...]) -> Any:
-    """The folder's config.json for so many classes, whatever it was trained for before. Raises UserError."""
+    """The folder's config.json for so many classes, whatever it was trained for before. Raises UserError.
+
+    Args:
+        folder: of the encoder.
+        labels: the classes.
+    """
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config = transformers.AutoConfig.from_pretrained(
@@ -101,10 +106,14 @@ def _one_line(folder: Path) -> Iterator[None]:
 
 
 def padded_as(network: nn.Module, tokens: "TokenizedTexts | None") -> nn.Module:
-    """The network, told how batches of these tokens are padded.
+    """The network, set to the padding of these tokens.
 
     Classifiers that read the last token look for the padding's id in their configuration. Those that count
     positions from the left end of a batch get each text's own positions where the padding is on the left.
+
+    Args:
+        network: of transformers.
+        tokens: of any texts that it will see.
     """
     if tokens is None:
         return network

@@ -20,6 +20,13 @@ def optimizer(
     """AdamW with the recipe's schedule over so many steps; no decay on biases and LayerNorms (all vectors).
 
     stacked: every parameter has an axis more, of networks.
+
+    Args:
+        network: whose parameters are trained.
+        optim: the recipe.
+        steps: of the whole training.
+        device: that the network is on.
+        stacked: whether the network is a stack of several.
     """
     vector = 2 if stacked else 1
     decayed = [p for p in network.parameters() if p.ndim > vector]
@@ -38,6 +45,11 @@ def clip(network: nn.Module, adam: torch.optim.Optimizer, max_norm: float) -> No
     tensor's squares on one core and passes once more over all gradients. In fp32 the sums are made by rows
     here, which cores share, and the scaling is left to the fused step's own pass, which divides by
     `grad_scale`, as it does for torch's GradScaler.
+
+    Args:
+        network: with gradients.
+        adam: its fused optimizer.
+        max_norm: the norm at most.
     """
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     if any(g.device.type != "cpu" or g.dtype != torch.float32 for g in gradients):

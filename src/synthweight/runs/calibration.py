@@ -28,5 +28,9 @@ def temperature(log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " 
 def rescale(log_probs: Float[ndarray, "n classes"], t: float) -> Float[ndarray, "n classes"]:
     """log softmax(log p / T), in the type that came; T = 1 changes nothing, the most likely class never
     changes.
+
+    Args:
+        log_probs: [n, classes].
+        t: the temperature.
     """
     return log_softmax(log_probs.astype(np.float64) / t, axis=1).astype(log_probs.dtype)

@@ -67,7 +67,12 @@ class LockHolder:
 
 
 class RunLock:
-    """A lock that this process holds. `acquire` makes it."""
+    """A lock that this process holds; `acquire` makes it.
+
+    Args:
+        lease: of filelock.
+        folder: of the run.
+    """
 
     def __init__(self, lease: SoftFileLease, folder: Path) -> None:
         self.lease, self.description = lease, folder / "lease.json"

@@ -130,6 +130,13 @@ def require_pass(
     """One forward pass of a text of `length` tokens and a shorter one, on the CPU, where an index error is no
     crash.
 
+    Args:
+        folder: of the encoder.
+        tokenizer: of the folder.
+        sample: some examples.
+        labels: the classes.
+        length: `optim.max_length`.
+
     Returns:
         The two texts' tokens.
 
@@ -164,7 +171,13 @@ def require_pass(
 
 
 def long_and_short(tokenizer: Any, sample: Examples, length: int) -> TokenizedTexts:
-    """Two texts made of the sample's: one of `length` tokens, or as near as may be, and one of few."""
+    """Two texts made of the sample's: one of `length` tokens, or as near as may be, and one of few.
+
+    Args:
+        tokenizer: of the encoder.
+        sample: some examples.
+        length: in tokens.
+    """
     short = min(sample, key=lambda e: len(e.text))
     long = dataclasses.replace(short, text=" ".join(e.text for e in sample[:32]))
     while True:
@@ -176,11 +189,23 @@ def long_and_short(tokenizer: Any, sample: Examples, length: int) -> TokenizedTe
 
 @torch.inference_mode()
 def logits(network: nn.Module, tokens: TokenizedTexts, index: list[int]) -> Tensor:
-    """The network's logits of a batch, [n, classes]."""
+    """The network's logits of a batch, [n, classes].
+
+    Args:
+        network: a classifier.
+        tokens: of some texts.
+        index: which of them.
+    """
     return network(**classifier.inputs(tokens.batch(index))).logits
 
 
 def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two rows of logits are equal, up to rounding in low precision.
+
+    Args:
+        one: [classes].
+        other: [classes].
+    """
     return torch.allclose(one, other, rtol=RELATIVE, atol=ABSOLUTE)
 
 
@@ -195,7 +220,16 @@ def works(compute: Callable[[], Any]) -> Any:
 def misfit(
     folder: Path, tokenizer: Any, sample: Examples, network: nn.Module, length: int, error: Exception
 ) -> str:
-    """Why the pass failed: too long a text, token types that the encoder has not, or what it says itself."""
+    """Why the pass failed: too long a text, token types that the encoder has not, or what it says itself.
+
+    Args:
+        folder: of the encoder.
+        tokenizer: of the folder.
+        sample: some examples.
+        network: that failed.
+        length: `optim.max_length`.
+        error: that it raised.
+    """
 
     def fits(tokens: TokenizedTexts) -> bool:
         return works(lambda: logits(network, tokens, [0, 1])) is not False

@@ -32,7 +32,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: "done" before, "trained" now, or "locked" by another process."""
+    """What became of a run.
+
+    Args:
+        id: of the run.
+        status: "done" before, "trained" now, or "locked" by another process.
+    """
 
     id: str
     status: str
@@ -125,7 +130,13 @@ def fit_run(store: Store, identity: Identity, name: str, write_row: bool = True)
 def open_run_logger(
     store: Store, identity: Identity, enabled: bool = True
 ) -> AbstractContextManager[loggers.RunLogger]:
-    """The logger that a run's settings choose, until the block ends; one that logs nothing if not enabled."""
+    """The logger that a run's settings choose, until the block ends; one that logs nothing if not enabled.
+
+    Args:
+        store: with the run's folder.
+        identity: of the run.
+        enabled: whether to log at all.
+    """
     if not enabled:
         return nullcontext(loggers.RunLogger())
     run = identity.run
@@ -233,7 +244,13 @@ def score_labels(
 
 
 def checker_log_probs(store: Store, checker: Identity, examples: Examples) -> np.ndarray:
-    """log p(y|x_i) of all classes by a checker with a row, [n, classes]; a lost model is trained again."""
+    """log p(y|x_i) of all classes by a checker with a row, [n, classes]; a lost model is trained again.
+
+    Args:
+        store: with the checker's row.
+        checker: finished.
+        examples: to be scored.
+    """
     with store.lock(checker.id):  # several runs may need the same scores at once
         known = checker_scores.known_log_probs(store, checker, examples)
         if known is not None:
@@ -258,6 +275,10 @@ def checkpoints_for(store: Store, identity: Identity) -> Checkpoints:
 
     Those that another library version, device or precision has written are not continued: the digits would
     differ.
+
+    Args:
+        store: with the run's folder.
+        identity: of the run, which this process has locked.
     """
     versions = provenance.code_version()["versions"]
     trainer = identity.run.trainer

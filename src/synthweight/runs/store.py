@@ -259,8 +259,11 @@ class Store:
             self.locks[run_id].check()
 
     def set_status(self, run_id: str, text: str) -> None:
-        """Writes what other processes may read about a run that is locked through this object, such as "epoch
-        2/5".
+        """Writes what other processes may read about a run that is locked through this object.
+
+        Args:
+            run_id: of the run.
+            text: such as "epoch 2/5".
         """
         if run_id in self.locks:
             self.locks[run_id].set_status(text)

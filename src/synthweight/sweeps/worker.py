@@ -161,7 +161,12 @@ class SweepWorker:
                 time.sleep(locks.POLL)
 
     def stackable(self, one: Job, other: Job) -> bool:
-        """Whether two jobs are seeds of one configuration that are to be trained at once."""
+        """Whether two jobs are seeds of one configuration that are to be trained at once.
+
+        Args:
+            one: A job.
+            other: Another.
+        """
         if not self.options.stack_seeds or not one.trains or not other.trains:
             return False
         from ..runs import seed_stack  # torch: a sweep with nothing to do does without
@@ -209,6 +214,10 @@ class SweepWorker:
         """Records a failure for the list at the end.
 
         Raises it where the disk is full: the next run would meet it too.
+
+        Args:
+            job: That failed.
+            error: With its traceback.
         """
         if disk_full(error):
             raise error
@@ -254,7 +263,12 @@ def run_sweep(plan: SweepPlan, launcher: Any, options: SweepOptions, in_process:
 
 
 def begin_sweep(plan: SweepPlan, options: SweepOptions) -> None:
-    """Says what there is to do; forgets earlier failures where they are to be tried again."""
+    """Logs what there is to do; forgets earlier failures where they are to be tried again.
+
+    Args:
+        plan: The sweep.
+        options: How to treat failures.
+    """
     failed = [job for job in plan.todo if job.failure is not None]
     todo = len(plan.todo) - len(failed)
     if options.retry_failed:

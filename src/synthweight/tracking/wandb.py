@@ -54,7 +54,14 @@ class RunCard:
 
     @classmethod
     def from_config(cls, run_id: str, config: dict[str, Any], project: str, group: str | None) -> "RunCard":
-        """The card of a training, or of an LLM's few-shot classification, from its resolved settings."""
+        """The card of a training, or of an LLM's few-shot classification, from its resolved settings.
+
+        Args:
+            run_id: of the run.
+            config: its settings, as in its row.
+            project: of W&B.
+            group: of W&B.
+        """
         dataset, seed = config["dataset"]["name"], config["seed"]
         if "loss" in config:
             kind, source, model = config["loss"]["name"], config["source"]["name"], config["model"]["name"]
@@ -230,7 +237,13 @@ class LiveRun:
         self.run = self.guarded(lambda: open_run(card, folder, live=True))
 
     def log_epoch(self, number: int, scalars: dict[str, float], weights: np.ndarray) -> None:
-        """Sends an epoch, as the function of this name does."""
+        """Sends an epoch, as the function of this name does.
+
+        Args:
+            number: of the epoch, from 1.
+            scalars: by name.
+            weights: each training example's, [n].
+        """
         self.guarded(lambda: log_epoch(self.run, number, scalars, weights))
 
     def log_row(self, row: dict[str, Any]) -> None:

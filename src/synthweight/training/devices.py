@@ -16,7 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 def require_device(accelerator: str, devices: int = 1) -> None:
-    """Raises UserError where the machine lacks what is asked for."""
+    """Raises UserError where the machine lacks what is asked for.
+
+    Args:
+        accelerator: `trainer.accelerator`.
+        devices: `trainer.devices`.
+    """
     cuda = torch.cuda.is_available()
     available = {"gpu": cuda, "cuda": cuda, "mps": torch.backends.mps.is_available()}
     if not available.get(accelerator, True):

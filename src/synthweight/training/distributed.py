@@ -20,7 +20,12 @@ ENVIRONMENT = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_S
 
 
 class DistributedContext:
-    """The processes of one training, seen from one of them. With one process, everything is the identity."""
+    """The processes of one training, seen from one of them. With one process, everything is the identity.
+
+    Args:
+        rank: of this process, from 0.
+        world_size: how many processes train.
+    """
 
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size

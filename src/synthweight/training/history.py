@@ -75,13 +75,23 @@ def collapsed_classes(weights: np.ndarray, targets: np.ndarray, labels: tuple[st
 
 @dataclass
 class EpochSelector:
-    """Remembers the epoch with the best accuracy; ties go to the earliest."""
+    """Remembers the epoch with the best accuracy; ties go to the earliest.
+
+    Args:
+        best: the best accuracy so far.
+        epoch: which had it, from 0; None before the first.
+    """
 
     best: float = -math.inf
     epoch: int | None = None
 
     def improves(self, epoch: int, accuracy: float | None) -> bool:
-        """Whether this epoch is the best so far. An accuracy that is not a number never is."""
+        """Whether this epoch is the best so far. An accuracy that is not a number never is.
+
+        Args:
+            epoch: from 0.
+            accuracy: on the selection series; None or NaN where it is not known.
+        """
         if accuracy is None or not accuracy > self.best:
             return False
         self.best, self.epoch = accuracy, epoch
@@ -90,7 +100,14 @@ class EpochSelector:
 
 @dataclass
 class StageSeconds:
-    """Seconds spent on learning weights, on training and on evaluation."""
+    """Seconds spent on learning weights, on training and on evaluation.
+
+    Args:
+        weights: spent on learning weights.
+        train: on steps.
+        evaluate: on evaluation.
+        last: when the last lap ended, by `perf_counter`.
+    """
 
     weights: float = 0.0
     train: float = 0.0
@@ -136,7 +153,13 @@ class TrainingHistory:
         self.outputs = {name: [] for name in self.targets}
 
     def add_logits(self, series: int, index: Tensor, logits: Tensor) -> None:
-        """Adds a batch of the series at this position in the job."""
+        """Adds a batch of the series at this position in the job.
+
+        Args:
+            series: its position in the job.
+            index: positions of the examples in the series, [batch].
+            logits: [batch, classes].
+        """
         name = list(self.targets)[series]
         self.outputs[name].append((index.cpu().numpy(), logits.float().log_softmax(-1).cpu().numpy()))
 

@@ -75,6 +75,13 @@ class TrainingJob:
         """A run's loss, weighting, recipe, epochs and seed.
 
         A series "test" is evaluated as `trainer.test` says.
+
+        Args:
+            run: its settings.
+            folder: the encoder's.
+            labels: the classes, sorted.
+            train: the training set.
+            series: selection and test.
         """
         final = {
             name: split for name, split in series.items() if name == "test" and run.trainer.test == "selected"

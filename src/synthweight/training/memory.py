@@ -10,7 +10,13 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def too_large(batch_size: int, device: str, error: str) -> UserError:
-    """The error for a training whose batch does not fit; `error`: what torch reported."""
+    """The error for a training whose batch does not fit; `error`: what torch reported.
+
+    Args:
+        batch_size: `optim.batch_size`.
+        device: where it did not fit.
+        error: the library's first line.
+    """
     return UserError(f"out of memory on this {device} ({error}): lower optim.batch_size={batch_size}")
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 def evaluation_tokens(precision: str, device: torch.device) -> int:
     """How many tokens a batch of evaluation has at most: half as many in fp32, each twice as large; more on a
     GPU.
+
+    Args:
+        precision: Lightning's name of it.
+        device: that computes.
     """
     tokens = 4096 if precision == "bf16-mixed" else 2048
     return 8 * tokens if device.type == "cuda" else tokens

@@ -32,7 +32,12 @@ class RunReporter:
     bar: Bar = field(default=Bar(), init=False)
 
     def log(self, message: str, level: int = logging.INFO) -> None:
-        """Logs a line: the name, the message, the seconds since the start."""
+        """Logs a line: the name, the message, the seconds since the start.
+
+        Args:
+            message: without the run's name.
+            level: of `logging`.
+        """
         if self.name or level >= logging.WARNING:
             logger.log(level, "%s: %s · %.0f s", self.name, message, perf_counter() - self.started)
 

@@ -44,14 +44,24 @@ ALIKE = ("folder", "strategy", "weighting", "optim", "trainer", "epochs", "label
 
 @dataclass(frozen=True)
 class EnsembleMember:
-    """One of the trainings of a stack."""
+    """One of the trainings of a stack.
+
+    Args:
+        job: what to train.
+        reporter: is told its epochs.
+    """
 
     job: TrainingJob
     reporter: RunReporter = field(default_factory=RunReporter)
 
 
 class SeedEnsembleModule(pl.LightningModule):
-    """Trains a stack: a batch, a loss and a clipped gradient for each network, one step of AdamW for all."""
+    """Trains a stack: a batch, a loss and a clipped gradient for each network, one step of AdamW for all.
+
+    Args:
+        stack: of the members' networks.
+        members: which differ in their seed alone.
+    """
 
     def __init__(self, stack: StackedNetworks, members: Sequence[EnsembleMember]) -> None:
         super().__init__()
@@ -117,7 +127,12 @@ class SeedEnsembleModule(pl.LightningModule):
 
 
 def why_not_stacked(strategy: WeightedLoss, trainer: "Trainer") -> str | None:
-    """Why a training cannot be one of a stack, in a few words; None: it can."""
+    """Why a training cannot be one of a stack, in a few words; None: it can.
+
+    Args:
+        strategy: the loss.
+        trainer: its settings.
+    """
     if strategy.candidates != 1 or isinstance(strategy, LearnedLoss):
         return f"loss={strategy.name} learns or picks beside the network"
     if trainer.padding:

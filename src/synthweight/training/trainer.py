@@ -136,7 +136,13 @@ def _fit_process(
 
 
 def evaluate_selected(job: TrainingJob, history: TrainingHistory, network: nn.Module) -> None:
-    """Gives the network the selected epoch's weights, and evaluates the series that are evaluated once."""
+    """Gives the network the selected epoch's weights, and evaluates the series that are evaluated once.
+
+    Args:
+        job: of the training.
+        history: of its epochs.
+        network: with the last epoch's weights.
+    """
     history.seconds.restart()
     history.load_best(network)
     for name, (tokens, targets) in job.final.items():
