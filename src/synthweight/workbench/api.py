@@ -176,7 +176,7 @@ def fit(
     k = choose.possible_folds(data, folds)
     first = workspace.run(METHODS["ce"], choose.Folds(workspace, data, k).datasets[0])
     facts = describe(first, data)
-    rate = choose.seconds_per_example(workspace, data, first)
+    rate = choose.seconds_per_example(data, first)
     planned = choose.plan(workspace, data, k, methods, rate, None if budget is None else 60 * budget)
     logger.info("%d trainings, about %s on this machine", planned.trainings, choose.duration(planned.seconds))
     cross = choose.Folds(workspace, data, planned.folds)

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,23 @@ from scipy import stats
 from ..config.schema import Run
 from ..data.examples import Example, data_hash, text_hash
 from ..data.splits import assign_folds, hash_entropy, split_fold
+from ..data.tokenization import encode_examples, load_tokenizer
 from ..errors import UserError
 from ..metrics import evaluate
-from ..models import classifier, pretrained
+from ..models import pretrained
 from ..reporting.significance import Difference, paired_t, pseudo_values
 from ..runs.identity import Identity, identify
+from ..training.history import Epoch
+from ..training.job import TrainingJob
+from ..training.reporter import RunReporter
+from ..training.trainer import fit
 from .read import UserData
 from .workspace import METHODS, Method, Workspace
 
 logger = logging.getLogger(__name__)
 
 METRICS = ("accuracy", "macro_f1")
-PROBE_STEPS = 3
+PROBE_STEPS = 4  # of each of two epochs
 FORWARD = 1 / 3  # of a training step's time
 LEAST = ("real", "ce", "dimp")  # methods that no budget takes away
 
@@ -176,33 +181,44 @@ class Plan:
     seconds: float
 
 
-def seconds_per_example(workspace: Workspace, data: UserData, run: Run) -> float:
-    """How long an example takes in a training step, by a few steps on this machine with the user's texts."""
-    import torch
+@dataclass
+class EpochClock(RunReporter):
+    """Notes when each epoch of a training begins and ends, by `perf_counter`.
 
-    from ..data.tokenization import encode_examples, load_tokenizer
-    from ..training.devices import device, precision
+    Attributes:
+        begins: Of each epoch.
+        ends: Of each epoch.
+    """
 
+    begins: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+
+    def epoch_started(self, number: int, epochs: int, steps: int) -> None:
+        self.begins.append(time.perf_counter())
+
+    def epoch_finished(self, number: int, epochs: int, epoch: Epoch) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def seconds_per_example(data: UserData, run: Run) -> float:
+    """How long an example takes in a training step on this machine, by a short training on the user's texts.
+
+    Its first epoch warms up, its second one counts.
+
+    Args:
+        data: The user's examples.
+        run: With the encoder, the recipe and the trainer that are to be used.
+    """
+    pool = data.synthetic.examples
+    drawn = np.random.default_rng(0).choice(len(pool), size=PROBE_STEPS * run.optim.batch_size)
+    examples = [pool[i] for i in drawn]
     folder = pretrained.locate(run.model)
-    place, numbers = device(run.trainer.accelerator), precision(run.trainer)
-    tokenizer = load_tokenizer(folder)
-    state = torch.get_rng_state()
-    network = classifier.build(folder, data.labels).to(place).train()
-    torch.set_rng_state(state)
-    size = run.optim.batch_size
-    drawn = np.random.default_rng(0).choice(len(data.synthetic.examples), size=(PROBE_STEPS + 1, size))
-    spent = []
-    for index in drawn:
-        examples = [data.synthetic.examples[i] for i in index]
-        started = time.perf_counter()
-        whole = encode_examples(tokenizer, examples, run.optim.max_length).batch(list(range(size)))
-        batch = {key: value.to(place) for key, value in classifier.inputs(whole).items()}
-        with torch.autocast(place.type, torch.bfloat16, enabled=numbers == "bf16-mixed"):
-            loss = network(**batch, labels=torch.zeros(size, dtype=torch.long, device=place)).loss
-        loss.backward()
-        network.zero_grad()
-        spent.append(time.perf_counter() - started)
-    return min(spent[1:]) / size  # the first one warms up
+    tokens = encode_examples(load_tokenizer(folder), examples, run.optim.max_length)
+    split = tokens, targets(examples, data.labels)
+    job = replace(TrainingJob.from_run(run, folder, data.labels, split, {}), epochs=2)
+    clock = EpochClock()
+    fit(job, clock)
+    return (clock.ends[1] - clock.begins[1]) / len(examples)
 
 
 def cost(run: Run, data: UserData, share: float) -> float:
