@@ -121,7 +121,13 @@ def required(field: "dataclasses.Field[Any]") -> bool:
 
 
 def typed(value: Any, kind: Any, key: str) -> Any:
-    """One value, checked. Raises UserError naming its key."""
+    """One value, checked. Raises UserError naming its key.
+
+    Args:
+        value: plain, as OmegaConf gives it.
+        kind: the type of its field.
+        key: for messages.
+    """
     if get_origin(kind) is types.UnionType:  # X | None
         if value is None:
             return None
@@ -155,7 +161,12 @@ def typed(value: Any, kind: Any, key: str) -> Any:
 
 
 def load_choice(group: str, name: str) -> Any:
-    """A named choice of a group, as its file has it, typed. Raises UserError where there is no such name."""
+    """A named choice of a group, as its file has it, typed. Raises UserError where there is no such name.
+
+    Args:
+        group: of conf/.
+        name: of a file of the group.
+    """
     from .schema import GROUPS
 
     for folder in folders():
@@ -217,7 +228,12 @@ def one_line(error: BaseException) -> str:
 
 
 def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dotted key below a dataclass with its type; a loss's are those of all losses."""
+    """Every dotted key below a dataclass with its type; a loss's are those of all losses.
+
+    Args:
+        kind: the dataclass.
+        prefix: of its keys.
+    """
     strategies = list(LOSSES.values()) if kind is WeightedLoss else [kind]
     for name, hint in {name: hint for each in strategies for name, hint in field_types(each).items()}.items():
         yield f"{prefix}{name}", hint

@@ -84,7 +84,12 @@ class Composer:
         return self.set_in_base(choices_of(parsed), [o for o in parsed if not is_group(o)])
 
     def set_in_base(self, choices: tuple[str, ...], values: Sequence[Override]) -> DictConfig:
-        """A choice of groups, composed once, with values set in a copy."""
+        """A choice of groups, composed once, with values set in a copy.
+
+        Args:
+            choices: of groups, as overrides.
+            values: plain values to set.
+        """
         config = copy.deepcopy(self.base(choices))
         for override in values:
             set_value(config, override)
@@ -102,7 +107,12 @@ class Composer:
         return self.bases[choices]
 
     def hydra(self, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
-        """One composition by Hydra itself. Raises UserError."""
+        """One composition by Hydra itself. Raises UserError.
+
+        Args:
+            overrides: as on the command line.
+            with_hydra: whether the node `hydra` is kept.
+        """
         try:
             return compose(
                 self.config_name, overrides=[*self.extra, *overrides], return_hydra_config=with_hydra
@@ -166,6 +176,11 @@ def changes(
 ) -> Iterator[tuple[str, Any]]:
     """The dotted keys whose value differs, each with the wanted one; a whole group where one side has none of
     it.
+
+    Args:
+        base: one configuration.
+        wanted: another one.
+        prefix: of the keys.
     """
     for key, value in wanted.items():
         old = base.get(key)
@@ -176,7 +191,12 @@ def changes(
 
 
 def set_value(config: DictConfig, override: Override) -> None:
-    """Sets one plain value as Hydra would. Raises UserError."""
+    """Sets one plain value as Hydra would. Raises UserError.
+
+    Args:
+        config: changed in place.
+        override: of a plain value.
+    """
     try:
         OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
     except OmegaConfBaseException as error:

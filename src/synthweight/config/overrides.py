@@ -74,7 +74,12 @@ def text_kind(key: str) -> type | None:
 
 
 def choices_in(key: str, value: str) -> list[str]:
-    """The values of a sweep over plain words, or the value itself."""
+    """The values of a sweep over plain words, or the value itself.
+
+    Args:
+        key: of the override.
+        value: as typed.
+    """
     if set(value) & set("'\"()[]{}\\"):
         return [value]
     try:
@@ -106,6 +111,11 @@ def is_group(override: Override) -> bool:
 
 @cache
 def is_folder(group: str) -> bool:
+    """Whether a name is that of a group of conf/.
+
+    Args:
+        group: the name.
+    """
     return os.path.isdir(CONF / group)  # False for what no file system has, where `Path.is_dir` raises
 
 
@@ -216,7 +226,12 @@ def experiment_overrides(arguments: Sequence[str]) -> list[str]:
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested dictionaries by dotted key."""
+    """The leaves of nested dictionaries by dotted key.
+
+    Args:
+        node: nested dictionaries.
+        prefix: of the keys.
+    """
     for key, value in node.items():
         dotted = f"{prefix}{key}"
         if isinstance(value, dict):
@@ -226,7 +241,12 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def explain_hydra_error(error: Exception, override: Override | None = None) -> str:
-    """One line: what was given, what there is."""
+    """An error of Hydra's in one line: what was given, and what there is.
+
+    Args:
+        error: of Hydra or OmegaConf.
+        override: that raised it, where it is known.
+    """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         missing = str(error.missing_cfg_file)
         group, _, name = missing.rpartition("/")
@@ -251,7 +271,12 @@ def several_values(line: str) -> str:
 
 
 def quoted(key: str, value: str) -> str:
-    """An override whose value is text, as it is written in a shell."""
+    """An override whose value is text, as it is written in a shell.
+
+    Args:
+        key: of the setting.
+        value: its text.
+    """
     return shlex.quote(f"{key}={literal(value)}")
 
 

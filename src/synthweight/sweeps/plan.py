@@ -233,7 +233,12 @@ def plan_sweep(
 
 
 def identify_job(settings: bind.Settings, cache: PlanCache) -> Identity[Any]:
-    """What names a job. Raises UserError for bad input, and for `generate`, which makes no row."""
+    """What names a job. Raises UserError for bad input, and for `generate`, which makes no row.
+
+    Args:
+        settings: Of a training or a few-shot classification.
+        cache: Of data and files.
+    """
     if isinstance(settings, Generate):
         raise UserError("generate writes one set at a time: -m is for train and prompt")
     if isinstance(settings, Prompt):

@@ -41,7 +41,12 @@ def plan_text(plan: SweepPlan) -> str:
 
 
 def counts(plan: SweepPlan, states: dict[str, tuple[str, str]]) -> str:
-    """One line: how many are done, running, failed and to do."""
+    """One line: how many are done, running, failed and to do.
+
+    Args:
+        plan: The sweep.
+        states: Of its runs.
+    """
     found = Counter(state for state, _ in states.values())
     done = sum(states[job.id][0] == "done" for job in plan.rows)
     more = "".join(f", {state} {found[state]}" for state in ("running", "failed") if found[state])
@@ -50,7 +55,12 @@ def counts(plan: SweepPlan, states: dict[str, tuple[str, str]]) -> str:
 
 
 def time_left(plan: SweepPlan, states: dict[str, tuple[str, str]]) -> str:
-    """One line: the time of what is to do or running, one run after another, and what it is estimated from."""
+    """One line: the time of what is to do or running, one run after another, and what it is estimated from.
+
+    Args:
+        plan: The sweep.
+        states: Of its runs.
+    """
     left = [job for job in plan.jobs if states[job.id][0] in ("first", "to do", "running")]
     if not left:
         return "Time: nothing to do"
@@ -101,7 +111,12 @@ def view_of_folder(overrides: list[str]) -> View:
 
 
 def status_table(head: str, lines: list[StatusLine]) -> Table:
-    """What runs and what failed first."""
+    """What runs and what failed first.
+
+    Args:
+        head: The title.
+        lines: A line per run.
+    """
     out = Table(title=head, title_justify="left")
     for column in ("state", "id", "run", ""):
         out.add_column(column, overflow="fold")
@@ -114,7 +129,12 @@ def status_table(head: str, lines: list[StatusLine]) -> Table:
 
 
 def watch(view: View, once: bool) -> None:
-    """The table, renewed until nothing is left to do or Ctrl-C; once where it goes to no terminal."""
+    """The table, renewed until nothing is left to do or Ctrl-C; once where it is not shown on a terminal.
+
+    Args:
+        view: Gives title and lines.
+        once: Print it once.
+    """
     console = Console()
     if once or not sys.stdout.isatty():
         console.print(status_table(*view()))

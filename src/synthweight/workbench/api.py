@@ -33,7 +33,12 @@ Steps = Callable[[int, str], AbstractContextManager[choose.Step]]  # shows so ma
 
 @contextmanager
 def log_steps(total: int, phase: str) -> Iterator[choose.Step]:
-    """A line per training: for logs, and where there is no terminal."""
+    """A line per training: for logs, and where there is no terminal.
+
+    Args:
+        total: How many trainings.
+        phase: What they are for.
+    """
     started, done = time.perf_counter(), 0
 
     @contextmanager
@@ -79,11 +84,19 @@ class Fitted:
         return self._predictor
 
     def predict(self, texts: Texts) -> list[str]:
-        """The most probable label of each text (or pair of texts)."""
+        """The most probable label of each text (or pair of texts).
+
+        Args:
+            texts: A list of texts, or of pairs.
+        """
         return [self.labels[i] for i in self.predictor.log_probs(texts).argmax(axis=1)]
 
     def predict_proba(self, texts: Texts) -> np.ndarray:
-        """The probability of each class, [n, classes]; classes as in `labels`."""
+        """The probability of each class, [n, classes]; classes as in `labels`.
+
+        Args:
+            texts: A list of texts, or of pairs.
+        """
         return np.exp(self.predictor.log_probs(texts).astype(np.float64))
 
     @property
@@ -97,7 +110,12 @@ class Fitted:
         return {row.id: row.weight for row in self.audit}
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Copies the classifier's folder. Raises UserError where the target exists."""
+        """Copies the classifier's folder. Raises UserError where the target exists.
+
+        Args:
+            folder: To be written.
+            overwrite: Replace an earlier folder of `fit`.
+        """
         export.place(Path(folder), lambda part: copytree(self.folder, part), overwrite)
         return Path(folder)
 

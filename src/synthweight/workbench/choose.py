@@ -103,7 +103,13 @@ class Choice:
 
 @dataclass
 class Folds:
-    """The real examples in k parts, equal texts in one of them; the runs of a fold see the others alone."""
+    """The real examples in k parts, equal texts in one of them; the runs of a fold see the others alone.
+
+    Args:
+        workspace: Where the trainings are.
+        data: The user's examples.
+        k: How many folds.
+    """
 
     workspace: Workspace
     data: UserData
@@ -119,7 +125,12 @@ class Folds:
             self.datasets.append(self.workspace.dataset(others, self.data.synthetic.examples, left_out))
 
     def run(self, way: Method, fold: int) -> Run:
-        """One method's run of one fold; `drop10` leaves out what the fold's own checker doubts most."""
+        """One method's run of one fold; `drop10` leaves out what the fold's own checker doubts most.
+
+        Args:
+            way: How to train.
+            fold: The fold that it does not see, from 0.
+        """
         if not way.name.startswith("drop"):
             return self.workspace.run(way, self.datasets[fold])
         checker = self.workspace.train(self.run(METHODS["real"], fold))
@@ -135,13 +146,22 @@ class Folds:
 
 
 def targets(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray:
-    """Positions of the examples' labels."""
+    """Positions of the examples' labels.
+
+    Args:
+        examples: n of them.
+        labels: All labels, in the order of positions.
+    """
     position = {label: i for i, label in enumerate(labels)}
     return np.array([position[e.label] for e in examples], dtype=np.int64)
 
 
 def drop_method(percent: float) -> Method:
-    """Trains on the synthetic examples without the worst ones by the quality checker."""
+    """Trains on the synthetic examples without the worst ones by the quality checker.
+
+    Args:
+        percent: How many are left out.
+    """
     if not 0 < percent < 100:
         raise UserError(f"--drop {percent:g}: a percentage above 0 and below 100 is expected")
     words = f"synthetic less the most doubted {percent:g} %"
@@ -149,7 +169,14 @@ def drop_method(percent: float) -> Method:
 
 
 def drop_threshold(workspace: Workspace, checker: Identity, data: UserData, percent: float) -> float:
-    """The p̂'(label) below which this percentage of the synthetic examples lies."""
+    """The p̂'(label) below which this percentage of the synthetic examples lies.
+
+    Args:
+        workspace: Where the trainings are.
+        checker: A finished quality checker.
+        data: The user's examples.
+        percent: How many are left out.
+    """
     examples = data.synthetic.examples
     scores = workspace.score(checker, examples)
     given = scores[np.arange(len(examples)), targets(examples, data.labels)]
@@ -157,7 +184,12 @@ def drop_threshold(workspace: Workspace, checker: Identity, data: UserData, perc
 
 
 def possible_folds(data: UserData, wanted: int) -> int:
-    """As many folds as the rarest class allows, one of its texts in each. Raises UserError below two."""
+    """As many folds as the rarest class allows, one of its texts in each. Raises UserError below two.
+
+    Args:
+        data: The user's examples.
+        wanted: How many folds there should be.
+    """
     different = Counter({text_hash(e): e.label for e in reversed(data.real.examples)}.values())
     rarest = min(data.labels, key=lambda label: different[label])
     if different[rarest] < 2:
@@ -173,7 +205,14 @@ def possible_folds(data: UserData, wanted: int) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained: folds, methods, how many trainings are missing, and about how many seconds."""
+    """What will be trained.
+
+    Args:
+        folds: How many.
+        methods: The candidates.
+        trainings: How many trainings are missing.
+        seconds: About how long they take.
+    """
 
     folds: int
     methods: tuple[Method, ...]
@@ -222,7 +261,13 @@ def seconds_per_example(data: UserData, run: Run) -> float:
 
 
 def cost(run: Run, data: UserData, share: float) -> float:
-    """How many examples' training steps a run takes as time; share: of the real examples that it may see."""
+    """How many examples' training steps take as long as a run.
+
+    Args:
+        run: Its settings.
+        data: The user's examples.
+        share: Of the real examples, that the run may see.
+    """
     real, synthetic = share * len(data.real.examples), len(data.synthetic.examples)
     train = {"small_real": real, "mixed": real + synthetic}.get(run.source.name, synthetic)
     evaluated = real * run.epochs if run.selection.split == "dprime" else 0
@@ -238,7 +283,16 @@ def plan(
     rate: float,
     budget: float | None = None,
 ) -> Plan:
-    """The largest plan within a budget in seconds: fewer folds, then fewer methods. Raises UserError."""
+    """The largest plan within a budget: fewer folds, then fewer methods. Raises UserError.
+
+    Args:
+        workspace: Where the trainings are.
+        data: The user's examples.
+        folds: The most folds.
+        methods: The candidates.
+        rate: Seconds per example, from `seconds_per_example`.
+        budget: Seconds; None for no limit.
+    """
     smaller = [
         (folds, list(methods)),
         (min(folds, 3), list(methods)),
@@ -294,7 +348,13 @@ Step = Callable[[str], AbstractContextManager[Any]]  # shows one training by its
 
 
 def train_folds(folds: Folds, methods: Sequence[Method], step: Step = lambda _: nullcontext()) -> None:
-    """Trains every method on every fold. The models of a finished fold are deleted; rows and scores stay."""
+    """Trains every method on every fold. The models of a finished fold are deleted; rows and scores stay.
+
+    Args:
+        folds: The real examples in parts.
+        methods: The candidates.
+        step: Shows one training.
+    """
     for fold in range(folds.k):
         ids = []
         for way in methods:
@@ -311,6 +371,11 @@ def compare(folds: Folds, methods: Sequence[Method], metric: str = "accuracy") -
     distribution of the metric's jackknife pseudo-values over the examples. The one-standard-error rule
     (Breiman et al. 1984) takes the standard error of the **paired** difference to the best, since all
     methods predict the same examples.
+
+    Args:
+        folds: Whose runs are finished.
+        methods: The candidates.
+        metric: accuracy or macro_f1.
     """
     n, classes = len(folds.targets), len(folds.data.labels)
     log_probs = {m.name: folds.out_of_fold(m) for m in methods}

@@ -23,7 +23,13 @@ SHOWN = 8  # names that a message lists
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns; None is guessed. `text_pair` is the second text of a pair."""
+    """Names of columns; None is guessed.
+
+    Args:
+        text: The text.
+        text_pair: The second text of a pair.
+        label: The label.
+    """
 
     text: str | None = None
     text_pair: str | None = None
@@ -298,7 +304,13 @@ def _one(found: Sequence[str], what: str, option: str, names: Sequence[str], whe
 
 
 def text_of(row: Mapping[str, Any], column: str, place: str) -> str:
-    """A row's text. Raises UserError where it is none."""
+    """A row's text. Raises UserError where it is none.
+
+    Args:
+        row: Of the table.
+        column: Its name.
+        place: Of the row, for messages.
+    """
     value = row.get(column)
     if missing(value) or (isinstance(value, str) and not value.strip()):
         raise UserError(f"{place}: {column} is empty: remove the row, or fill it")
@@ -314,7 +326,13 @@ def text_of(row: Mapping[str, Any], column: str, place: str) -> str:
 
 
 def label_of(row: Mapping[str, Any], column: str, place: str) -> str:
-    """A row's label as a name: 1, 1.0 and "1" are one, and so are true and "True". Raises UserError."""
+    """A row's label as a name: 1, 1.0 and "1" are one, and so are true and "True". Raises UserError.
+
+    Args:
+        row: Of the table.
+        column: Its name.
+        place: Of the row, for messages.
+    """
     value = row.get(column)
     value = getattr(value, "item", lambda: value)()  # numpy's own types
     if isinstance(value, float) and value.is_integer():

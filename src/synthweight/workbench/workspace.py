@@ -29,7 +29,13 @@ SPLITS = ("small_real", "synthetic", "test")
 
 @dataclass(frozen=True)
 class Method:
-    """One way to train: what a run reads and how it weighs."""
+    """One way to train: what a run reads and how it weighs.
+
+    Args:
+        name: Of the method.
+        overrides: Its settings.
+        words: What it is, for tables.
+    """
 
     name: str
     overrides: tuple[str, ...]
@@ -87,7 +93,13 @@ class Workspace:
         return Store(self.folder)
 
     def dataset(self, real: Sequence[Example], synthetic: Sequence[Example], test: Sequence[Example]) -> Path:
-        """The folder of a data set (`dataset.path`), named by its content; written whole or not at all."""
+        """The folder of a data set (`dataset.path`), named by its content; written whole or not at all.
+
+        Args:
+            real: The real training examples.
+            synthetic: The LLM-written ones.
+            test: The test examples.
+        """
         parts = dict(zip(SPLITS, (real, synthetic, test), strict=True))
         name = hashlib.sha256("".join(data_hash(part) for part in parts.values()).encode()).hexdigest()[:16]
         folder = self.folder / "data" / name
@@ -102,7 +114,13 @@ class Workspace:
         return folder
 
     def run(self, way: Method, dataset: Path, *more: str) -> Run:
-        """The settings of one run. Raises UserError."""
+        """The settings of one run. Raises UserError.
+
+        Args:
+            way: How to train.
+            dataset: The folder of the data.
+            more: Further settings, `key=value`.
+        """
         path, folder = (compose.literal(str(p)) for p in (dataset, self.folder))
         places = f"dataset.path={path}", f"paths.outputs={folder}", f"paths.cache={folder}"
         fixed = "dataset=local", *places, "logger=none", f"seed={self.seed}"
@@ -147,7 +165,12 @@ class Workspace:
         return dict(zip(table["id"].to_pylist(), table["weight"].to_pylist(), strict=True))
 
     def score(self, checker: Identity, examples: Sequence[Example]) -> np.ndarray:
-        """log p of all classes by a finished run's model, [n, classes]."""
+        """log p of all classes by a finished run's model, [n, classes].
+
+        Args:
+            checker: A finished run.
+            examples: To be scored.
+        """
         return engine.checker_log_probs(self.store, checker, tuple(examples)).astype(np.float64)
 
     def model_folder(self, identity: Identity) -> Path:

@@ -74,7 +74,13 @@ class FunctionalClassifier:
             self.rows = None
 
     def losses(self, params: Params, batch: dict[str, Tensor], targets: Tensor) -> Tensor:
-        """ℓ_i = −log p̂(y_i|x_i; θ) in nats, at least fp32, [n]."""
+        """ℓ_i = −log p̂(y_i|x_i; θ) in nats, at least fp32, [n].
+
+        Args:
+            params: θ.
+            batch: its inputs.
+            targets: label positions, [n].
+        """
         inputs = {key: batch[key].to(self.device) for key in INPUTS if key in batch}
         if self.rows is not None:
             inputs["input_ids"] = self.id_map[inputs["input_ids"]]
@@ -111,6 +117,12 @@ class FunctionalClassifier:
 
 @cache
 def log_small_dev_set(size: int, n: int) -> None:
+    """Logs, once, that a dev batch is all of D_P'.
+
+    Args:
+        size: `loss.dev_batch`.
+        n: examples of D_P'.
+    """
     logger.info("loss.dev_batch=%d: D_P' has %d examples, all of them are taken at every step", size, n)
 
 
@@ -166,7 +178,13 @@ class DevSet:
         return self.texts.batch(self.draw(step).tolist())
 
     def gradient(self, network: FunctionalClassifier, params: Params, step: int) -> Params:
-        """∇L_dev(θ), L_dev the mean cross-entropy of the step's dev batch."""
+        """∇L_dev(θ), L_dev the mean cross-entropy of the step's dev batch.
+
+        Args:
+            network: the classifier.
+            params: θ.
+            step: of the training, from 0.
+        """
         chosen = self.draw(step)
         chosen = chosen[np.argsort(-self.texts.lengths[chosen], kind="stable")]
         leaves = gradients.detached_leaves(params)

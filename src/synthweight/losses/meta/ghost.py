@@ -32,11 +32,14 @@ Along = Callable[
 
 
 class Trace(TorchFunctionMode):
-    """Within it a forward pass leaves here each operator that has parameters, with what went in.
+    """Records each operator with parameters, and its inputs, during a forward pass.
 
-    For networks whose rows, [rows, size], each belong to one example: those without padding, of `packing`.
-    What went in, and the gradients in what came out, are held until the alignments are asked for: more than a
-    backward pass holds.
+    For networks whose rows, [rows, size], each belong to one example: the packed ones. Inputs and output
+    gradients are kept until the alignments are computed: more memory than a backward pass takes.
+
+    Args:
+        leaves: the parameters that the pass is made at, as fresh leaves.
+        rows: the example of each row, [rows], by the number of rows.
     """
 
     def __init__(self, leaves: Params, rows: Mapping[int, Tensor]) -> None:
@@ -115,7 +118,12 @@ class Trace(TorchFunctionMode):
         }
 
     def alignment(self, direction: Params, n: int) -> Tensor:
-        """⟨v, ∇(value of example i)⟩ of the scalar that `gradient` was asked for, a sum over n examples, [n]."""
+        """⟨v, ∇(value of example i)⟩ of the scalar that `gradient` was asked for, a sum over n examples, [n].
+
+        Args:
+            direction: v, of all parameters.
+            n: how many examples.
+        """
         like = next(iter(direction.values()))
         total = torch.zeros(n, dtype=like.dtype, device=like.device)
         with torch.no_grad():

@@ -81,17 +81,33 @@ def detached_leaves(params: Params) -> Params:
 
 
 def axpy(params: Params, direction: Params, step: float) -> Params:
-    """θ + step·v."""
+    """θ + step·v.
+
+    Args:
+        params: θ.
+        direction: v.
+        step: the factor.
+    """
     return {name: torch.add(p.detach(), direction[name], alpha=step) for name, p in params.items()}
 
 
 def add(total: Params, more: Params) -> Params:
-    """total + more, where an empty total is zero."""
+    """total + more, where an empty total is zero.
+
+    Args:
+        total: empty or of all parameters.
+        more: of all parameters.
+    """
     return {name: v + more[name] for name, v in total.items()} if total else more
 
 
 def dot(one: Params, other: Params) -> Tensor:
-    """⟨a, b⟩ over all parameters; the parameters' parts are added in fp64."""
+    """⟨a, b⟩ over all parameters; the parameters' parts are added in fp64.
+
+    Args:
+        one: a.
+        other: b.
+    """
     parts = [torch.dot(one[name].flatten(), other[name].flatten()).double() for name in one]
     return torch.stack(parts).sum().to(next(iter(one.values())).dtype)
 
@@ -208,7 +224,12 @@ class Lookahead:
         return s.lr if s.mean is None else s.lr / (1 - s.betas[0] ** s.step)
 
     def ahead(self, params: Params, step: Params) -> Params:
-        """θ' = (1 − lr·decay)·θ + step, as fresh leaves."""
+        """θ' = (1 − lr·decay)·θ + step, as fresh leaves.
+
+        Args:
+            params: θ.
+            step: Σ w_i δ_i.
+        """
         return {name: self.ahead_of(name, p, step[name]) for name, p in params.items()}
 
     def ahead_of(self, name: str, p: Tensor, step: Tensor) -> Tensor:

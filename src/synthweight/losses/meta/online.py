@@ -61,7 +61,12 @@ class MetaLearner:
         return weights
 
     def update(self, old: Tensor, response: Tensor) -> Tensor:
-        """The raw weights after a look-ahead, [n], from those before it and the responses."""
+        """The raw weights after a look-ahead, [n], from those before it and the responses.
+
+        Args:
+            old: raw weights before it, [n].
+            response: r_i, [n].
+        """
         raise NotImplementedError
 
     def normalise(self, raw: Tensor) -> tuple[Tensor, bool]:
@@ -75,7 +80,12 @@ class MetaLearner:
     # responses
 
     def response(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Tensor:
-        """r_i of a batch, [n]."""
+        """r_i of a batch, [n].
+
+        Args:
+            lookahead: of the optimizer.
+            batch: its inputs.
+        """
         if not self.settings.exact:
             return self.approximate(lookahead, batch)
         n, size = len(batch["index"]), self.settings.sub_batch
@@ -111,6 +121,10 @@ class MetaLearner:
     def approximate(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Tensor:
         """r_i with one look-ahead for the batch, Σw scaled to that of a sub-batch, and δ_i's denominator
         fixed.
+
+        Args:
+            lookahead: of the optimizer.
+            batch: its inputs.
         """
         step, alignment = self.linearized(lookahead, batch)
         d = self.dev.gradient(self.network, step.ahead, int(self.step))
@@ -156,6 +170,10 @@ class MetaLearner:
     def difference(self, batch: dict[str, Tensor], direction: Params) -> Tensor:
         """Alignments by central difference, in fp32 whatever the training's precision: narrower sums would
         exceed it.
+
+        Args:
+            batch: its inputs.
+            direction: v.
         """
         device = self.context.device.type
         if torch.is_autocast_enabled(device):

@@ -38,6 +38,11 @@ def build(kind: str, context: LearnerContext, hidden: int) -> Proxy:
     """The proxy of a kind.
 
     Its parameters are drawn by the run's seed, without a draw from the training's own stream.
+
+    Args:
+        kind: "lstm", "head" or "encoder".
+        context: the training.
+        hidden: width of its hidden layer.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)

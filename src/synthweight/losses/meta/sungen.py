@@ -21,19 +21,37 @@ def reverse_cross_entropy(
     """−Σ_k p_k log ỹ_k with ỹ = softmax(label_logit · onehot(y)), in nats.
 
     Wang et al. 2019; Gao et al. 2023.
+
+    Args:
+        logits: [n, classes].
+        targets: label positions, [n].
+        label_logit: of the label in ỹ.
     """
     onehot = torch.nn.functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
     return -(logits.softmax(-1) * (label_logit * onehot).log_softmax(-1)).sum(-1)
 
 
 def hypergradient(aligned: Tensor, u: Tensor, inner_lr: float) -> Tensor:
-    """∂/∂u_i ⟨g, θ* − lr·Σ_j σ(u_j)∇ℓ_j(θ*)/S⟩ with g and S = Σσ(u) held: −(lr / S)·⟨g, ∇ℓ_i⟩·σ'(u_i), [n]."""
+    """∂/∂u_i ⟨g, θ* − lr·Σ_j σ(u_j)∇ℓ_j(θ*)/S⟩ with g and S = Σσ(u) held: −(lr / S)·⟨g, ∇ℓ_i⟩·σ'(u_i), [n].
+
+    Args:
+        aligned: ⟨g, ∇ℓ_i(θ*)⟩, [n].
+        u: [n].
+        inner_lr: lr.
+    """
     w = torch.sigmoid(u)
     return -(inner_lr / w.sum()) * aligned * w * (1 - w)
 
 
 class SungenLearner:
-    """u, its Adam state and the number of outer steps made are all there is to keep."""
+    """Learns one weight σ(u_i) per synthetic example before the training.
+
+    u, its Adam state and the number of outer steps are all that a checkpoint keeps.
+
+    Args:
+        settings: of the loss.
+        context: the training.
+    """
 
     def __init__(self, settings: Sungen, context: LearnerContext) -> None:
         self.settings, self.context = settings, context

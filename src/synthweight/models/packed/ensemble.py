@@ -115,6 +115,10 @@ def stacked(networks: list[nn.Module]) -> Iterator[StackedNetworks]:
 def clip_each(stack: StackedNetworks, max_norm: float) -> None:
     """Scales each network's gradient down to the norm `max_norm`, as `torch.nn.utils.clip_grad_norm_` does
     for one.
+
+    Args:
+        stack: with gradients.
+        max_norm: the norm at most.
     """
     gradients = [p.grad for p in stack.parameters() if p.grad is not None]
     norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)

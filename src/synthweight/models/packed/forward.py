@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 class PackedForward:
     """The forward pass of a sequence classifier of one of `FAMILIES`; takes and gives what the network's own
     does.
+
+    Args:
+        network: of transformers, whose parameters are used.
+        stacked: whether it is called under `vmap`, which supports torch's own random draws alone.
     """
 
     def __init__(self, network: nn.Module, stacked: bool = False) -> None:
@@ -71,7 +75,14 @@ class PackedForward:
     def of_sequences(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, device: torch.device
     ) -> Tensor:
-        """[batch, classes]."""
+        """The logits of a batch by attention over sequences, [batch, classes].
+
+        Args:
+            input_ids: [batch, width].
+            attention_mask: [batch, width].
+            token_type_ids: [batch, width], or None.
+            device: that computes.
+        """
         indices, shape = Sequences.pack(input_ids, attention_mask, token_type_ids, self.policy)
         logits = None
         if self.captures(device):
@@ -107,7 +118,13 @@ class PackedForward:
         }
 
     def logits(self, ids: Tensor, types: Tensor | None, layout: Layout | Sequences) -> Tensor:
-        """[batch, classes] of tokens that lie end to end, [tokens]."""
+        """[batch, classes] of tokens that lie end to end, [tokens].
+
+        Args:
+            ids: [tokens].
+            types: segment ids, [tokens], or None.
+            layout: where the tokens lie.
+        """
         encoder = self.encoder
         states = self.dropout(encoder.embed(ids, types, layout.positions), encoder.hidden_dropout)
         bias = encoder.bias(layout.width)
@@ -135,7 +152,14 @@ class PackedForward:
     def attention(
         self, layer: EncoderLayer, states: Tensor, layout: Layout | Sequences, bias: Tensor | None
     ) -> Tensor:
-        """softmax(QKᵀ/√d + bias)·V of each text, [tokens, hidden]."""
+        """softmax(QKᵀ/√d + bias)·V of each text, [tokens, hidden].
+
+        Args:
+            layer: its parameters.
+            states: [tokens, hidden].
+            layout: where the tokens lie.
+            bias: added to the scores, or None.
+        """
         projected = self.projected(states, (layer.query, layer.key, layer.value))
         if isinstance(layout, Sequences):
             query, key, value = projected.unbind(1)
@@ -170,7 +194,15 @@ class PackedForward:
         layout: Layout | Sequences,
         bias: Tensor | None,
     ) -> Tensor:
-        """The same for the first token of each text, whose states come too, [batch, hidden]."""
+        """The same for the first token of each text, whose states come too, [batch, hidden].
+
+        Args:
+            layer: its parameters.
+            states: [tokens, hidden].
+            cls_states: of the first tokens, [batch, hidden].
+            layout: where the tokens lie.
+            bias: added to the scores, or None.
+        """
         projected = self.projected(states, (layer.key, layer.value))
         if isinstance(layout, Sequences):
             query = layer.query(cls_states).unflatten(1, (self.encoder.heads, -1))
@@ -186,18 +218,36 @@ class PackedForward:
         return concatenated(attended)
 
     def projected(self, states: Tensor, projections: tuple[HFModule, ...]) -> Tensor:
-        """The projections of all tokens, [tokens, projections, heads, size of a head]; one product for all."""
+        """The projections of all tokens, [tokens, projections, heads, size of a head]; one product for all.
+
+        Args:
+            states: [tokens, hidden].
+            projections: such as query, key and value.
+        """
         weight, shift = torch.cat([m.weight for m in projections]), torch.cat([m.bias for m in projections])
         return F.linear(states, weight, shift).unflatten(1, (len(projections), self.encoder.heads, -1))
 
     def to_slots(self, projected: Tensor, group: Group) -> tuple[Tensor, ...]:
-        """A group's projections in their slots, each [texts, heads, width, size of a head]."""
+        """A group's projections in their slots, each [texts, heads, width, size of a head].
+
+        Args:
+            projected: [tokens, projections, heads, size of a head].
+            group: of texts.
+        """
         # index_select: the backward pass of [] is several times slower on a CPU
         slots = projected.index_select(0, group.token_index).unflatten(0, group.shape)
         return slots.permute(2, 0, 3, 1, 4).unbind(0)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None) -> Tensor:
-        """Attention of [texts, heads, queries, size], [texts, queries, hidden]."""
+        """Attention of [texts, heads, queries, size], [texts, queries, hidden].
+
+        Args:
+            query: [texts, heads, queries, size].
+            key: [texts, heads, width, size].
+            value: [texts, heads, width, size].
+            group: of texts.
+            bias: added to the scores, or None.
+        """
         with torch.autocast(
             query.device.type, enabled=False
         ):  # else softmax, and what follows it, would be in fp32
@@ -217,7 +267,15 @@ class PackedForward:
     def fused_attention(
         self, query: Tensor, key: Tensor, value: Tensor, group: Group, bias: Tensor | None
     ) -> Tensor:
-        """The same by torch's own kernel, which knows no dropout on a CPU and has no forward mode."""
+        """The same by torch's own kernel, which knows no dropout on a CPU and has no forward mode.
+
+        Args:
+            query: as for `attend`.
+            key: as for `attend`.
+            value: as for `attend`.
+            group: of texts.
+            bias: added to the scores, or None.
+        """
         added = torch.where(group.mask, 0.0, -torch.inf).to(query.dtype)
         if bias is not None:
             added = added + bias[..., : query.shape[-2], : key.shape[-2]].to(query.dtype)
@@ -227,6 +285,10 @@ class PackedForward:
         """Dropout with probability p.
 
         On a CPU by 16 bits an element: torch's own draws are a sixth of a step.
+
+        Args:
+            values: any shape.
+            p: the probability that one is dropped.
         """
         if not self.network.training or p == 0:
             return values
@@ -330,6 +392,10 @@ def packed_network(
 
     Gives what renumbers a split's ids. An encoder of another family stays as it is: it may look for an id, of
     a last token say, in ways not known here.
+
+    Args:
+        network: of a known family, or another.
+        splits: whose token ids the embedding keeps.
     """
     if not can_be_packed(network):
         yield lambda tokens: tokens

@@ -34,7 +34,12 @@ class PaddingPolicy:
     width: int = 8
 
     def padding(self, n: int, multiple: int) -> int:
-        """What n lacks to the next size."""
+        """How many must be added to n to reach the next size.
+
+        Args:
+            n: tokens, or a width.
+            multiple: that the size is one of.
+        """
         return -n % max(multiple, 2 ** (n.bit_length() - 1) // self.buckets_per_octave)
 
 
@@ -44,13 +49,25 @@ TRAINING, EVALUATION = PaddingPolicy(buckets_per_octave=8), PaddingPolicy(bucket
 def softmax_in_fp32(width: int, device: torch.device) -> bool:
     """Whether the softmax over rows of so many bf16 scores is faster in fp32: on a CPU, where they fill a
     vector badly.
+
+    Args:
+        width: of a row.
+        device: that computes.
     """
     return device.type == "cpu" and (width < LANES or width % LANES > LANES // 4)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Texts whose attention is computed together, in the slots of [texts, width]."""
+    """Texts whose attention is computed together, in the slots of [texts, width].
+
+    Args:
+        token_index: [texts · width]: the token in each slot; 0 in empty slots, which `mask` hides.
+        mask: [texts, 1, 1, width], boolean: False hides a slot from attention.
+        cls_index: [texts]: the first token of each text.
+        shape: texts and width.
+        fp32_softmax: whether the softmax is in fp32 even where the scores are in bf16.
+    """
 
     token_index: Tensor  # [texts · width]: the token in each slot; 0 in empty slots, which `mask` hides
     mask: Tensor  # [texts, 1, 1, width], boolean: False hides a slot from attention
