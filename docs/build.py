@@ -36,7 +36,6 @@ def local_links(text: str, page: Path) -> str:
     Raises:
         SystemExit: A link leads to a file that does not exist.
     """
-
     base = page.parent if page.is_relative_to(DOCS) else DOCS
 
     def replaced(link: re.Match[str]) -> str:

@@ -45,9 +45,7 @@ ConfigStore.instance().store(
 
 
 class SynthweightSweeper(Sweeper):
-    """Expands blocks and command line to jobs, checks all of them, and hands what is missing to Hydra's
-    launcher.
-    """
+    """Expands blocks and command line to jobs, checks them, and hands the missing ones to Hydra's launcher."""
 
     def __init__(self, blocks: Sequence[Any], **options: Any) -> None:
         """Takes the fields of SweeperConf."""

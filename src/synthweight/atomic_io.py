@@ -19,8 +19,7 @@ def part_path(path: Path) -> Path:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path, and moves what was written there to `path` when the block ends without an
-    error.
+    """Yields a temporary path, and moves it to `path` when the block ends without an error.
 
     After an error the temporary file is removed, so that a full disk leaves no half of a file. The file gets
     the mode that the umask gives, whatever its writer gives it: safetensors makes files that only their owner

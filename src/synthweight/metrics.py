@@ -26,8 +26,9 @@ def evaluate(
 def judged(
     predictions: Int[ndarray, " n"], targets: Int[ndarray, " n"], labels: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Accuracy, macro F1 and per class, of predictions alone; −1 is no label's, and so wrong. nll and ece are
-    null.
+    """Accuracy, macro F1 and per class, of predictions alone; nll and ece are null.
+
+    A prediction of −1 is no label's, and so wrong.
     """
     from sklearn.metrics import (
         precision_recall_fscore_support,
@@ -60,8 +61,9 @@ def number(value: Any) -> float | None:
 
 
 def expected_calibration_error(log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " n"]) -> float:
-    """ECE = Σ_b (n_b / n) · |accuracy_b − confidence_b| over 15 equal bins (b/15, (b+1)/15] of the largest
-    probability.
+    """ECE = Σ_b (n_b / n) · |accuracy_b − confidence_b|.
+
+    Over 15 equal bins (b/15, (b+1)/15] of the largest probability.
 
     Naeini et al. 2015. NaN where a log-probability is NaN.
     """

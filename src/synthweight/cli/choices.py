@@ -1,6 +1,4 @@
-"""`synthweight losses`, `datasets` and `models`: what there is, a line each, from the first comment of each
-file of conf/.
-"""
+"""`synthweight losses`, `datasets` and `models`: one line for each file of conf/, from its first comment."""
 
 import argparse
 

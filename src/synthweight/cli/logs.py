@@ -6,8 +6,7 @@ from typing import TextIO
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to the standard output or error of the moment: a progress display may have put itself in their
-    place.
+    """Writes to the current standard output or error, which a progress display may have replaced.
 
     Args:
         errors: Takes warnings and errors, for standard error; the other handler takes the rest.

@@ -1,6 +1,7 @@
 """`synthweight wandb dashboard`: the workspace of the W&B project as code.
 
-Its panels name what runs log (`epochs.curves`, `tracking.wandb.summary_of`); a test compares."""
+Its panels name what runs log (`epochs.curves`, `tracking.wandb.summary_of`); a test compares.
+"""
 
 import json
 import re
@@ -28,8 +29,9 @@ LINES = (
 
 
 def dashboard(file: str | None, overrides: list[str], only_json: bool) -> None:
-    """Saves the workspace at W&B, of one sweep or of the whole project, and its specification as JSON in the
-    outputs folder.
+    """Saves the workspace at W&B, of one sweep or of the whole project.
+
+    Its specification is written to the outputs folder as JSON.
 
     Saved again, it replaces what it saved before; the file remembers where that is.
 

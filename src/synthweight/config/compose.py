@@ -155,8 +155,9 @@ class Composer:
 
 
 def refuse_sweeper(choice: str) -> None:
-    """A swept group's file that sets the sweeper: Hydra has read the sweeper's parameters before it composes
-    a job.
+    """Refuses a swept group whose file sets the sweeper.
+
+    Hydra has read the sweeper's parameters before it composes a job.
 
     Raises:
         UserError: its parameters would count for nothing, and fewer jobs run in silence.
@@ -174,8 +175,7 @@ def refuse_sweeper(choice: str) -> None:
 def changes(
     base: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """The dotted keys whose value differs, each with the wanted one; a whole group where one side has none of
-    it.
+    """The dotted keys whose value differs, with the wanted one; a whole group where one side lacks it.
 
     Args:
         base: one configuration.

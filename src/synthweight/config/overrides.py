@@ -145,9 +145,7 @@ def literal(value: Any) -> str:
 
 
 def searchpath(folder: Path) -> list[str]:
-    """The override by which conf/ is looked through after the folder of a primary configuration; none for
-    conf/ itself.
-    """
+    """The override that lets Hydra search conf/ after another primary folder; none for conf/ itself."""
     return [] if folder == CONF else [f"hydra.searchpath=[{literal(f'file://{CONF}')}]"]
 
 

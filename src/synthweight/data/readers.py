@@ -1,6 +1,4 @@
-"""Rows of a file that people have: JSON lines, a JSON array, CSV, TSV, Parquet; each also gzipped, in UTF-8
-or UTF-16.
-"""
+"""Rows of files: JSON lines, a JSON array, CSV, TSV, Parquet; each also gzipped, in UTF-8 or UTF-16."""
 
 import codecs
 import csv
@@ -81,8 +79,9 @@ def iter_rows(path: Path) -> Iterator[Row]:
 
 
 def _decoded(file: "IO[bytes] | gzip.GzipFile") -> io.TextIOWrapper:
-    """A text file, its encoding by the mark at its beginning; a byte that is not UTF-8 becomes half a
-    surrogate pair.
+    """A text file, in the encoding that the mark at its beginning says.
+
+    A byte that is not UTF-8 becomes half a surrogate pair.
     """
     if file.peek(2)[:2] in UTF_16:  # type: ignore[union-attr]
         return io.TextIOWrapper(file, "utf-16", newline="")

@@ -383,8 +383,10 @@ def log_absent(where: str, absent: tuple[str, ...], counts: tuple[tuple[str, int
 
 
 def drops_overlap(run: "Run") -> bool:
-    """Whether examples that equal one of test or D_P' leave the training side: as `dataset.drop_overlap`
-    says, or where it is null all but those of an official large_real."""
+    """Whether training examples that equal one of test or D_P' are dropped.
+
+    As `dataset.drop_overlap` says; where it is null, all but those of an official large_real.
+    """
     wish = run.dataset.drop_overlap
     return run.source.name not in ("large_real", "noisy") if wish is None else wish
 

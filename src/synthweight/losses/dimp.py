@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Dimp(WeightedLoss):
-    """Dynamic importance: `w = p̂'(y|x) / p̂(y|x; θ_t)`, new at every step, the model's own share held
-    constant.
+    """Dynamic importance: `w = p̂'(y|x) / p̂(y|x; θ_t)`, computed at every step, without a gradient.
 
     Kuo et al. 2025, "DIMP-Loss": among the examples, prefer the one whose update brings the model closest to
     P on D_P'; Bayes' rule gives the ratio of the posterior with D_P' to the posterior without, and the static

@@ -1,5 +1,4 @@
-"""The mathematics of the losses as pure functions on tensors: usable in any training loop, without settings
-or Hydra.
+"""The mathematics of the losses as pure functions on tensors, for any training loop.
 
 Weights are for the mean over the batch. `n` is the number of examples. Nothing here holds state.
 """
@@ -33,8 +32,9 @@ def nll(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Float[
 
 
 def bounded_exp(log_weight: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """`exp(log w)` with |log w| ≤ BOUND: a numerical guard, no clip of the method; `guard_hits` counts where
-    it acts.
+    """`exp(log w)` with |log w| ≤ BOUND, a numerical guard.
+
+    It is no clip of the method; `guard_hits` counts where it acts.
     """
     return log_weight.clamp(-BOUND, BOUND).exp()
 

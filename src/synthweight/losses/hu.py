@@ -7,8 +7,7 @@ from .meta.settings import MetaLearned
 
 @dataclass
 class Hu(MetaLearned):
-    """Learned data weighting: `w_i ← max(w_i / decay − r_i, floor)`, normalised over the batch, before every
-    step.
+    """Learned data weighting: `w_i ← max(w_i / decay − r_i, floor)` before every step, normalised.
 
     Hu, Tan, Salakhutdinov, Xing 2019, "Learning Data Manipulation for Augmentation and Weighting", and their
     code. r_i is ⟨∇L_dev(θ'), δ_i⟩ after a look-ahead θ' = θ + (lookahead_steps / sub_batch)·Σ_j w_j δ_j (see

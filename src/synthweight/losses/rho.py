@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Rho(WeightedLoss):
-    """Selection by reducible loss: of n/share candidates, train on the n of largest
-    `log p̂'(y|x) − log p̂(y|x; θ_t)`.
+    """Selection by reducible loss: trains on the candidates of largest `log p̂'(y|x) − log p̂(y|x; θ_t)`.
+
+    Of n/share candidates n are trained on.
 
     Mindermann et al. 2022, "Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet
     Learnt" (RHO-LOSS): the loss of the model less the irreducible loss, that of a model trained on held-out

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Weighting:
-    """Clipping, then self-normalisation: `w ← min(w, clip)`, `w ← n·w / Σ_j w_j` over the batch, the sum held
-    constant.
+    """Clipping, then self-normalisation: `w ← min(w, clip)`, `w ← n·w / Σ_j w_j` over the batch.
+
+    The sum has no gradient.
 
     Importance weights have a high variance. Truncating them trades it for bias (Ionides 2008, "Truncated
     Importance Sampling"); dividing by their sum makes the mean weight 1, whatever the scale of the checkers

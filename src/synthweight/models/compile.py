@@ -59,8 +59,9 @@ class CompiledForward:
 
 
 def compiled_attribute(network: nn.Module) -> tuple[Any, str]:
-    """The object and its attribute that is compiled: of a packed network all but the layout, whose shapes are
-    data.
+    """The object and its attribute that is compiled.
+
+    Of a packed network it is all but the layout, whose shapes depend on the data.
     """
     return (network.forward, "logits") if is_packed(network) else (network, "forward")
 

@@ -60,8 +60,7 @@ def locate(model: "Model") -> Path:
 
 
 def known(model: "Model") -> Path | None:
-    """The folder of an encoder, or None: the hub's files are not here yet, and a pinned hash names them until
-    they are.
+    """The folder of an encoder, or None where the hub's files are not on this machine yet.
 
     Nothing is downloaded for a pinned encoder: ids and published tables do without its files.
 
@@ -124,8 +123,7 @@ def _snapshot(repository: str, revision: str | None, here: bool = False) -> Path
 
 
 def checked(folder: Path) -> Path:
-    """The folder of the encoder within a folder: itself, or the one that sentence-transformers put its
-    encoder into.
+    """The folder of the encoder within a folder: itself, or the one of sentence-transformers' encoder.
 
     Raises:
         UserError: there is no config.json or there are no safetensors weights.
@@ -174,8 +172,7 @@ def fingerprint(model: "Model") -> str:
 
 
 def files_read(folder: Path) -> list[Path]:
-    """The files of an encoder that decide what it computes: config, weights, and whatever its tokenizer may
-    read.
+    """The files of an encoder that decide what it computes: config, weights, tokenizer.
 
     Tokenizers have files of many names, so those are taken that are not known for something else.
     """

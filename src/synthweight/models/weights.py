@@ -139,8 +139,7 @@ def load_encoder(folder: Path, config: Any) -> Any:
 
 
 def prefix_of(names: Iterable[str], body: set[str], base: str, folder: Path, model_type: str) -> str:
-    """What stands before the body's names in a file: the prefix under which most of them are found, "" for
-    none.
+    """The prefix of the body's names in a file: the one under which most are found, "" for none.
 
     Raises:
         UserError: two encoders are in the file, or one of another architecture.

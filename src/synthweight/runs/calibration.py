@@ -26,8 +26,9 @@ def temperature(log_probs: Float[ndarray, "n classes"], targets: Int[ndarray, " 
 
 
 def rescale(log_probs: Float[ndarray, "n classes"], t: float) -> Float[ndarray, "n classes"]:
-    """log softmax(log p / T), in the type that came; T = 1 changes nothing, the most likely class never
-    changes.
+    """log softmax(log p / T), in the dtype of log p.
+
+    T = 1 changes nothing, and the most likely class never changes.
 
     Args:
         log_probs: [n, classes].

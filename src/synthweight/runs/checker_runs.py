@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def checker_keys(run: "Run") -> list[str]:
-    """The keys of a run's checkers: "quality" and "diversity" for one trained on all of its data,
-    "quality/0", … for folds.
+    """The keys of a run's checkers.
+
+    "quality" and "diversity" are trained on all of their data, "quality/0", … on all but one fold.
     """
     keys: list[str] = []
     for role in sorted(run.loss.needs):

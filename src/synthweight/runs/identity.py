@@ -91,9 +91,7 @@ def _data_settings(run: "Run") -> tuple[Any, ...]:
 
 
 def check_data(run: "Run") -> None:
-    """Builds a run's data once, so that what only its content can refuse is refused before anything is
-    trained.
-    """
+    """Builds a run's data once, so that bad data are refused before anything is trained."""
     sources.build_run_data(run)
 
 

@@ -50,9 +50,7 @@ class LockHolder:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs, as far as this machine can tell: by the process here, by its heartbeat on another
-        machine.
-        """
+        """Whether it runs: by its process on this machine, by its heartbeat on another."""
         if self.host == socket.gethostname():
             try:
                 os.kill(self.pid, 0)
@@ -128,8 +126,7 @@ class LockMonitor:
         return found.pid == 0 or found.host != socket.gethostname() or found.alive
 
     def remove_if_stale(self, path: Path) -> bool:
-        """Removes a lock file that has not changed for `DURATION` and a quarter since this object first saw
-        it.
+        """Removes a lock file that has not changed for 1.25 × `DURATION` since this object first saw it.
 
         filelock does so itself by exchanging two names, which NFS refuses, and never for a lock whose writer
         died before its first byte. Of several processes one wins the rename; a lock file that changed

@@ -1,6 +1,4 @@
-"""Results that are computed once while runs are identified, since thousands of runs share their data and
-encoders.
-"""
+"""Results that are computed once while runs are identified: thousands share their data and encoders."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -1,5 +1,6 @@
-"""Whether encoder, tokenizer, texts, length and loss fit together: by passes of two examples, before anything
-is trained.
+"""Checks, before anything is trained, that encoder, tokenizer, texts, length and loss fit together.
+
+It does so by passes of two examples.
 """
 
 import dataclasses
@@ -35,8 +36,7 @@ passed: set[str] = set()  # what this process has checked
 
 
 def require_fit(run: Run) -> None:
-    """Raises UserError where a run could not be trained, in one line that says what does not fit and what to
-    do.
+    """Raises UserError where a run could not be trained, saying what does not fit and what to do.
 
     Checked are the tokenizer's vocabulary on D_P', the encoder's weights, its positions, token ids and token
     types at `optim.max_length`, that an example's logits do not depend on its batch, and one step of a loss
@@ -127,8 +127,9 @@ def positions(folder: Path) -> int:
 def require_pass(
     folder: Path, tokenizer: Any, sample: Examples, labels: tuple[str, ...], length: int
 ) -> TokenizedTexts:
-    """One forward pass of a text of `length` tokens and a shorter one, on the CPU, where an index error is no
-    crash.
+    """One forward pass of a text of `length` tokens and a shorter one.
+
+    On the CPU, where an index error is no crash.
 
     Args:
         folder: of the encoder.
@@ -253,8 +254,9 @@ def misfit(
 def require_step(
     run: Run, folder: Path, labels: tuple[str, ...], tokens: TokenizedTexts, dev: TokenizedSplit
 ) -> None:
-    """Two steps on two examples with a loss that learns its weights, which goes through the encoder in ways
-    of its own.
+    """Two steps on two examples with a loss that learns its weights.
+
+    Such losses go through the encoder in ways of their own.
 
     Args:
         run: whose loss it is.

@@ -1,5 +1,6 @@
-"""The rows on disk: one JSON and one Parquet file a run, whole or not at all. docs/format.md lists the
-columns.
+"""The rows on disk: one JSON and one Parquet file per run, whole or not at all.
+
+docs/format.md lists the columns.
 """
 
 import contextlib
@@ -42,8 +43,9 @@ SCHEMA = pa.schema(
 
 
 class Store:
-    """The outputs folder: `rows/` with the finished runs, `runs/` with models, scores, logs, locks and
-    failures.
+    """The outputs folder.
+
+    `rows/` has the finished runs, `runs/` models, scores, logs, locks and failures.
 
     Args:
         outputs: the folder, as in `paths.outputs`.

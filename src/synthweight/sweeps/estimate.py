@@ -1,5 +1,6 @@
-"""How long a run may take, from finished rows: those that differ by the seed alone, else the same model
-scaled by size.
+"""How long a run may take, from finished rows.
+
+From those that differ by the seed alone, else from the same model's, scaled by size.
 """
 
 import json

@@ -192,8 +192,7 @@ def sweep_options(sweeper: Any) -> SweepOptions:
 def plan_sweep(
     composer: Composer, blocks: Sequence[Block], arguments: Sequence[str], pinned: bool = False
 ) -> SweepPlan:
-    """Composes, checks and names every job before the first one starts, and adds the checkers that are
-    missing.
+    """Composes, checks and names all jobs before the first one starts, and adds missing checkers.
 
     Args:
         composer: Of the sweep's file.

@@ -23,9 +23,7 @@ View = Callable[[], tuple[str, list[StatusLine]]]
 
 
 def plan_text(plan: SweepPlan) -> str:
-    """Every run with its state and how many share it as a checker, then the counts and the time the rest may
-    take.
-    """
+    """Every run with its state and the number of runs that it checks, then counts and time left."""
     states, dependents = plan.states(), plan.dependents
     lines = []
     for job in plan.jobs:
@@ -88,9 +86,7 @@ def view_of_sweep(plan: SweepPlan) -> View:
 
 
 def view_of_folder(overrides: list[str]) -> View:
-    """What runs or has failed in the folder of outputs, by id: only a sweep's file knows which runs are its
-    own.
-    """
+    """What runs or has failed in the outputs folder, by id, since no sweep's file names the runs."""
     with compose.offline(schema.CONF):
         store = Store(compose.Composer("config").run(overrides).paths.outputs)
 

@@ -60,9 +60,7 @@ class SweepWorker:
         return self.results
 
     def should_stop(self) -> bool:
-        """Whether to begin nothing more: a failure with fail_fast, or the process that started this worker is
-        gone.
-        """
+        """Whether to start nothing more: after a failure with fail_fast, or without a parent process."""
         if self.options.parent is not None and os.getppid() != self.options.parent:
             log.warning("the command that started this worker is gone: nothing more is begun")
             return True
@@ -291,8 +289,7 @@ def begin_sweep(plan: SweepPlan, options: SweepOptions) -> None:
 
 
 def job_label(number: int, total: int | None, worker: int | None) -> str:
-    """`[3/12] ` for a job of a sweep, with the worker's number where there are several; nothing for a single
-    run.
+    """`[3/12] ` for a job of a sweep, with the worker's number if there are several; "" for a single run.
 
     Args:
         number: Of the job, from 0.

@@ -71,8 +71,9 @@ def require_logger(name: str) -> None:
 def open_logger(
     settings: "schema.Logger", run_id: str, folder: Path, config: dict[str, Any]
 ) -> Iterator[RunLogger]:
-    """The loggers of one run, closed in every case (a second `wandb.init` in a process would return the first
-    run).
+    """The loggers of one run, closed in every case.
+
+    A second `wandb.init` in a process would return the first run.
 
     Args:
         settings: `logger` of the run.

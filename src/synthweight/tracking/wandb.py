@@ -92,8 +92,9 @@ class WandbSession:
         self.decided: str | None = None
 
     def mode(self) -> str:
-        """ "online", "offline" or "disabled": by WANDB_MODE and `wandb offline`, else by whether the server
-        accepts a key.
+        """Returns "online", "offline" or "disabled".
+
+        By WANDB_MODE and `wandb offline`, else by whether the server accepts a key.
         """
         if self.decided is None:
             logging.getLogger("opentelemetry").setLevel(
@@ -107,7 +108,7 @@ class WandbSession:
         return self.decided
 
     def check_key(self) -> str:
-        """ "online" if the server accepts the key, else "offline"; without a key no server is asked."""
+        """Returns "online" if the server accepts the key, else "offline", also where there is no key."""
         try:
             if wandb.login(prompt=False, verify=True):
                 return "online"
@@ -294,8 +295,9 @@ def is_uploaded(project: str, run_id: str, sha256: str) -> bool:
 
 
 def send_row(card: RunCard, row: dict[str, Any], epochs: Callable[[], list[EpochLog]], folder: Path) -> str:
-    """Sends a row as a run, in place of what the server had of it; offline whole or not at all, in the run's
-    folder.
+    """Sends a row as a run, in place of what the server had of it.
+
+    Offline it is written whole or not at all, in the run's folder.
 
     Args:
         card: of the run.

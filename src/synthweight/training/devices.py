@@ -43,8 +43,9 @@ def device(accelerator: str) -> torch.device:
 
 
 def precision(trainer: "Trainer") -> str:
-    """The precision of this machine's products: fp32 where bf16 is requested and the device has no units for
-    it (logged once).
+    """The precision of this machine's products, as Lightning names it.
+
+    fp32 where bf16 is requested and the device has no units for it, which is logged once.
     """
     if trainer.precision != "bf16-mixed":
         return trainer.precision
@@ -62,9 +63,7 @@ def log_fallback(kind: str) -> None:
 
 
 def bf16_products() -> bool:
-    """Whether this CPU's library (oneDNN) multiplies bf16 itself; without its own units, by AVX-512, it is
-    slower than fp32.
-    """
+    """Whether this CPU has units of its own for bf16 products; by AVX-512 they are slower than fp32's."""
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

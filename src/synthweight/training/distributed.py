@@ -1,5 +1,6 @@
-"""One training on several devices: each process computes a part of every batch, all see the whole batch's
-logits.
+"""One training on several devices.
+
+Each process computes a part of every batch, and all see the whole batch's logits.
 """
 
 import contextlib
@@ -76,8 +77,7 @@ class DistributedContext:
 def process_group(
     world_size: int, work: Callable[..., None], *arguments: Any
 ) -> Iterator[DistributedContext]:
-    """Starts `work(context, *arguments)` in world_size − 1 processes; within it, this process is the first of
-    the group.
+    """Starts `work(context, *arguments)` in world_size − 1 processes, and makes this one the first.
 
     Args:
         world_size: with 1, nothing is started.

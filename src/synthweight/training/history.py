@@ -1,6 +1,4 @@
-"""The epochs of a training: how each was evaluated, which one is selected, its state, and where the time
-went.
-"""
+"""The epochs of a training: their evaluation, the selected one and its state, and the time spent."""
 
 import math
 import time
@@ -37,8 +35,7 @@ class Epoch:
 
 
 def epoch_scalars(train_loss: float | None, metrics: dict[str, Any], weights: np.ndarray) -> dict[str, float]:
-    """What is drawn of an epoch, by name: training loss, the metrics of each series, the spread of the mean
-    weights.
+    """The scalars of an epoch, by name: training loss, metrics of each series, spread of the weights.
 
     Args:
         train_loss: None where it is not finite.

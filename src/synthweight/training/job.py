@@ -135,8 +135,7 @@ class TrainingJob:
 def built_network(
     job: TrainingJob, splits: list[TokenizedTexts] | None = None
 ) -> Iterator[tuple[nn.Module, TrainingJob]]:
-    """The network that a training begins with, in training mode, and the job by the token ids that the
-    network knows.
+    """The network that a training begins with, in training mode, and the job in its token ids.
 
     Within it the network is packed, unless `trainer.padding`, and compiled, with `trainer.compile`.
 

@@ -21,8 +21,7 @@ def too_large(batch_size: int, device: str, error: str) -> UserError:
 
 
 def hold_memory() -> None:
-    """For the rest of the process: freed memory stays with it, until the next `release_memory` empties the
-    heap.
+    """Keeps freed memory in the process, from now on, until the next `release_memory`.
 
     glibc hands large blocks back as they are freed, and each page costs a microsecond when it is requested
     again: a million pages and more in three epochs of MiniLM, half of them in evaluation. Blocks of 32 MiB

@@ -72,9 +72,7 @@ class ClassifierModule(pl.LightningModule):
         return weights
 
     def select_candidates(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the strategy trains on: the batch, or its pick of a candidate batch; the others weigh 0 in
-        this step.
-        """
+        """What the strategy trains on: the batch, or its pick of the candidates; the others weigh 0."""
         if self.strategy.candidates == 1:
             return batch
         with torch.no_grad():
@@ -86,8 +84,9 @@ class ClassifierModule(pl.LightningModule):
         return {key: values[chosen.to(values.device)] for key, values in batch.items()}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """A packed pass moves a batch itself, once its tokens are counted: counting them on a GPU would wait
-        for it.
+        """Leaves a batch to a packed pass, which moves it once its tokens are counted.
+
+        Counting them on a GPU would wait for it.
         """
         if forward.is_packed(self.network):
             return batch | {"index": batch["index"].to(device, non_blocking=True)}
@@ -99,9 +98,7 @@ class ClassifierModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
-        """By hand: Lightning refuses to clip for a fused optimizer, though without a gradient scaler nothing
-        is in the way.
-        """
+        """Clips by hand: Lightning refuses to for a fused optimizer, even without a gradient scaler."""
         optim.clip(self.network, optimizer, self.job.optim.clip_norm)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
@@ -127,9 +124,7 @@ class ClassifierModule(pl.LightningModule):
             adam.step()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Lightning would keep the gradients until the next backward pass, beside all that its forward pass
-        keeps.
-        """
+        """Drops the gradients, which Lightning would keep until the next backward pass."""
         self.reporter.step_finished(batch_idx + 1)
         if forward.graphs_of(self.network) is None:
             self.trainer.optimizers[0].zero_grad()

@@ -11,8 +11,7 @@ from .job import TrainingJob
 
 
 class WeightedObjective(nn.Module):
-    """The loss of one training, whoever computes the logits: (1/B) Σ_i w_i · nll_i, the weights by the job's
-    strategy.
+    """The loss of one training: (1/B) Σ_i w_i · nll_i, with the weights of the job's strategy.
 
     Args:
         job: strategy, weighting, label positions and checkers' scores.
@@ -61,8 +60,9 @@ class WeightedObjective(nn.Module):
         )
 
     def forward(self, scores: BatchScores) -> Tensor:
-        """The weighted loss of a batch; adds its weights to the epoch's means, without waiting for the
-        device.
+        """The weighted loss of a batch; its weights are added to the epoch's means.
+
+        Nothing waits for the device.
         """
         raw = self.strategy.weights(scores)
         self.guard_hits += functional.guard_hits(raw)

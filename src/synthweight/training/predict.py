@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 
 def evaluation_tokens(precision: str, device: torch.device) -> int:
-    """How many tokens a batch of evaluation has at most: half as many in fp32, each twice as large; more on a
-    GPU.
+    """The most tokens of a batch of evaluation: half as many in fp32 as in bf16, more on a GPU.
 
     Args:
         precision: Lightning's name of it.

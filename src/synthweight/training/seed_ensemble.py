@@ -1,6 +1,4 @@
-"""Several seeds of one configuration trained at once, as one stack of networks; each comes out as a training
-of its own.
-"""
+"""Several seeds of one configuration trained at once, as one stack of networks."""
 
 import gc
 from collections.abc import Sequence
@@ -145,8 +143,9 @@ def why_not_stacked(strategy: WeightedLoss, trainer: "Trainer") -> str | None:
 
 
 def fit_seed_ensemble(members: Sequence[EnsembleMember]) -> list[FitResult]:
-    """Trains seeds of one configuration at once, each on its own batches; as one after the other, but for
-    dropout's draws.
+    """Trains seeds of one configuration at once, each on its own batches.
+
+    The results are those of one training after the other, but for dropout's draws.
 
     The seconds of each are its share of the stack's.
 

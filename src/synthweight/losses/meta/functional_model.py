@@ -22,8 +22,9 @@ CHUNK = 64  # texts of the dev set a pass: bounds the memory where the whole of 
 
 
 class FunctionalClassifier:
-    """Per-example losses of the classifier at any parameters, without dropout: passes that are compared do
-    not differ by it.
+    """Per-example losses of the classifier at any parameters, without dropout.
+
+    Passes that are compared do not differ by dropout.
 
     Within `pruned` the word embedding has only the rows of a few texts' tokens, whose ids are replaced by the
     rows' numbers: half of a small encoder's parameters belong to tokens that no text of a batch has.
@@ -88,8 +89,7 @@ class FunctionalClassifier:
         return nll(logits, targets.to(self.device))
 
     def text_of_rows(self, batch: dict[str, Tensor]) -> dict[int, Tensor]:
-        """The position in the batch of the text that each row of a packed pass belongs to, by how many rows
-        the pass has.
+        """The text, by its position in the batch, of each row of a packed pass, by the number of its rows.
 
         Raises:
             NotImplementedError: the network is not packed.
@@ -103,9 +103,7 @@ class FunctionalClassifier:
 
     @contextlib.contextmanager
     def evaluation(self) -> Iterator[None]:
-        """Evaluation mode; afterwards no bf16 copies of weights are left for the training's own pass
-        (autocast keeps them).
-        """
+        """Evaluation mode, after which autocast's bf16 copies of the weights are dropped."""
         training = self.network.training
         self.network.eval()
         try:

@@ -43,8 +43,6 @@ class Trace(TorchFunctionMode):
     """
 
     def __init__(self, leaves: Params, rows: Mapping[int, Tensor]) -> None:
-        """leaves: the parameters that the pass is made at, as fresh leaves. rows: the example of each row,
-        [rows], by how many rows there are."""
         super().__init__()
         self.leaves, self.rows = leaves, rows
         self.places: dict[int, Along] = {id(p): lambda v, name=name: v[name] for name, p in leaves.items()}  # type: ignore[misc]

@@ -1,5 +1,4 @@
-"""The meta-gradient that Hu et al., Ren et al. and SunGen share: how a step on one example moves another
-loss.
+"""The meta-gradient of Hu et al., Ren et al. and SunGen: how a step on one example moves another loss.
 
 All three need the alignment a_i = ⟨v, ∇ℓ_i(θ)⟩ of every example's gradient with one direction v in parameter
 space. It is the directional derivative of the vector (ℓ_1 … ℓ_n) along v, so it needs no loop over the
@@ -74,9 +73,7 @@ def gradient(value: Tensor, leaves: Params, keep: bool = False) -> Params:
 
 
 def detached_leaves(params: Params) -> Params:
-    """The same storage as new leaves that require gradients, none of which reaches the network's own
-    parameters.
-    """
+    """The same storage as new leaves; no gradient reaches the network's own parameters."""
     return {name: p.detach().requires_grad_() for name, p in params.items()}
 
 
@@ -209,8 +206,9 @@ class Lookahead:
         return (s.square * (beta / grown)).addcmul_(g, g, value=(1 - beta) / grown).sqrt_().add_(s.eps)
 
     def affine(self, name: str, g: Tensor, denominator: Tensor | float, share: float = 1.0) -> Tensor:
-        """−rate·share·(β₁m + (1 − β₁)g) / denominator; with Σ w_i g_i / Σ w_i and share Σ w_i it is Σ w_i
-        δ_i.
+        """−rate·share·(β₁m + (1 − β₁)g) / denominator.
+
+        With g = Σ w_i g_i / Σ w_i and share = Σ w_i it is Σ w_i δ_i.
         """
         s = self.states[name]
         if s.mean is None:
@@ -274,8 +272,9 @@ class LinearizedStep:
     ahead: Params
 
     def pullback(self, d: Params) -> tuple[Params, Tensor]:
-        """(u, offset) for a gradient d: u = −rate·(1 − β₁)·d / denominator, offset = −rate·β₁·⟨m, d /
-        denominator⟩.
+        """(u, offset) for a gradient d.
+
+        u = −rate·(1 − β₁)·d / denominator, offset = −rate·β₁·⟨m, d / denominator⟩.
         """
         u: Params = {}
         offset = torch.zeros((), dtype=torch.float64, device=next(iter(d.values())).device)

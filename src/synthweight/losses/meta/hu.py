@@ -13,9 +13,7 @@ class HuLearner(MetaLearner):
     settings: Hu
 
     def step_weights(self, old: Tensor) -> Tensor:
-        """The raw weights, scaled so that the look-ahead is `lookahead_steps` of the optimizer long while all
-        are 1.
-        """
+        """The raw weights, scaled: while all are 1, the look-ahead is `lookahead_steps` steps long."""
         return old * (self.settings.lookahead_steps / self.settings.sub_batch)
 
     def update(self, old: Tensor, response: Tensor) -> Tensor:

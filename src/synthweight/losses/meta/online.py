@@ -93,8 +93,7 @@ class MetaLearner:
         return torch.cat([self.exact(lookahead, batch, rows) for rows in parts])
 
     def exact(self, lookahead: Lookahead, batch: dict[str, Tensor], rows: list[int]) -> Tensor:
-        """r_i as the official code computes it: each δ_i by a backward pass of its own, one look-ahead for
-        these rows.
+        """r_i as the official code computes it: one backward pass per δ_i, one look-ahead for these rows.
 
         Args:
             lookahead: at the current state.
@@ -119,8 +118,9 @@ class MetaLearner:
         return {key: batch[key][row : row + 1, :width] for key in INPUTS if key in batch}
 
     def approximate(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> Tensor:
-        """r_i with one look-ahead for the batch, Σw scaled to that of a sub-batch, and δ_i's denominator
-        fixed.
+        """r_i with one look-ahead for the batch.
+
+        Σw is scaled to that of a sub-batch, and δ_i's denominator is fixed.
 
         Args:
             lookahead: of the optimizer.
@@ -133,8 +133,7 @@ class MetaLearner:
         return found + offset.to(found.dtype)
 
     def linearized(self, lookahead: Lookahead, batch: dict[str, Tensor]) -> tuple[LinearizedStep, Alignment]:
-        """The linearized step on a batch, and the function that gives the batch's alignments with a
-        direction.
+        """The linearized step on a batch, and its alignments as a function of a direction.
 
         No pass is made where nothing is read from it: a look-ahead with weights of zero needs no gradient
         under SGD.
@@ -168,8 +167,9 @@ class MetaLearner:
         return lookahead.linearize(params, gradients.gradient(weighted(), leaves), total), difference
 
     def difference(self, batch: dict[str, Tensor], direction: Params) -> Tensor:
-        """Alignments by central difference, in fp32 whatever the training's precision: narrower sums would
-        exceed it.
+        """Alignments by central difference.
+
+        In fp32 whatever the training's precision: errors of narrower sums would exceed the difference.
 
         Args:
             batch: its inputs.
@@ -195,9 +195,7 @@ class MetaLearner:
             warnings.warn(message, stacklevel=2)
 
     def epoch_warnings(self) -> list[str]:
-        """A line where batches of the epoch were trained with uniform weights because all were at their lower
-        bound.
-        """
+        """A line where batches had uniform weights, because all raw weights were at their lower bound."""
         floored, self.floored = self.floored, 0
         if not floored:
             return []

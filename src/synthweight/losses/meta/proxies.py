@@ -1,6 +1,4 @@
-"""The models that SunGen trains again and again in the classifier's place: small ones, or the classifier
-itself.
-"""
+"""The models that SunGen trains repeatedly in the classifier's place: small ones, or the classifier itself."""
 
 import contextlib
 from collections.abc import Callable
@@ -66,9 +64,7 @@ class Module:
 
 
 class Head(Module):
-    """Two layers on frozen features: the encoder's mean-pooled last layer, each dimension of mean 0 and
-    variance 1.
-    """
+    """Two layers on frozen features: the encoder's mean-pooled last layer, standardised."""
 
     def __init__(self, context: LearnerContext, hidden: int) -> None:
         self.train, mean, sd = self.features(context, context.train, None)

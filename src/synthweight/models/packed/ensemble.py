@@ -44,8 +44,9 @@ class StackedNetworks(nn.Module):
         return self.skeleton[0].state_dict() | own
 
     def forward(self, batches: list[dict[str, Tensor]]) -> list[Tensor]:
-        """The logits of a batch for each network, each [texts, classes]; the batches may differ in texts and
-        width.
+        """The logits of one batch per network, each [texts, classes].
+
+        The batches may differ in texts and width.
         """
         self.skeleton[0].train(
             self.training
@@ -73,9 +74,7 @@ class StackedNetworks(nn.Module):
         return [out[s, : len(batch["input_ids"])] for s, batch in enumerate(batches)]
 
     def _lay_out(self, batch: dict[str, Tensor], shape: tuple[int, int]) -> dict[str, Tensor]:
-        """A batch's tokens and layout, in the shape that all batches share; texts that it lacks have one
-        token each.
-        """
+        """A batch's tokens and layout, in the shape of all batches; added texts have one token each."""
         mask = _padded(batch["attention_mask"], shape)
         mask[len(batch["input_ids"]) :, 0] = 1
         layout = Layout.from_mask(mask, self.packed.policy)
@@ -113,8 +112,7 @@ def stacked(networks: list[nn.Module]) -> Iterator[StackedNetworks]:
 
 
 def clip_each(stack: StackedNetworks, max_norm: float) -> None:
-    """Scales each network's gradient down to the norm `max_norm`, as `torch.nn.utils.clip_grad_norm_` does
-    for one.
+    """Clips the norm of each network's gradient, as `torch.nn.utils.clip_grad_norm_` does for one.
 
     Args:
         stack: with gradients.

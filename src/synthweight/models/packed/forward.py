@@ -27,8 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class PackedForward:
-    """The forward pass of a sequence classifier of one of `FAMILIES`; takes and gives what the network's own
-    does.
+    """The forward pass of a sequence classifier of one of `FAMILIES`, called as the network's own.
 
     Args:
         network: of transformers, whose parameters are used.
@@ -106,9 +105,7 @@ class PackedForward:
         return Layout.from_mask(attention_mask, self.policy, by_length=not self.network.training)
 
     def text_index(self, attention_mask: Tensor) -> dict[int, Tensor]:
-        """The text of each row of a pass, by the number of rows: those of a batch's tokens, and those of its
-        texts.
-        """
+        """The text of each row of a pass, by the number of rows: a batch's tokens, or its texts."""
         layout = self.layout(attention_mask)
         of_tokens = layout.token_index // attention_mask.shape[1]
         texts = torch.arange(len(attention_mask), device=attention_mask.device)
@@ -173,14 +170,15 @@ class PackedForward:
     def sequence_attention(
         self, query: Tensor, key: Tensor, value: Tensor, starts: Tensor, width: int, layout: Sequences
     ) -> Tensor:
-        """The same by FlashAttention, [queries, hidden].
+        """The attention of each sequence by FlashAttention, [queries, hidden].
 
         Args:
             query: [queries, heads, size of a head].
             key: [tokens, heads, size of a head].
-            value: as key.
+            value: [tokens, heads, size of a head].
             starts: of the queries, as `layout` has them of the keys.
-            width: likewise.
+            width: the most queries of a sequence.
+            layout: where the keys are.
         """
         dropout = self.encoder.attention_dropout if self.network.training else 0.0
         widths = width, layout.width

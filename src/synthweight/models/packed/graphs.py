@@ -32,8 +32,9 @@ class Recorder:
         self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
     def first(self, work: Callable[[], None]) -> None:
-        """Does the work, so that libraries set themselves up before the first graph; random draws are taken
-        back.
+        """Does the work once, so that libraries set themselves up before the first graph.
+
+        The state of random generators is restored.
         """
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream), torch.random.fork_rng([self.stream.device]):
@@ -73,8 +74,9 @@ class Pass:
 
 
 class Graphs:
-    """A packed network's steps of training: a forward and a backward graph per shape of a batch, one graph of
-    the update.
+    """The training steps of a packed network as CUDA graphs.
+
+    A forward and a backward graph per shape of a batch, and one graph of the update.
 
     A backward pass belongs to the last forward pass, and sets the gradients instead of adding to them.
     Weights of linear layers are converted to autocast's dtype together, once per pass, and their gradients
@@ -109,9 +111,7 @@ class Graphs:
         self.failed = False
 
     def __call__(self, indices: Tensor, shape: SequenceShape) -> Tensor | None:
-        """[sequences, classes] of a batch's packed indices, on the CPU; None: there is no graph of this
-        shape.
-        """
+        """The logits of a batch's packed indices, [sequences, classes]; None: no graph has this shape."""
         self.replayed = False
         if shape not in self.passes and not self.failed and len(self.passes) < MOST:
             self.attempt(lambda: self.record_pass(indices, shape))
@@ -250,8 +250,9 @@ class Logits(nn.Module):
 
 
 class Replay(torch.autograd.Function):
-    """The graphs of one shape as one differentiable function, whose backward pass sets the parameters'
-    gradients itself.
+    """The graphs of one shape as one differentiable function.
+
+    Its backward pass sets the parameters' gradients itself.
     """
 
     @staticmethod

@@ -1,5 +1,6 @@
-"""Where the tokens of a batch without padding lie: end to end for what is done row by row, in slots for the
-attention.
+"""Where the tokens of a batch without padding are.
+
+They are end to end for what is done row by row, and in slots for the attention.
 """
 
 from dataclasses import dataclass
@@ -47,8 +48,9 @@ TRAINING, EVALUATION = PaddingPolicy(buckets_per_octave=8), PaddingPolicy(bucket
 
 
 def softmax_in_fp32(width: int, device: torch.device) -> bool:
-    """Whether the softmax over rows of so many bf16 scores is faster in fp32: on a CPU, where they fill a
-    vector badly.
+    """Whether the softmax over rows of so many bf16 scores is faster in fp32.
+
+    It is on a CPU, where the rows fill vectors badly.
 
     Args:
         width: of a row.
@@ -101,9 +103,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch lie: end to end, in the order of its texts, and in the slots of groups of
-    texts.
-    """
+    """Where the tokens of a batch are: end to end, in the order of its texts, and in groups' slots."""
 
     token_index: (
         Tensor  # [tokens]: of each in the batch's [batch · width]; at the end copies of the first, as padding
