@@ -25,9 +25,15 @@ def train(bound_run) -> tuple[Store, str]:
     return Store(bound_run.paths.outputs), outcome.id
 
 
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """One folder for runs of many losses, which share their checkers."""
+    return tmp_path_factory.mktemp("outputs")
+
+
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_row_of_every_loss(bound, loss):
-    job = bound(f"loss={loss}")
+def test_a_row_of_every_loss(bound, outputs, loss):
+    job = bound(f"loss={loss}", f"paths.outputs={outputs}")
     store, run_id = train(job)
     row = store.row(run_id)
     assert set(row) == KEYS
