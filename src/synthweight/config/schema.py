@@ -94,7 +94,7 @@ class Source:
         folds: in how many folds the training set is cut.
         fold: the fold that is left out, from 0; None for none.
         variant: of the LLM-written examples: `synthetic_VARIANT.jsonl`.
-        real_n: for source=mixed, how many examples of D_P' are mixed in; None for all.
+        real_n: how many examples of D_P' there are to be, a stratified, nested subset; None for all.
     """
 
     name: str

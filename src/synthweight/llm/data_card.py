@@ -130,7 +130,7 @@ def to_markdown(card: dict[str, Any]) -> str:
         f"- **Replies**: {card['replies']}: "
         + ", ".join(f"{count} {outcome}" for outcome, count in n.items() if count)
         + ".",
-        f"- **TokenizedTexts**: {card['tokens']['prompt']:,} read, {card['tokens']['completion']:,} written; cost {cost}.",
+        f"- **Tokens**: {card['tokens']['prompt']:,} read, {card['tokens']['completion']:,} written; cost {cost}.",
         "- **Labels**: "
         + ", ".join(f"{label} {count}" for label, count in data["labels"].items())
         + f" ({card['distribution']}).",
