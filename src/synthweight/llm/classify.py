@@ -76,12 +76,12 @@ def describe(settings: "Prompt") -> str:
     return f"{settings.dataset.name} prompt {settings.generator.model} {settings.shots} shots seed {settings.seed}"
 
 
-def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
+def classify(settings: "Prompt", prefix: str = "", wait: bool = True) -> str:
     """Requests the label of every test example and writes the row, unless the row exists already.
 
     Args:
         settings: Which data, which model, how many shots.
-        progress: What messages begin with.
+        prefix: What messages begin with.
         wait: Wait where another process holds the run's lock.
 
     Returns:
@@ -94,7 +94,7 @@ def classify(settings: "Prompt", progress: str = "", wait: bool = True) -> str:
     """
     run = identify(settings)
     store = Store(settings.paths.outputs)
-    name = progress + describe(settings)
+    name = prefix + describe(settings)
     if store.exists(run.id):
         print(f"{name}: done already ({run.id}), nothing to do", flush=True)
         return run.id
