@@ -112,12 +112,12 @@ def test_weights_on_disk_are_the_formulas(bound):
     assert np.log(share) == pytest.approx(p[example.id], abs=1e-4)
 
 
-def test_a_second_run_does_nothing_and_says_so(bound, capsys):
+def test_a_second_run_does_nothing_and_says_so(bound, caplog):
     store, run_id = train(bound())
     before = store.json_path(run_id).stat().st_mtime_ns
-    capsys.readouterr()
-    assert run.train(bound()).status == "done"
-    assert "nothing to do" in capsys.readouterr().out
+    with caplog.at_level("INFO"):
+        assert run.train(bound()).status == "done"
+    assert "nothing to do" in caplog.text
     assert store.json_path(run_id).stat().st_mtime_ns == before
 
 
