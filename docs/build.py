@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 ROOT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")  # pages of the site that lie in the repository's root
-LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 SHIM = "https://unpkg.com/iframe-worker/shim"
 WORKER = """if (location.protocol === "file:") {
@@ -26,12 +26,13 @@ WORKER = """if (location.protocol === "file:") {
 """
 
 
-def local_links(text: str, page: Path) -> str:
-    """The page with its links as the site has them.
+def local_links(text: str, page: Path, docs: Path) -> str:
+    """The page with its links as the site has them. A picture from outside docs/ is copied to the site's assets.
 
     Args:
         text: Markdown.
         page: The file that the text is from.
+        docs: The site's copy of docs/.
 
     Raises:
         SystemExit: A link leads to a file that does not exist.
@@ -39,13 +40,16 @@ def local_links(text: str, page: Path) -> str:
     base = page.parent if page.is_relative_to(DOCS) else DOCS
 
     def replaced(link: re.Match[str]) -> str:
-        label, target, anchor = link[1], (page.parent / link[2]).resolve(), link[3] or ""
+        picture, label, target, anchor = link[1], link[2], (page.parent / link[3]).resolve(), link[4] or ""
         if not target.exists():
-            sys.exit(f"{page.relative_to(ROOT)}: {link[2]}: no such file")
+            sys.exit(f"{page.relative_to(ROOT)}: {link[3]}: no such file")
         if target.parent == ROOT and target.name in ROOT_PAGES:
             target = DOCS / target.name.lower()
+        elif picture and not target.is_relative_to(DOCS):
+            shutil.copy(target, docs / "assets")
+            target = DOCS / "assets" / target.name
         if target.is_relative_to(DOCS):
-            return f"[{label}]({os.path.relpath(target, base)}{anchor})"
+            return f"{picture}[{label}]({os.path.relpath(target, base)}{anchor})"
         return f"{label} (`{target.relative_to(ROOT)}`)"
 
     return LINK.sub(replaced, text)
@@ -63,9 +67,8 @@ def copy_pages(folder: Path) -> None:
     pages = {path: path.relative_to(DOCS) for path in DOCS.rglob("*.md")}
     pages |= {ROOT / name: Path(name.lower()) for name in ROOT_PAGES}
     for source, page in pages.items():
-        (folder / "docs" / page).write_text(
-            local_links(source.read_text(encoding="utf-8"), source), encoding="utf-8"
-        )
+        text = local_links(source.read_text(encoding="utf-8"), source, folder / "docs")
+        (folder / "docs" / page).write_text(text, encoding="utf-8")
 
 
 def serve_search_from_files(site: Path) -> None:
@@ -87,6 +90,16 @@ def serve_search_from_files(site: Path) -> None:
         page.write_text(html.replace(SHIM, own), encoding="utf-8")
 
 
+def run_zensical(folder: Path) -> int:
+    """Builds `folder/html` and returns the exit status: not 0 after a warning or an error, which is printed.
+
+    Args:
+        folder: What `copy_pages` has filled.
+    """
+    command = ["zensical", "build", "--strict", "--config-file", str(folder / "zensical.toml")]
+    return subprocess.run([sys.executable, "-m", *command], cwd=folder, check=False).returncode
+
+
 def build(out: Path) -> None:
     """Builds the site.
 
@@ -99,17 +112,7 @@ def build(out: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve()
         copy_pages(folder)
-        command = [
-            sys.executable,
-            "-m",
-            "zensical",
-            "build",
-            "--strict",
-            "--config-file",
-            str(folder / "zensical.toml"),
-        ]
-        code = subprocess.run(command, cwd=folder, check=False).returncode
-        if code:
+        if code := run_zensical(folder):
             sys.exit(code)
         serve_search_from_files(folder / "html")
         shutil.rmtree(out, ignore_errors=True)

@@ -1,6 +1,7 @@
 """The documentation site: built strictly, all pages in its menu, and as a reader's browser shows it."""
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -67,6 +68,31 @@ def test_nothing_is_loaded_from_elsewhere(site):
             r'<(script|img|iframe)[^>]*src="?https?:|<link[^>]*rel="?(stylesheet|preconnect)[^>]*https?:',
             html,
         )
+
+
+def test_links_that_leave_the_folder(tmp_path):
+    (tmp_path / "assets").mkdir()
+    links = runpy.run_path(str(DOCS / "build.py"))["local_links"]
+    page = DOCS / "notes" / "gpu.md"
+    assert links("[a](../losses.md#ce)", page, tmp_path) == "[a](../losses.md#ce)"
+    assert links("[a](../../CONTRIBUTING.md)", page, tmp_path) == "[a](../contributing.md)"
+    assert (
+        links("[a](../../Makefile), [b](https://x.y/z)", page, tmp_path)
+        == "a (`Makefile`), [b](https://x.y/z)"
+    )
+    assert links("![a](../../LICENSE)", page, tmp_path) == "![a](../assets/LICENSE)"
+    assert (tmp_path / "assets" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert links("[a](docs/losses.md)", ROOT / "CONTRIBUTING.md", tmp_path) == "[a](losses.md)"
+    with pytest.raises(SystemExit, match=r"docs/notes/gpu.md: nothing.md: no such file"):
+        links("[a](nothing.md)", page, tmp_path)
+
+
+@pytest.mark.parametrize("broken", ["[x](losses.md#nothing)", "::: synthweight.losses.functional.nothing"])
+def test_a_broken_reference_ends_the_build(tmp_path, broken):
+    script = runpy.run_path(str(DOCS / "build.py"))
+    script["copy_pages"](tmp_path)
+    (tmp_path / "docs" / "index.md").write_text(broken + "\n")
+    assert script["run_zensical"](tmp_path) != 0
 
 
 @pytest.mark.browser
