@@ -66,6 +66,33 @@ def test_what_cannot_be_counted_off_is_refused():
             grid.expand([], [line])
 
 
+BLOCKS = r"hydra\.sweeper\.blocks must be a list of parameter maps"
+FILES = {
+    b"": "no sweep: it begins with 'defaults: ",
+    b"hello\n": "no sweep: it begins with",
+    b"- a\n- b\n": "no sweep: it begins with",
+    b"hydra: {sweeper: {blocks: [{loss: ce}]}}\n": "no sweep: it begins with",
+    b"defaults: [config]\nseed: \xff\n": "not UTF-8: save it as UTF-8",
+    b"defaults: [config]\nhydra:\n\tmode: x\n": r"3: broken YAML \(found character",
+    b"defaults: [config]\n# \0\n": r" broken YAML \(unacceptable character",
+    b"a: &a [*a]\n": r" broken YAML \(maximum recursion depth",
+    b"!!python/object/apply:os.system ['touch ran']\n": r"1: broken YAML \(could not determine a constructor",
+    b"defaults: [config]\nhydra: {sweeper: {blocks: {loss: ce}}}\n": BLOCKS,
+    b"defaults: [config]\nhydra: {sweeper: {blocks: [1]}}\n": BLOCKS,
+    b"defaults: [config]\nhydra: {sweeper: {blocks: [null]}}\n": BLOCKS,
+    b"defaults: [config]\nhydra: {sweeper: {blocks: [[loss, ce]]}}\n": BLOCKS,
+}
+
+
+@pytest.mark.parametrize("content", FILES)
+def test_a_file_that_is_no_sweep_is_one_line(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=rf"^mine\.yaml:\s?{FILES[content]}"):
+        grid.find_sweep("mine.yaml")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_unknown_sweep_says_what_there_is():
     with pytest.raises(UserError, match="nothing: no such sweep; there are .*demo"):
         grid.find_sweep("nothing")

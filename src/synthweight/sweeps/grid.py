@@ -8,13 +8,15 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ..config import bind
 from ..config.compose import Composer
 from ..config.overrides import experiment_overrides, explain_hydra_error, parse
 from ..config.schema import CONF, SWEEPS
-from ..errors import UserError
+from ..errors import UserError, first_line
 
 Block = dict[str, Any]
 MOST = 100_000  # values of one key
@@ -35,14 +37,31 @@ def find_sweep(name: str) -> Path:
                 raise UserError(
                     f"{path}: {path.stem} is a configuration of conf/: give the sweep's file another name"
                 )
-            blocks = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.blocks", default=[])
-            if not OmegaConf.is_list(blocks) and blocks != []:
-                raise UserError(
-                    f"{path}: hydra.sweeper.blocks must be a list of parameter maps: - {{loss: ce}}"
-                )
+            check_file(path)
             return path.resolve()
     known = ", ".join(sorted(path.stem for path in SWEEPS.glob("*.yaml")))
     raise UserError(f"{name}: no such sweep; there are {known}, or give the path of a YAML file")
+
+
+def check_file(path: Path) -> None:
+    """Raises UserError where a file is no sweep, whatever else it is."""
+    try:
+        content = OmegaConf.load(path)
+        if not isinstance(content, DictConfig) or "defaults" not in content:
+            raise UserError(
+                f"{path}: no sweep: it begins with 'defaults: [config, _self_]', see sweeps/demo.yaml"
+            )
+        blocks = OmegaConf.select(content, "hydra.sweeper.blocks", default=ListConfig([]))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8: save it as UTF-8") from error
+    except (YAMLError, OmegaConfBaseException, OSError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise UserError(
+            f"{where}: broken YAML ({getattr(error, 'problem', None) or first_line(error)})"
+        ) from error
+    if not OmegaConf.is_list(blocks) or not all(OmegaConf.is_dict(block) for block in blocks):
+        raise UserError(f"{path}: hydra.sweeper.blocks must be a list of parameter maps: - {{loss: ce}}")
 
 
 def expand(blocks: Sequence[Block], arguments: Sequence[str]) -> list[list[str]]:
