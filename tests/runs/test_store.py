@@ -1,10 +1,12 @@
 """A row exists whole or not at all."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -195,3 +197,25 @@ def test_a_process_that_lost_its_lock_writes_nothing(tmp_path):
             s.write_row(row(), table())
     assert s.ids() == set()
     assert os.listdir(s.rows) == []
+
+
+def test_a_damaged_record_of_a_failure_is_a_failure_and_outputs_that_are_a_file_have_none(tmp_path):
+    s = Store(tmp_path / "outputs")
+    for content in ("{", "[]", "{}", '"x"'):
+        (s.run_folder("ab")).mkdir(parents=True, exist_ok=True)
+        (s.run_folder("ab") / "failed.json").write_text(content)
+        assert s.failure("ab")["exception"].startswith("its record is damaged (")
+    (tmp_path / "file").touch()
+    assert Store(tmp_path / "file").failure("ab") is None
+
+
+def test_of_a_full_disk_no_probe_is_left(tmp_path, monkeypatch):
+    def full(self, data):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    s = Store(tmp_path / "outputs")
+    with pytest.raises(OSError, match="No space left"):  # `main` says what to do, as within a run
+        s.prepare()
+    assert not list(s.rows.iterdir())

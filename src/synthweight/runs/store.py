@@ -222,8 +222,11 @@ class Store:
         """The record of a run's last failure, or None."""
         path = self.run_folder(run_id) / "failed.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(record, dict) or not record.keys() >= {"exception", "traceback"}:
+                raise ValueError("no exception in it")
+            return record
+        except (FileNotFoundError, NotADirectoryError):  # the latter: what paths.outputs names is no folder
             return None
         except (OSError, ValueError) as error:
             return {
