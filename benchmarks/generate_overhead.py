@@ -28,6 +28,7 @@ from synthweight.config.schema import CONF
 from synthweight.llm import few_shot, generate
 from synthweight.llm.prompts import PromptBuilder, Request
 from synthweight.llm.request_pool import RequestPool
+from synthweight.llm.topics import Topics
 
 LATENCY, WIDTH, ROUNDS = 0.05, 16, 3
 
@@ -135,7 +136,8 @@ def main(n: int) -> None:
             pool = few_shot.load_pool(settings)
             prompts, labels = PromptBuilder(settings.generator, pool), generate.assign_labels(settings, pool)
             requests = [
-                generate.build_request(settings, pool, prompts, labels[index], index, 0) for index in range(n)
+                generate.build_request(settings, pool, prompts, labels[index], index, 0, 1, Topics((), {}))
+                for index in range(n)
             ]
             times["the official client alone"].append(bare(settings, requests))
             for name, seconds in zip(list(times)[1:], ours(settings), strict=True):

@@ -25,7 +25,7 @@ def test_the_configuration_is_shown_instead_of_run(capfd, tmp_path, monkeypatch)
     assert "SynthweightSweeper" in said(capfd, "train", "--cfg", "hydra")
     assert "seed: 0" in said(capfd, "train", "--cfg", "all")
     shown = said(capfd, "generate", "--cfg", "job", "--resolve", "paths.outputs=here", "-p", "out")
-    assert shown.strip() == "here/generated/product_reviews/openai-0"
+    assert shown.strip() == "here/generated/product_reviews/openai-few_shot-0"
     assert "out: ${paths.outputs}/generated" in said(capfd, "generate", "--cfg", "job")
     assert said(capfd, "prompt", "--cfg", "job", "shots=3", "-p", "shots").strip() == "3"
     assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from shutil import copytree
 import pytest
 
 from support.cli import CLI, run_cli
-from support.llm_server import KEY, WRITING, Say, Server, fresh, obliging, serving, wanted
+from support.llm_server import KEY, WRITING, Say, Server, fresh, obliging, prompt_of, serving, wanted
 from support.toy import write
 from synthweight.config import compose
 from synthweight.data.on_disk import read_examples
@@ -273,6 +273,119 @@ def test_few_shot_examples_are_of_the_wanted_label(made, toy):
     assert len({tuple(texts) for texts in shown}) > 6  # drawn anew for every request
 
 
+def listing(names: list[str]):
+    """Answers a request for topics by these names, and obliges otherwise."""
+
+    def answer(body, number):
+        if "different topics" not in prompt_of(body):
+            return obliging(body, number)
+        if "prompt" in body:
+            return Say(" " + "\n".join([names[0], *(f"{i}. {name}" for i, name in enumerate(names[1:], 2))]))
+        return Say(json.dumps({"topics": names}))
+
+    return answer
+
+
+@pytest.mark.parametrize("generator", ["local", "local_base"])
+@pytest.mark.parametrize(
+    ("approach", "shown"), [("zero_shot", 0), ("topic", 0), ("one_shot", 1), ("few_shot", 3)]
+)
+def test_every_approach_shows_what_it_should(made, toy, generator, approach, shown):
+    real = {
+        json.loads(line)["text"]: json.loads(line)["label"]
+        for line in (toy / "small_real.jsonl").read_text().splitlines()
+    }
+    topics = [f"subject {i}" for i in range(4)]
+    overrides = [f"generator/approach={approach}", f"generator={generator}", f"shots={shown}"]
+    overrides += ["approach.topics=4"] if approach == "topic" else []
+    with serving(listing(topics)) as server:
+        folder, outcome = made(server, "gen", *overrides)
+    assert outcome.kept == 12
+    asked = [body for body in server.asked if "different topics" not in prompt_of(body)]
+    assert outcome.sent == len(asked) == 12
+    for body in asked:
+        texts = [text for text in re.findall(r"^Text: (.+)$", prompt_of(body), re.MULTILINE) if text in real]
+        assert [real[text] for text in texts] == [wanted(body)] * shown
+        assert sum(topic in prompt_of(body) for topic in topics) == (approach == "topic")
+    assert len({prompt_of(body) for body in asked}) > (2 if approach == "zero_shot" else 6)
+    found = card(folder)
+    assert found["approach"]["name"] == approach
+    assert found["topics"] == (topics if approach == "topic" else [])
+    assert f"generator/approach={approach}" in (folder / "README.md").read_text()
+
+
+def test_topics_are_completed_by_further_requests_and_never_requested_again(made):
+    replies = iter(["No list.", '["Price", "price"]', '["battery", "screen", "price"]', '["cable"]'])
+
+    def answer(body, number):
+        return Say(next(replies)) if "different topics" in prompt_of(body) else obliging(body, number)
+
+    with serving(answer) as server:
+        folder, _ = made(server, "gen", "n=6", "generator/approach=topic", "shots=0", "approach.topics=4")
+        _, more = made(server, "gen", "n=9", "generator/approach=topic", "shots=0", "approach.topics=4")
+        assert more.sent == 3
+        with pytest.raises(
+            UserError, match=r"gen: holds the output of another configuration \(approach is 'topic'"
+        ):
+            made(server, "gen", "n=9")
+    assert card(folder)["topics"] == ["Price", "battery", "screen", "cable"]
+    assert card(folder)["topic_replies"] == {"kept": 1, "doubled": 2, "empty": 0, "prose": 1}
+
+
+def test_many_examples_of_one_reply_are_each_judged_on_their_own(made):
+    """The first replies have fewer, more, half an example, another label, or one object alone."""
+    bodies: list[dict] = []
+
+    def answer(body, number):
+        bodies.append(body)
+        text = prompt_of(body)
+        n = int(match[1]) if (match := re.search(r"Write (\d+) new", text)) else 1
+        made_up = [json.dumps({"label": wanted(body), "text": f"{fresh(body)} {i}"}) for i in range(n + 2)]
+        if number == 1:
+            return Say(f'{{"examples": [{", ".join(made_up[: n - 2])}]}}')
+        if number == 2:
+            return Say(f'{{"examples": [{", ".join(made_up)}]}}')
+        if number == 3:
+            half = '{"label": "negative", "text": "half an'
+            return Say(f'{{"examples": [{", ".join([*made_up[:2], half])}', finish="length")
+        if number == 4:
+            wrong = json.dumps({"label": "no label", "text": "wrong"})
+            return Say(f'{{"examples": [{", ".join([wrong, made_up[0], made_up[0], *made_up[1:n]])}]}}')
+        return Say(made_up[0] if n == 1 else f'{{"examples": [{", ".join(made_up[:n])}]}}')
+
+    with serving(answer) as server:
+        folder, outcome = made(server, "gen", "n=60", "per_request=5", "generator.concurrency=1")
+        assert (outcome.kept, len({row["text"] for row in rows(folder)})) == (60, 60)
+        assert Counter(row["label"] for row in rows(folder)) == {
+            "negative": 20,
+            "neutral": 20,
+            "positive": 20,
+        }
+        assert [row["id"] for row in rows(folder)] == [f"0-{i}" for i in range(60)]
+        found = card(folder)
+        assert found["replies"] == outcome.sent == len(bodies) == 14  # twelve, and two for what was missing
+        assert found["counts"] == dict.fromkeys(found["counts"], 0) | {
+            "kept": 60, "duplicate": 1, "wrong label": 1, "too long": 1, "more than requested": 2,
+        }  # fmt: skip
+        _, again = made(server, "gen", "n=60", "per_request=5", "generator.concurrency=1")
+        assert again.sent == 0
+    assert {body["max_tokens"] for body in bodies} == {1500, 900, 600}
+    assert bodies[0]["response_format"]["json_schema"]["schema"]["properties"]["examples"]["type"] == "array"
+
+
+def test_many_examples_of_a_base_model(made):
+    def answer(body, number):
+        more = "\n\n".join(f"Label: {wanted(body)}\nText: {fresh(body)} {i}" for i in range(3))
+        return Say(f" {fresh(body)}\n\n{more} and ha", finish="length")
+
+    with serving(answer) as server:
+        folder, outcome = made(server, "gen", "generator=local_base", "per_request=4", "n=12")
+    assert outcome.kept == 12
+    assert all("ha" not in row["text"] for row in rows(folder))
+    assert card(folder)["counts"]["too long"] == 3
+    assert "stop" not in server.asked[0]
+
+
 def test_the_distribution_of_dprime(made, toy, tmp_path):
     copytree(toy, tmp_path / "skew")
     small = [json.loads(line) for line in (toy / "small_real.jsonl").read_text().splitlines()]
@@ -485,9 +598,51 @@ BAD = {
         "generator.prompt.example: unknown field {mood}: there are {label}, {text}, {text_pair}",
     ),
     "stray brace": (
-        ["generator.prompt.write_chat='{task'"],
+        ["approach.write_chat='{task'"],
         obliging,
-        "generator.prompt.write_chat: not a template",
+        "approach.write_chat: not a template",
+    ),
+    "unknown approach": (
+        ["generator/approach=haiku"],
+        obliging,
+        "generator/approach=haiku: unknown; there are few_shot, one_shot, topic, zero_shot",
+    ),
+    "shots without an example": (
+        ["generator/approach=zero_shot", "shots=3"],
+        obliging,
+        "shots must be 0 with generator/approach=zero_shot, is 3",
+    ),
+    "no shot": (["shots=0"], obliging, "shots must be at least 1 with generator/approach=few_shot, is 0"),
+    "two shots for one": (
+        ["generator/approach=one_shot", "shots=2"],
+        obliging,
+        "shots must be 1 with generator/approach=one_shot, is 2",
+    ),
+    "topics without a place": (
+        ["approach.topics=5"],
+        obliging,
+        "approach.write_chat has the field {topic} exactly where approach.topics is above 0 (it is 5)",
+    ),
+    "per_request = 0": (["per_request=0"], obliging, "per_request must be at least 1, is 0"),
+    "no real examples": (
+        ["generator/approach=one_shot", "dataset.path=."],
+        obliging,
+        "no small_real.jsonl",
+    ),
+    "topics as prose": (
+        ["generator/approach=topic"],
+        lambda body, number: Say("Many things, really."),
+        "approach.topics=20: 5 replies have 0 different topics (5 prose): lower approach.topics",
+    ),
+    "no topics": (
+        ["generator/approach=topic", "attempts=2"],
+        lambda body, number: Say('{"topics": []}'),
+        "2 replies have 0 different topics (2 empty)",
+    ),
+    "one topic again and again": (
+        ["generator/approach=topic", "attempts=3"],
+        lambda body, number: Say('{"topics": ["Price"]}'),
+        "3 replies have 1 different topics (1 kept, 2 doubled)",
     ),
     "words for other labels": (
         ["generator/prompt=mrpc"],

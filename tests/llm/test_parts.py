@@ -35,7 +35,7 @@ WORDS = {"irony": "ironic", "non_irony": "not ironic"}
     ],
 )  # fmt: skip
 def test_an_example_in_a_reply(reply, expected):
-    found = parsing.parse_example(reply, "", EXAMPLE, pairs=False)
+    (found,) = parsing.parse_examples(reply, "", EXAMPLE, pairs=False)
     assert (found and (found.text, found.label)) == expected
 
 
@@ -49,8 +49,49 @@ def test_an_example_in_a_reply(reply, expected):
     ],
 )
 def test_a_completion_goes_on_from_its_opening(reply, expected):
-    found = parsing.parse_example(reply, "Same: no\nSentence 1:", PAIR, pairs=True)
+    (found,) = parsing.parse_examples(reply, "Same: no\nSentence 1:", PAIR, pairs=True)
     assert (found and (found.text, found.text_pair)) == expected
+
+
+GOOD = '{"label": "a", "text": "x"}'
+
+
+@pytest.mark.parametrize(
+    ("reply", "cut", "expected"),
+    [
+        (f'{{"examples": [{GOOD}, {GOOD}]}}', False, ["x", "x"]),
+        (f'{{"examples": [{GOOD}, {{"label": "a", "text": "half of', True, ["x", None]),
+        (f'{{"examples": [{GOOD}, {{"label": "a", "text": 3}}, {GOOD}]}}', False, ["x", None, "x"]),
+        (f'{{"examples": [{GOOD}', True, ["x"]),
+        (f'{{"examples": [{GOOD}, {{“label”: “a”, “text”: “x {{y}}”}}]}}'[:-2], False, ["x", "x {y}"]),
+        ('{"examples": []}', False, [None]),
+        ("Label: a\nText: x\n\nLabel: b\nText: half", False, ["x", "half"]),
+        ("Label: a\nText: x\n\nLabel: b\nText: half", True, ["x", None]),
+        ("Label: a\nText: x\n\nLabel: b\nText: whole\n", True, ["x", "whole"]),
+    ],
+)
+def test_several_examples_in_a_reply(reply, cut, expected):
+    found = parsing.parse_examples(reply, "", EXAMPLE, pairs=False, n=3, cut=cut)
+    assert [example and example.text for example in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "opening", "expected"),
+    [
+        ('{"topics": ["battery life", "Price "]}', "", ["battery life", "Price"]),
+        ('Sure: ["a", "b", "a"]', "", ["a", "b", "a"]),
+        ("Here they are:\n1. **Battery life**\n2) Price.\n", "", ["Battery life", "Price"]),
+        (" battery life\n2. price\n", "1.", ["battery life", "price"]),
+        ("- a\n* b", "", ["a", "b"]),
+        ('{"topics": []}', "", []),
+        ('["", "  "]', "", []),
+        (f"1. {'a long sentence ' * 9}", "", []),
+        ("People write about many things.", "", None),
+        ("", "", None),
+    ],
+)
+def test_topics_in_a_reply(reply, opening, expected):
+    assert parsing.parse_topics(reply, opening) == expected
 
 
 @pytest.mark.parametrize(
@@ -107,11 +148,15 @@ def test_every_example_is_read_however_it_is_put(name, manner):
     words = {label: label for label in SETS[name]}
     for label in words:
         text = f"{label}: それは良い, किताब टूटी 👎 (really)"
-        found = parsing.parse_example(WRITING[manner](label, text), "", EXAMPLE, pairs=False)
-        assert found is not None
-        assert found.text.endswith(text)
-        assert found.label is not None
-        assert parsing.match_label(found.label, words) == label
+        reply = WRITING[manner](label, text)
+        (found,) = parsing.parse_examples(reply, "", EXAMPLE, pairs=False)
+        several = parsing.parse_examples(f"[{reply},\n{reply},\n{reply}]", "", EXAMPLE, pairs=False, n=3)
+        assert len(several) == 3
+        for example in (found, *several):
+            assert example is not None
+            assert example.text.rstrip(",]").endswith(text)
+            assert example.label is not None
+            assert parsing.match_label(example.label, words) == label
 
 
 @pytest.mark.parametrize(
@@ -181,8 +226,8 @@ def test_retry_after():
         ("example", "{label}", "must both be in it"),
         ("case", "{label} {text}", "must end with"),
         ("case", "{text} {label}.", "must end with"),
-        ("write_chat", "{", "not a template"),
-        ("write_base", "{label}", r"unknown field \{label\}: there are \{task\}, \{labels\}"),
+        ("classify_chat", "{", "not a template"),
+        ("classify_base", "{label}", r"unknown field \{label\}: there are \{task\}, \{labels\}"),
     ],
 )
 def test_templates_that_cannot_be_filled(key, template, error):
@@ -192,7 +237,7 @@ def test_templates_that_cannot_be_filled(key, template, error):
 
 def test_texts_with_braces_stay_as_they_are():
     assert templates.fill(EXAMPLE, "a", " {task} {0} ", None) == "Label: a\nText: {task} {0}"
-    found = parsing.parse_example(templates.fill(EXAMPLE, "a", "{b}", None), "", EXAMPLE, pairs=False)
+    (found,) = parsing.parse_examples(templates.fill(EXAMPLE, "a", "{b}", None), "", EXAMPLE, pairs=False)
     assert found is not None
     assert (found.text, found.label) == ("{b}", "a")
 

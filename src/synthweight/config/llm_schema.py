@@ -17,10 +17,18 @@ EXAMPLE_FIELDS = ("label", "text", "text_pair")
 TEMPLATE_FIELDS = {
     "example": EXAMPLE_FIELDS,
     "case": EXAMPLE_FIELDS,
-    "write_chat": ("task", "labels", "label", "examples"),
-    "write_base": ("task", "labels"),
+    "new": (),
+    "form": ("label",),
+    "new_many": ("n",),
+    "form_many": ("n", "label"),
     "classify_chat": ("task", "labels"),
     "classify_base": ("task", "labels"),
+}
+APPROACH_FIELDS = {
+    "write_chat": ("task", "labels", "label", "examples", "topic", "new", "form"),
+    "write_base": ("task", "labels", "topic"),
+    "topics_chat": ("task", "labels", "n"),
+    "topics_base": ("task", "labels", "n"),
 }
 
 
@@ -79,8 +87,10 @@ class Template:
     task: str
     words: dict[str, str] | None
     example: str
-    write_chat: str
-    write_base: str
+    new: str
+    form: str
+    new_many: str
+    form_many: str
     case: str
     classify_chat: str
     classify_base: str
@@ -88,6 +98,37 @@ class Template:
     def __post_init__(self) -> None:
         for key, known in TEMPLATE_FIELDS.items():
             check_template(f"generator.prompt.{key}", getattr(self, key), known)
+
+
+@dataclass
+class Approach:
+    """How new examples are requested; the fields that each line may have are in `APPROACH_FIELDS`.
+
+    `topics`: the size of the list of topics that the LLM makes first, 0 for none; the last two lines request it.
+    """
+
+    name: str
+    topics: int
+    write_chat: str
+    write_base: str
+    topics_chat: str | None
+    topics_base: str | None
+
+    def __post_init__(self) -> None:
+        require(self.topics >= 0, "approach.topics", "at least 0", self.topics)
+        for key, known in APPROACH_FIELDS.items():
+            template = getattr(self, key)
+            if template is not None:
+                check_template(f"approach.{key}", template, known)
+        for key in ("write_chat", "write_base"):
+            if ("{topic}" in getattr(self, key)) != (self.topics > 0):
+                raise UserError(
+                    f"approach.{key} has the field {{topic}} exactly where approach.topics is above 0 (it is "
+                    f"{self.topics}): generator/approach=topic sets both"
+                )
+        for key in ("topics_chat", "topics_base"):
+            if self.topics and not getattr(self, key):
+                raise UserError(f"approach.{key} has no value: the LLM is asked for the topics by it")
 
 
 @dataclass
@@ -253,9 +294,11 @@ class Generate:
 
     dataset: Dataset
     generator: Generator
+    approach: Approach
     paths: Paths
     n: int
     shots: int
+    per_request: int
     seed: int
     distribution: str
     max_chars: int
@@ -266,7 +309,11 @@ class Generate:
 
     def __post_init__(self) -> None:
         require(self.n >= 1, "n", "at least 1", self.n)
-        require(self.shots >= 0, "shots", "at least 0", self.shots)
+        require(self.per_request >= 1, "per_request", "at least 1", self.per_request)
+        shown, name = "{examples}" in self.approach.write_chat, self.approach.name
+        allowed = "1" if name == "one_shot" else "at least 1" if shown else "0"
+        fits = self.shots >= 1 if shown and name != "one_shot" else self.shots == int(shown)
+        require(fits, "shots", f"{allowed} with generator/approach={name}", self.shots)
         require(0 <= self.seed < 2**32, "seed", "an integer from 0 to 2**32 - 1", self.seed)
         kinds = ("balanced", "dprime")
         require(self.distribution in kinds, "distribution", " or ".join(kinds), self.distribution)

@@ -18,7 +18,7 @@ from ..runs import identity, provenance
 from ..runs.identity import Identity
 from ..runs.store import FORMAT, PredictionTable, Store
 from . import few_shot, parsing
-from .generate import model_settings, template_hash
+from .generate import content_hash, model_settings
 from .journal import Journal, Reply
 from .prompts import PromptBuilder
 from .request_pool import RequestPool
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from .few_shot import ExamplePool
 
 METHODS = ("log-probabilities", "parsing", "unparseable")
+PROMPT_FIELDS = (
+    "task",
+    "words",
+    "case",
+    "classify_chat",
+    "classify_base",
+)  # of a template: what is read here
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def identify(settings: "Prompt", pinned: bool = False) -> "Identity[Prompt]":
         "command": "prompt",
         "dataset": {"name": settings.dataset.name},
         "generator": model | {"logprobs": generator.logprobs, "greedy": generator.temperature is not None},
-        "prompt": template_hash(generator),
+        "prompt": content_hash({key: getattr(generator.prompt, key) for key in PROMPT_FIELDS}),
         "shots": settings.shots,
         "n": settings.n,
         "seed": settings.seed,

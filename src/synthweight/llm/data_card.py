@@ -117,6 +117,12 @@ def to_markdown(card: dict[str, Any]) -> str:
         f"{split} {'not available' if k is None else k}" for split, k in card["overlap"].items()
     )
     length = data["words"]
+    shown = f"{card['shots']} examples of the requested label from D_P', never a text of test"
+    if not card["shots"]:
+        shown = "no example was shown"
+    if card["topics"]:
+        came = ", ".join(f"{count} {outcome}" for outcome, count in card["topic_replies"].items() if count)
+        shown += f"; {len(card['topics'])} topics ({came}): {', '.join(card['topics'])}"
     lines = [
         f"# {card['dataset']}: {n['kept']} texts by {g['model']}",
         "",
@@ -124,10 +130,10 @@ def to_markdown(card: dict[str, Any]) -> str:
         f"{card['started']} to {card['finished']}."
         + ("" if card["complete"] else f" **Not complete**: {card['n']} were requested."),
         "",
-        f"- **Prompts**: `generator/prompt={card['prompt']['name']}` ({card['prompt']['sha256'][:12]}…), {card['shots']} "
-        f"examples of the requested label from D_P', seed {card['seed']}, never a text of test; temperature {g['temperature']}, "
-        f"top-p {g['top_p']}.",
-        f"- **Replies**: {card['replies']}: "
+        f"- **Approach**: `generator/approach={card['approach']['name']}`: {shown}.",
+        f"- **Prompts**: `generator/prompt={card['prompt']['name']}` ({card['prompt']['sha256'][:12]}…), seed {card['seed']}; "
+        f"temperature {g['temperature']}, top-p {g['top_p']}.",
+        f"- **Replies**: {card['replies']}, of up to {card['per_request']} examples each: "
         + ", ".join(f"{count} {outcome}" for outcome, count in n.items() if count)
         + ".",
         f"- **Tokens**: {card['tokens']['prompt']:,} read, {card['tokens']['completion']:,} written; cost {cost}.",

@@ -19,6 +19,7 @@ class Stream(IntEnum):
 
     WRITING = 4
     CLASSIFYING = 5
+    TOPICS = 6
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""What becomes of a reply: kept, or the reason why not. One reply, one outcome."""
+"""What becomes of the examples of a reply: kept, or the reason why not. One example, one outcome."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..data.examples import Example, overlap_key
@@ -20,6 +21,7 @@ OUTCOMES = (
     "wrong label",
     "too long",
     "equal to a real text",
+    "more than requested",
 )
 
 
@@ -46,24 +48,38 @@ class ReplyFilter:
         near = settings.near_duplicates
         self._near = None if near is None else NearDuplicates(near)
 
-    def outcome(self, index: int, label: str, reply: Reply) -> str:
-        """What becomes of a reply; the example is put into `kept` where it is kept.
+    def outcomes(self, indices: Sequence[int], label: str, reply: Reply) -> list[str]:
+        """What becomes of each example of a reply; those that are kept are put into `kept`.
 
         Args:
-            index: Of the example in the file.
+            indices: Of the examples in the file that were requested.
             label: The one that was requested.
             reply: The server's.
         """
         prompts, cut = self.prompts, reply.finish == "length"
-        found = parsing.parse_example(
-            reply.text, prompts.opening(label), prompts.template.example, prompts.pairs
+        several = self.settings.per_request > 1
+        opening = prompts.opening(label)
+        found = parsing.parse_examples(
+            reply.text, opening, prompts.template.example, prompts.pairs, 2 if several else 1, cut
         )
-        if found is None:
-            return "too long" if cut else "malformed"
-        if found.label is not None and parsing.match_label(found.label, prompts.words) != label:
+        free = list(indices)
+        out = []
+        for number, example in enumerate(found, start=1):
+            if example is None:
+                out.append("too long" if cut and number == len(found) else "malformed")
+            elif not free:
+                out.append("more than requested")
+            else:
+                out.append(self._outcome(free[0], label, example))
+                if out[-1] == "kept":
+                    free.pop(0)
+        return out
+
+    def _outcome(self, index: int, label: str, found: parsing.ParsedExample) -> str:
+        """What becomes of one example, kept under this index."""
+        if found.label is not None and parsing.match_label(found.label, self.prompts.words) != label:
             return "wrong label"
-        longest = max(len(found.text), len(found.text_pair or ""))
-        if longest > self.settings.max_chars or (cut and not self._is_whole(reply)):
+        if max(len(found.text), len(found.text_pair or "")) > self.settings.max_chars:
             return "too long"
         example = Example(f"{self.settings.seed}-{index}", found.text, found.text_pair, label)
         key = overlap_key(example)
@@ -76,14 +92,6 @@ class ReplyFilter:
         self._keys.add(key)
         self.kept[index] = example
         return "kept"
-
-    def _is_whole(self, reply: Reply) -> bool:
-        """Whether the limit cut what came after the example alone: there is a later line, or the JSON object
-        is closed.
-        """
-        if self.settings.generator.api == "completions":
-            return reply.text.strip().count("\n") >= (2 if self.prompts.pairs else 1)
-        return parsing.find_json_object(reply.text) is not None
 
 
 class NearDuplicates:

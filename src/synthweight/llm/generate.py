@@ -17,6 +17,7 @@ import filelock
 import numpy as np
 
 from ..atomic_io import atomic_path
+from ..config.llm_schema import APPROACH_FIELDS
 from ..data.examples import Example, data_hash, write_jsonl
 from ..errors import UserError
 from . import data_card, few_shot
@@ -24,6 +25,7 @@ from .filtering import OUTCOMES, ReplyFilter
 from .journal import Journal
 from .prompts import PromptBuilder, Request
 from .request_pool import RequestPool
+from .topics import Topics, request_topics
 
 if TYPE_CHECKING:
     from ..config.llm_schema import Generate, Generator
@@ -75,9 +77,10 @@ def generate(settings: "Generate") -> Generated:
         ) from error
     with acquired:  # not `lock`, which would be acquired twice and released once
         journal.load()
-        outcomes = fill_indices(settings, pool, prompts, replies, requests)
+        topics = request_topics(settings, prompts, requests)
+        replied, outcomes = fill_indices(settings, pool, prompts, topics, replies, requests)
         kept = [replies.kept[index] for index in sorted(replies.kept)]
-        write_output(out, settings, pool, kept, outcomes, journal)
+        write_output(out, settings, pool, topics, kept, replied, outcomes, journal)
     counted = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n) or "no reply"
     total = f"{len(kept)} of {settings.n} examples in {out / FILE}"
     print(f"{title}: {total} ({counted}; {requests.sent} requests sent now)", flush=True)
@@ -95,38 +98,60 @@ def fill_indices(
     settings: "Generate",
     pool: "ExamplePool",
     prompts: PromptBuilder,
+    topics: Topics,
     replies: ReplyFilter,
     requests: RequestPool,
-) -> Counter[str]:
+) -> tuple[int, Counter[str]]:
     """Sends requests until every index has its example, or its attempts or the budget are used up.
 
     Args:
         settings: Of the generation.
         pool: The examples that may be shown.
         prompts: Puts them into words.
+        topics: What examples are about, where the approach has topics.
         replies: Judges the replies, and keeps the examples.
         requests: Sends the requests.
 
     Returns:
-        How many replies had which outcome.
+        The number of replies, and how many of their examples had which outcome.
     """
     labels = assign_labels(settings, pool)
-    outcomes: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
-    unfilled = list(range(settings.n))
-    for attempt in range(settings.attempts):
-        missing = [index for index in unfilled if request_key(index, attempt) not in requests.journal.replies]
+    replied, outcomes = 0, Counter(dict.fromkeys(OUTCOMES, 0))
+    batches = batch_indices(labels, settings.per_request)
+    for attempt in range(0 if requests.stopped else settings.attempts):
+        missing = {first: [i for i in batch if i not in replies.kept] for first, batch in batches.items()}
+        missing = {first: indices for first, indices in missing.items() if indices}
+        unsent = [first for first in missing if request_key(first, attempt) not in requests.journal.replies]
         requests.fetch(
-            (build_request(settings, pool, prompts, labels[index], index, attempt) for index in missing),
-            len(missing),
+            (
+                build_request(
+                    settings, pool, prompts, labels[first], first, attempt, len(missing[first]), topics
+                )
+                for first in unsent
+            ),
+            len(unsent),
         )
-        for index in unfilled:
-            reply = requests.journal.replies.get(request_key(index, attempt))
+        for first, indices in missing.items():
+            reply = requests.journal.replies.get(request_key(first, attempt))
             if reply is not None:
-                outcomes[replies.outcome(index, labels[index], reply)] += 1
-        unfilled = [index for index in unfilled if index not in replies.kept]
-        if requests.stopped or not unfilled:
+                replied += 1
+                outcomes.update(replies.outcomes(indices, labels[first], reply))
+        if requests.stopped or len(replies.kept) == settings.n:
             break
-    return outcomes
+    return replied, outcomes
+
+
+def batch_indices(labels: list[str], size: int) -> dict[int, list[int]]:
+    """The indices of one label that are requested together, at most `size`, by the first of them."""
+    batches: dict[int, list[int]] = {}
+    open_batch: dict[str, int] = {}
+    for index, label in enumerate(labels):
+        first = open_batch.get(label)
+        if first is None or len(batches[first]) == size:
+            first = open_batch[label] = index
+            batches[first] = []
+        batches[first].append(index)
+    return batches
 
 
 def request_key(index: int, attempt: int) -> str:
@@ -135,15 +160,25 @@ def request_key(index: int, attempt: int) -> str:
 
 
 def build_request(
-    settings: "Generate", pool: "ExamplePool", prompts: PromptBuilder, label: str, index: int, attempt: int
+    settings: "Generate",
+    pool: "ExamplePool",
+    prompts: PromptBuilder,
+    label: str,
+    index: int,
+    attempt: int,
+    n: int,
+    topics: Topics,
 ) -> Request:
-    """The request for one index and attempt; its examples and its seed are drawn from these and the seed
-    alone.
+    """The request for n examples of one label.
+
+    Its shown examples, topic and seed are drawn from its first index, the attempt and the seed alone.
     """
     entropy = [settings.seed, few_shot.Stream.WRITING, index, attempt]
     examples = pool.draw(label, settings.shots, entropy)
     seed = int(np.random.default_rng([*entropy, 1]).integers(2**31))
-    return prompts.write(request_key(index, attempt), label, examples, seed)
+    topic = topics.draw([*entropy, 2])
+    key = request_key(index, attempt)
+    return prompts.write(settings.approach, key, label, examples, seed, n, topic)
 
 
 def assign_labels(settings: "Generate", pool: "ExamplePool") -> list[str]:
@@ -170,8 +205,11 @@ def output_settings(settings: "Generate", pool: "ExamplePool") -> dict[str, Any]
         "test": pool.test.sha256,
         "generator": model_settings(settings.generator)
         | {key: getattr(settings.generator, key) for key in sampling},
-        "prompt": template_hash(settings.generator),
+        "approach": settings.approach.name,
+        "topics": settings.approach.topics,
+        "prompt": prompts_hash(settings),
         "shots": settings.shots,
+        "per_request": settings.per_request,
         "seed": settings.seed,
         "distribution": settings.distribution,
         "max_chars": settings.max_chars,
@@ -184,9 +222,15 @@ def model_settings(generator: "Generator") -> dict[str, Any]:
     return {key: getattr(generator, key) for key in ("model", "api", "seeded")}
 
 
-def template_hash(generator: "Generator") -> str:
-    """SHA-256 of the template's content, without its name."""
-    content = {key: value for key, value in asdict(generator.prompt).items() if key != "name"}
+def prompts_hash(settings: "Generate") -> str:
+    """SHA-256 of all that requests are made of, without names."""
+    read = ("task", "words", "example", "new", "form", "new_many", "form_many")
+    texts = {key: getattr(settings.generator.prompt, key) for key in read}
+    return content_hash(texts | {key: getattr(settings.approach, key) for key in APPROACH_FIELDS})
+
+
+def content_hash(content: dict[str, Any]) -> str:
+    """SHA-256 of settings as sorted JSON."""
     return sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -212,7 +256,9 @@ def write_output(
     out: Path,
     settings: "Generate",
     pool: "ExamplePool",
+    topics: Topics,
     kept: list[Example],
+    replied: int,
     outcomes: Counter[str],
     journal: Journal,
 ) -> None:
@@ -222,8 +268,10 @@ def write_output(
         out: The folder.
         settings: Of the generation.
         pool: The examples that may be shown.
+        topics: What examples are about, where the approach has topics.
         kept: The examples, in the order of the file.
-        outcomes: How many replies had which outcome.
+        replied: How many replies there are.
+        outcomes: How many of their examples had which outcome.
         journal: All replies.
     """
     fields = ("id", "text", "text_pair", "label")
@@ -235,15 +283,19 @@ def write_output(
         "dataset": settings.dataset.name,
         "generator": asdict(g)
         | {"host": g.host, "served_as": next((r.model for r in replies if r.model), None)},
-        "prompt": {"name": g.prompt.name, "sha256": template_hash(g)},
+        "approach": asdict(settings.approach),
+        "prompt": {"name": g.prompt.name, "sha256": prompts_hash(settings)},
+        "topics": list(topics.names),
+        "topic_replies": topics.counts,
         "shots": settings.shots,
+        "per_request": settings.per_request,
         "seed": settings.seed,
         "distribution": settings.distribution,
         "n": settings.n,
         "complete": len(kept) == settings.n,
         "started": min((r.when for r in replies), default=None),
         "finished": max((r.when for r in replies), default=None),
-        "replies": sum(outcomes.values()),
+        "replies": replied,
         "counts": dict(outcomes),
         "tokens": {"prompt": journal.prompt_tokens, "completion": journal.completion_tokens},
         "cost_usd": g.cost(journal.prompt_tokens, journal.completion_tokens),

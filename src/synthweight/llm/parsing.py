@@ -16,6 +16,8 @@ from . import templates
 THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 BLANKS_OF_TOKENS = "▁Ġ"  # how tokenizers write a space
 ESCAPES = re.compile(r"(\\u[0-9a-fA-F]{4})+")
+LIST_ITEM = re.compile(r"^[ \t]*(?:\d+[.)]|[-*•])[ \t]+(\S.*)$", re.MULTILINE)
+LONGEST_TOPIC = 80  # characters; what is longer is a sentence
 FIELDS = ("label", "text_pair", "text")
 QUOTES = "\"'`“”„‟‘’‚«»「」『』"
 LOOSE_FIELD = re.compile(
@@ -23,6 +25,7 @@ LOOSE_FIELD = re.compile(
     rf"(?=\s*,\s*[{QUOTES}](?:{'|'.join(FIELDS)})[{QUOTES}]\s*[:：]|\s*,?\s*\}})",
     re.DOTALL | re.IGNORECASE,
 )
+OBJECT = re.compile(rf"\{{\s*[{QUOTES}](?:{'|'.join(FIELDS)})[{QUOTES}]\s*[:：]", re.IGNORECASE)
 WRAPPING = " *_#>-([{"
 LABEL_FIELD = re.compile(rf"label[{QUOTES}]?\s*[:：]")  # before a label: `Label: `, `{{"label": `
 # Scripts that write no space between words, or attach endings to them: a label in them may touch other
@@ -39,22 +42,38 @@ class ParsedExample:
     label: str | None
 
 
-def parse_example(reply: str, opening: str, example: str, pairs: bool) -> ParsedExample | None:
-    """An example out of a reply: a JSON object anywhere in it, else the template's own lines; None =
-    malformed.
+def parse_examples(
+    reply: str, opening: str, example: str, pairs: bool, n: int = 1, cut: bool = False
+) -> list[ParsedExample | None]:
+    """The examples of a reply: JSON objects anywhere in it, else the template's own lines.
 
     Args:
         reply: The text of the reply.
         opening: Of a plain completion: what it goes on from. Empty for a chat.
         example: The template of an example.
         pairs: Whether an example has two texts.
+        n: How many were requested. Where that is one, what follows the first is not read.
+        cut: Whether the reply ended at its limit of tokens.
+
+    Returns:
+        At least one element; None for an object that is half or malformed, or a reply without any. Of a
+        completion that was cut, an example that nothing follows is half.
     """
     reply = THOUGHT.sub("", reply)
-    found: Mapping[str, Any] | None = None if opening else find_json_object(reply)
-    if found is None:
+    found: list[dict[str, Any] | None] = [] if opening else list(find_json_objects(reply))
+    if n == 1:
+        found = next(([fields] for fields in found if fields is not None), [])
+    if not found:
         whole = opening + (reply if reply[:1] in ("", " ", "\n") or not opening else f" {reply}")
-        match = templates.pattern(example).search(whole)
-        found = match.groupdict() if match else {}
+        matches = list(templates.pattern(example).finditer(whole))[: None if n > 1 else 1]
+        found = [match.groupdict() for match in matches]
+        if cut and matches and "\n" not in whole[matches[-1].end() :]:
+            found[-1] = None
+    return [None if fields is None else _checked(fields, pairs) for fields in found] or [None]
+
+
+def _checked(found: Mapping[str, Any], pairs: bool) -> ParsedExample | None:
+    """An example of these fields; None where they are no example."""
     text, pair, label = (found.get(key) for key in ("text", "text_pair", "label"))
     if not isinstance(text, str) or not text.strip() or (label is not None and not isinstance(label, str)):
         return None
@@ -65,25 +84,61 @@ def parse_example(reply: str, opening: str, example: str, pairs: bool) -> Parsed
     return ParsedExample(text.strip(), pair.strip() if pair else None, label.strip() if label else None)
 
 
-def find_json_object(reply: str) -> dict[str, Any] | None:
-    """The first JSON object of a reply that has a text, whatever is around it (prose, a code fence).
+def find_json_objects(reply: str) -> Iterator[dict[str, Any] | None]:
+    """The JSON objects of a reply that have a text, whatever is around them (prose, a code fence, a list).
 
-    Keys may be in capitals. Where no object is valid JSON, one whose keys and values are in other quotes is
-    read too.
+    Keys may be in capitals. An object that is not valid JSON is read too if its keys and values are in other
+    quotes; where that fails, or it has no end, it is None.
     """
     start = reply.find("{")
     while start >= 0:
+        after = start + 1
         try:
-            found, _ = json.JSONDecoder(strict=False).raw_decode(reply, start)
+            found, end = json.JSONDecoder(strict=False).raw_decode(reply, start)
         except (ValueError, RecursionError):
             found = None
         if isinstance(found, dict):
             named = {str(key).strip().casefold().replace(" ", "_"): value for key, value in found.items()}
             if "text" in named:
-                return named
-        start = reply.find("{", start + 1)
-    loose = {match["key"].casefold(): _unescaped(match["value"]) for match in LOOSE_FIELD.finditer(reply)}
-    return loose if "text" in loose else None
+                yield named
+                after = end
+        elif OBJECT.match(reply, start):
+            following = OBJECT.search(reply, start + 1)
+            after = following.start() if following else len(reply)
+            fields = LOOSE_FIELD.finditer(reply, start, after)
+            loose = {match["key"].casefold(): _unescaped(match["value"]) for match in fields}
+            yield loose if "text" in loose else None
+        start = reply.find("{", after)
+
+
+def parse_topics(reply: str, opening: str) -> list[str] | None:
+    """The topics of a reply: a JSON list of strings, else the items of a numbered or bulleted list.
+
+    Args:
+        reply: The text of the reply.
+        opening: Of a plain completion: the last line that it goes on from. Empty for a chat.
+
+    Returns:
+        The topics in the order of the reply, equal ones too; None where there is no list.
+    """
+    reply = THOUGHT.sub("", reply)
+    start = reply.find("[")
+    while start >= 0:
+        try:
+            found, _ = json.JSONDecoder(strict=False).raw_decode(reply, start)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, list) and all(isinstance(item, str) for item in found):
+            return [topic for item in found if (topic := _topic(item))]
+        start = reply.find("[", start + 1)
+    items = LIST_ITEM.findall(f"{opening}{reply}" if reply[:1] in ("", " ", "\n") else f"{opening} {reply}")
+    return [topic for item in items if (topic := _topic(item))] if items else None
+
+
+def _topic(item: str) -> str:
+    """A topic without quotes and marks around it; empty where it is longer than a topic is."""
+    topic = " ".join(item.strip().strip(QUOTES + " *_.,;:").split())
+    return topic if len(topic) <= LONGEST_TOPIC else ""
 
 
 def _unescaped(value: str) -> str:

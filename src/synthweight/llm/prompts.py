@@ -11,10 +11,11 @@ from ..errors import UserError
 from . import templates
 
 if TYPE_CHECKING:
-    from ..config.llm_schema import Generator, Template
+    from ..config.llm_schema import Approach, Generator, Template
     from .few_shot import ExamplePool
 
 ANSWER_TOKENS = 16  # of a classification: a label's word, with room for quotes
+TOPIC_TOKENS = 16  # of one topic in a list
 Body = dict[str, Any]
 
 
@@ -76,30 +77,63 @@ class PromptBuilder:
             templates.fill(template, self.words[e.label], e.text, e.text_pair) for e in examples
         )
 
-    def write(self, key: str, label: str, examples: Sequence[Example], seed: int) -> Request:
-        """A request for one new example.
+    def write(
+        self,
+        approach: "Approach",
+        key: str,
+        label: str,
+        examples: Sequence[Example],
+        seed: int,
+        n: int = 1,
+        topic: str = "",
+    ) -> Request:
+        """A request for new examples.
 
         Args:
+            approach: How they are requested.
             key: Of the request, in the journal.
-            label: The label that it shall have.
+            label: The label that they shall have.
             examples: Those that are shown.
             seed: For the server's own draws, where it takes one.
+            n: How many one reply shall have.
+            topic: What they shall be about, where the approach has topics.
         """
-        word, g = self.words[label], self.generator
-        shown = self.show(self.template.example, examples)
+        word, g, template = self.words[label], self.generator, self.template
+        shown = self.show(template.example, examples)
         optional: dict[str, Body] = {"seed": {"seed": seed}} if g.seeded else {}
-        sampling = {k: v for k, v in (("temperature", g.temperature), ("top_p", g.top_p)) if v is not None}
-        common: Body = {"model": g.model, g.max_tokens_field: g.max_tokens, **sampling}
+        common = self._sampled(n * g.max_tokens)
         if g.api == "completions":
-            prompt = join_paragraphs(
-                self.template.write_base.format(**self.fields), shown, self.opening(label)
-            )
-            return Request(key, {**common, "prompt": prompt, "stop": ["\n\n"]}, optional)
-        text = self.template.write_chat.format(**self.fields, label=word, examples=shown)
+            task = approach.write_base.format(**self.fields, topic=topic)
+            prompt = join_paragraphs(task, shown, self.opening(label))
+            stop: Body = {"stop": ["\n\n"]} if n == 1 else {}
+            return Request(key, {**common, "prompt": prompt, **stop}, optional)
+        new, form = (template.new, template.form) if n == 1 else (template.new_many, template.form_many)
+        fields = {**self.fields, "label": word, "examples": shown, "topic": topic}
+        fields |= {"new": new.format(n=n), "form": form.format(n=n, label=word)}
+        text = approach.write_chat.format(**fields)
         if g.structured:
-            schema = {"name": "example", "strict": True, "schema": self.schema()}
-            optional["structured"] = {"response_format": {"type": "json_schema", "json_schema": schema}}
+            optional["structured"] = json_schema("examples", self.schema(n))
         return Request(key, {**common, "messages": [{"role": "user", "content": text}]}, optional)
+
+    def list_topics(self, approach: "Approach", key: str, seed: int) -> Request:
+        """A request for the list of topics. Arguments as those of `write`."""
+        g = self.generator
+        optional: dict[str, Body] = {"seed": {"seed": seed}} if g.seeded else {}
+        common = self._sampled(max(g.max_tokens, TOPIC_TOKENS * approach.topics))
+        if g.api == "completions":
+            prompt = str(approach.topics_base).format(**self.fields, n=approach.topics)
+            return Request(key, {**common, "prompt": prompt, "stop": ["\n\n"]}, optional)
+        text = str(approach.topics_chat).format(**self.fields, n=approach.topics)
+        if g.structured:
+            topics = {"type": "array", "items": {"type": "string"}}
+            optional["structured"] = json_schema("topics", closed_object({"topics": topics}))
+        return Request(key, {**common, "messages": [{"role": "user", "content": text}]}, optional)
+
+    def _sampled(self, max_tokens: int) -> Body:
+        """The parameters of a request that is drawn: model, length, temperature."""
+        g = self.generator
+        sampling = {k: v for k, v in (("temperature", g.temperature), ("top_p", g.top_p)) if v is not None}
+        return {"model": g.model, g.max_tokens_field: max_tokens, **sampling}
 
     def opening(self, label: str) -> str:
         """What a completion goes on from: the example's beginning, with its label. Empty for a chat."""
@@ -107,20 +141,19 @@ class PromptBuilder:
             return ""
         return templates.fill_until(self.template.example, "text", {"label": self.words[label]})
 
-    def schema(self) -> Body:
-        """The JSON schema of one example. Any label is allowed, so that a wrong one is noticed."""
+    def schema(self, n: int) -> Body:
+        """The JSON schema of one example, or of a list of several.
+
+        Any label is allowed, so that a wrong one is noticed.
+        """
         fields: Body = {
             "label": {"type": "string", "enum": list(self.words.values())},
             "text": {"type": "string"},
         }
         if self.pairs:
             fields["text_pair"] = {"type": "string"}
-        return {
-            "type": "object",
-            "properties": fields,
-            "required": list(fields),
-            "additionalProperties": False,
-        }
+        example = closed_object(fields)
+        return example if n == 1 else closed_object({"examples": {"type": "array", "items": example}})
 
     def classify(self, key: str, example: Example, shots: Sequence[Example]) -> Request:
         """A request for the label of one example: greedy, with log-probabilities of the first token where
@@ -156,6 +189,17 @@ class PromptBuilder:
         """An example in the template's words, up to its label."""
         values = {"text": example.text.strip(), "text_pair": (example.text_pair or "").strip()}
         return templates.fill_until(self.template.case, "label", values)
+
+
+def json_schema(name: str, schema: Body) -> Body:
+    """The parameter by which a server is asked for JSON of this schema."""
+    described = {"name": name, "strict": True, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": described}}
+
+
+def closed_object(fields: Body) -> Body:
+    """The JSON schema of an object that has these fields and no others."""
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
 
 
 def label_words(template: "Template", labels: tuple[str, ...]) -> dict[str, str]:
