@@ -8,9 +8,8 @@ import pytest
 
 from support.llm_server import ANSWERING, WRITING
 from synthweight.config import llm_schema
-from synthweight.data.examples import Example
 from synthweight.errors import UserError
-from synthweight.llm import data_card, parsing, templates
+from synthweight.llm import parsing, templates
 from synthweight.llm.client import first_token, retry_after
 
 EXAMPLE = "Label: {label}\nText: {text}"
@@ -240,30 +239,3 @@ def test_texts_with_braces_stay_as_they_are():
     (found,) = parsing.parse_examples(templates.fill(EXAMPLE, "a", "{b}", None), "", EXAMPLE, pairs=False)
     assert found is not None
     assert (found.text, found.label) == ("{b}", "a")
-
-
-def test_figures_by_hand():
-    texts = [["a", "b", "c"], ["a", "b", "d"]]
-    assert data_card.distinct_n(texts, 1) == round(4 / 6, 4)
-    assert data_card.distinct_n(texts, 2) == round(3 / 4, 4)
-    one = (2 / 3 * 1 / 2 * 1 / 2) ** (
-        1 / 3
-    )  # unigrams 2 of 3, bigrams 1 of 2, the one trigram smoothed; equal lengths
-    assert data_card.self_bleu(texts) == pytest.approx(one, abs=1e-4)
-    assert data_card.self_bleu([["a", "b"], ["a", "b"], ["a", "b"]]) == 1
-    assert data_card.self_bleu([["a"]]) is None
-    short = [["a"], ["a", "b", "c"]]
-    brief, long = math.exp(1 - 3), (1 / 3 * 1 / 4 * 1 / 2) ** (1 / 3)
-    assert data_card.self_bleu(short) == pytest.approx((brief + long) / 2, abs=1e-4)
-    empty = data_card.describe_examples([])
-    assert (empty["words"], empty["distinct_1"], empty["self_bleu_4"], empty["labels"]) == (
-        None,
-        None,
-        None,
-        {},
-    )
-    assert data_card.describe_examples([Example("0", "A b", "c", "x")])["words"] == {
-        "mean": 3,
-        "median": 3,
-        "p95": 3,
-    }

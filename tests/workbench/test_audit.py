@@ -6,7 +6,6 @@ import pytest
 from synthweight.data.examples import Example
 from synthweight.errors import UserError
 from synthweight.workbench import audit
-from synthweight.workbench.audit import near_duplicates
 
 LABELS = ("bad", "good")
 TEXTS = {
@@ -76,19 +75,6 @@ def test_a_file_that_is_no_audit_is_refused(tmp_path):
     (tmp_path / "bad.csv").write_text("id,label\n1,good\n")
     with pytest.raises(UserError, match="damaged"):
         audit.read(tmp_path / "bad.csv")
-
-
-def test_near_duplicates_are_the_same_in_blocks(monkeypatch):
-    rng = np.random.default_rng(0)
-    texts = [
-        " ".join(rng.choice(["alpha", "beta", "gamma", "delta", "omega", "sigma"], size=4)) for _ in range(60)
-    ]
-    examples = [Example(str(i), text, None, "a") for i, text in enumerate(texts)]
-    whole = near_duplicates(examples)
-    monkeypatch.setattr(audit, "BLOCK", 7)
-    same = whole[:, None] == whole[None, :]
-    again = near_duplicates(examples)
-    np.testing.assert_array_equal(same, again[:, None] == again[None, :])
 
 
 def test_the_summary_counts_and_lists(rows):

@@ -12,6 +12,7 @@ your own data:
   synthweight fit --real reviews.csv --synthetic llm.jsonl --out my_model     chooses how to train, trains, explains
   synthweight predict my_model new.csv --out labelled.csv
   synthweight audit my_model             lists the synthetic examples, the most doubted first
+  synthweight describe llm.jsonl --real reviews.csv     figures of a set: duplicates, diversity, distance to real examples
 grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, and any value by its key (loss.gamma=2)
   synthweight train dataset=product_reviews source=synthetic loss=dimp model=minilm seed=0
   synthweight train -m loss=ce,imp,dimp seed=0,1,2

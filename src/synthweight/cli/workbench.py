@@ -1,4 +1,4 @@
-"""`synthweight fit`, `predict`, `audit`, `push`: a classifier from the user's own data."""
+"""`synthweight fit`, `predict`, `audit`, `push`, `describe`: a classifier from the user's own data, and what those are like."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..workbench.api import Fitted
     from ..workbench.choose import Step
 
-COMMANDS = ("fit", "predict", "audit", "push")
+COMMANDS = ("fit", "predict", "audit", "push", "describe")
 
 
 def add(commands: Any) -> None:
@@ -50,16 +50,27 @@ def add(commands: Any) -> None:
     push.add_argument("repository", metavar="USER/NAME", help="the repository, made where there is none")
     push.add_argument("--private", action="store_true", help="make it private")
     push.add_argument("--with-texts", action="store_true", help="upload the audit and the report, too")
-    for command in (fit, predict):
+    describe = commands.add_parser("describe", help="what a set of examples is like, in figures")
+    describe.add_argument("file", help="labelled examples: a file, or a hub name")
+    describe.add_argument("--real", help="real labelled examples to compare it with, likewise")
+    model = "the encoder of the embeddings: a name in conf/model, a folder, or a name on the hub (minilm)"
+    describe.add_argument("--model", default="minilm", help=model)
+    describe.add_argument("--no-embeddings", action="store_true", help="without the figures of an encoder")
+    describe.add_argument("--json", action="store_true", help="print the figures as JSON")
+    describe.add_argument("--page", type=Path, metavar="FILE", help="also write them as an HTML page")
+    for command in (fit, predict, describe):
         command.add_argument("--text", help="the column of the text, where it cannot be guessed")
         command.add_argument("--text-pair", help="the column of the second text of a pair")
+    for command in (fit, predict):
         command.add_argument("--quiet", action="store_true", help="no progress")
-    fit.add_argument("--label", help="the column of the label, where it cannot be guessed")
+    for command in (fit, describe):
+        command.add_argument("--label", help="the column of the label, where it cannot be guessed")
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs one of COMMANDS. Raises UserError."""
-    {"fit": fit, "predict": predict, "audit": audit, "push": push}[options.command](options)
+    commands = {"fit": fit, "predict": predict, "audit": audit, "push": push, "describe": describe}
+    commands[options.command](options)
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -88,7 +99,7 @@ def fit(options: argparse.Namespace) -> None:
         overrides=options.overrides,
         steps=show_steps if sys.stderr.isatty() and not options.quiet else api.log_steps,
     )
-    print(describe(fitted))
+    print(summary(fitted))
 
 
 @contextmanager
@@ -111,7 +122,7 @@ def show_steps(total: int, phase: str) -> Iterator["Step"]:
         yield step
 
 
-def describe(fitted: "Fitted") -> str:
+def summary(fitted: "Fitted") -> str:
     """What `fit` prints: the comparison, the result, the audit in short, and where everything is."""
     from ..workbench import audit as audits
 
@@ -190,3 +201,16 @@ def push(options: argparse.Namespace) -> None:
     from ..workbench import export
 
     print(export.push(options.model, options.repository, options.private, options.with_texts))
+
+
+def describe(options: argparse.Namespace) -> None:
+    """Prints what a set of examples is like."""
+    from ..workbench import describe as descriptions
+    from ..workbench.read import Columns
+
+    columns = Columns(options.text, options.text_pair, options.label)
+    model = None if options.no_embeddings else options.model
+    described = descriptions.describe(options.file, options.real, model, columns)
+    print(described.as_json() if options.json else described.as_text())
+    if options.page is not None:
+        described.write_page(options.page)

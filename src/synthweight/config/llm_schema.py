@@ -304,6 +304,7 @@ class Generate:
     max_chars: int
     attempts: int
     near_duplicates: float | None
+    embed: str | None
     budget: float | None
     out: str
 

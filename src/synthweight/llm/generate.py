@@ -17,10 +17,12 @@ import filelock
 import numpy as np
 
 from ..atomic_io import atomic_path
+from ..config.bind import load_choice
 from ..config.llm_schema import APPROACH_FIELDS
 from ..data.examples import Example, data_hash, write_jsonl
 from ..errors import UserError
 from . import data_card, few_shot
+from .describe import describe_examples, embed_sets
 from .filtering import OUTCOMES, ReplyFilter
 from .journal import Journal
 from .prompts import PromptBuilder, Request
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MAX_LENGTH = 128  # tokens of a text that are embedded for the card
 FILE, JOURNAL, CARD, PAGE = "synthetic.jsonl", "journal.jsonl", "card.json", "README.md"
 
 
@@ -278,6 +281,9 @@ def write_output(
     write_jsonl(
         out / FILE, ({k: v for k, v in asdict(e).items() if k in fields and v is not None} for e in kept)
     )
+    real, vectors = pool.small.examples, None
+    if settings.embed is not None and kept:
+        vectors = embed_sets(load_choice("model", settings.embed), (kept, real), MAX_LENGTH)
     g, replies = settings.generator, list(journal.replies.values())
     card = {
         "dataset": settings.dataset.name,
@@ -299,7 +305,8 @@ def write_output(
         "counts": dict(outcomes),
         "tokens": {"prompt": journal.prompt_tokens, "completion": journal.completion_tokens},
         "cost_usd": g.cost(journal.prompt_tokens, journal.completion_tokens),
-        "data": data_card.describe_examples(kept),
+        "data": describe_examples(kept, real, vectors).as_dict(),
+        "encoder": settings.embed,
         "overlap": data_card.count_overlaps(settings, kept),
         "excluded": pool.excluded,
         "sha256": data_hash(kept),

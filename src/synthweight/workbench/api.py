@@ -13,10 +13,11 @@ from sklearn.metrics import confusion_matrix
 
 from ..config.schema import Run
 from ..data.examples import overlap_key
-from ..data.tokenization import encode_examples, load_tokenizer, tokenize
+from ..data.tokenization import tokenize
 from ..errors import UserError
 from ..metrics import evaluate
-from ..models import classifier, pretrained
+from ..models import pretrained
+from ..models.embeddings import embed
 from ..runs import calibration
 from . import audit, choose, export, report
 from .audit import AuditRow
@@ -255,7 +256,12 @@ def _finish(
     temperature = calibration.temperature(out_of_fold, cross.targets)
     scores = calibration.rescale(workspace.score(checker, synthetic), temperature)
     weights = {} if way.name == "real" else workspace.weights(final.id)
-    rows = audit.audit(synthetic, real, data.synthetic.ids, data.labels, scores, weights, embed(run, data))
+    from ..training.devices import device
+
+    place = device(run.trainer.accelerator)
+    vectors = embed(pretrained.locate(run.model), (synthetic, real), run.optim.max_length, place)
+    embeddings = vectors[0], vectors[1]
+    rows = audit.audit(synthetic, real, data.synthetic.ids, data.labels, scores, weights, embeddings)
     log_probs, targets, test = None, cross.targets, None
     if choice is not None:
         log_probs = cross.out_of_fold(way)
@@ -292,31 +298,3 @@ def _finish(
     row = [store.json_path(final.id), store.parquet_path(final.id)]
     export.write(folder, fitted, rows, workspace.model_folder(final), row, texts, overwrite or out is None)
     return Fitted(folder)
-
-
-def embed(run: Run, data: UserData) -> tuple[np.ndarray, np.ndarray]:
-    """Mean token states of the pretrained encoder, rows of length 1: of synthetic and of real examples."""
-    import torch
-
-    from ..training.devices import device
-
-    folder, place = pretrained.locate(run.model), device(run.trainer.accelerator)
-    network: Any = classifier.build(folder, data.labels)
-    tokenizer, encoder = load_tokenizer(folder), network.base_model.to(place).eval()
-    out = []
-    for examples in (data.synthetic.examples, data.real.examples):
-        order = sorted(range(len(examples)), key=lambda i: len(examples[i].text))
-        states = np.zeros((len(examples), encoder.config.hidden_size), dtype=np.float32)
-        for start in range(0, len(order), 64):
-            index = order[start : start + 64]
-            whole = encode_examples(tokenizer, [examples[i] for i in index], run.optim.max_length).batch(
-                list(range(len(index)))
-            )
-            batch = {key: value.to(place) for key, value in classifier.inputs(whole).items()}
-            with torch.inference_mode():
-                hidden = encoder(**batch).last_hidden_state.float()
-            mask = batch["attention_mask"][..., None]
-            mean = (hidden * mask).sum(1) / mask.sum(1)
-            states[index] = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
-        out.append(states)
-    return out[0], out[1]

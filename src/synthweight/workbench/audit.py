@@ -11,19 +11,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
-from sklearn.feature_extraction.text import TfidfVectorizer
 
+from ..data.duplicates import near_duplicates
 from ..data.examples import Example, overlap_key
 from ..errors import UserError
+from ..models.embeddings import largest_cosine
 from .read import labels_by_text
 
 logger = logging.getLogger(__name__)
 
-NEAR = 0.9  # cosine of two texts' character n-grams from which they are near-duplicates
-MANY = 50_000  # examples; of more only texts that are equal but for case and punctuation are found
-BLOCK = 2_000  # rows of a product that are computed at once
 UNLIKE = 0.99  # quantile of the real examples' own distances from which a synthetic one is unlike all of them
 VERDICTS = {
     "real text": "equals a real text, so it was not trained on",
@@ -131,45 +127,6 @@ def audit(
             )
         )
     return sorted(rows, key=lambda row: row.p_label)
-
-
-def near_duplicates(examples: Sequence[Example]) -> ndarray:
-    """The group of each example, [n]: texts that are equal or have like character n-grams (cosine ≥ NEAR)."""
-    texts = ["\n".join(overlap_key(e)) for e in examples]
-    first: dict[str, int] = {}
-    owner = np.array([first.setdefault(text, i) for i, text in enumerate(texts)])
-    heads = np.unique(owner)
-    if len(heads) > MANY:
-        logger.warning("%d texts: near-duplicates are looked for among equal ones alone", len(heads))
-        return owner
-    raw = [" ".join([examples[i].text, examples[i].text_pair or ""]).lower() for i in heads]
-    grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), dtype=np.float32).fit_transform(raw)
-    links: list[tuple[ndarray, ndarray]] = []
-    for start in range(0, len(heads), BLOCK):
-        near = (grams[start : start + BLOCK] @ grams.T).tocoo()
-        close = near.data >= NEAR
-        links.append((near.row[close] + start, near.col[close]))
-    rows, columns = (np.concatenate([link[side] for link in links]) for side in (0, 1))
-    graph = csr_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(heads), len(heads)))
-    component = connected_components(graph, directed=False)[1]
-    return component[np.searchsorted(heads, owner)]
-
-
-def largest_cosine(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"], others: bool = False) -> ndarray:
-    """The largest cosine of each row with the rows of another matrix, [n]; rows have length 1.
-
-    Args:
-        one: The rows.
-        other: The others.
-        others: `other` is `one`, and a row does not count as its own neighbour.
-    """
-    out = np.empty(len(one))
-    for start in range(0, len(one), BLOCK):
-        cosine = one[start : start + BLOCK] @ other.T
-        if others:
-            np.fill_diagonal(cosine[:, start:], -1)
-        out[start : start + BLOCK] = cosine.max(axis=1)
-    return out
 
 
 def counts(rows: Iterable[AuditRow]) -> dict[str, int]:

@@ -112,10 +112,7 @@ def read_all(
     tables = [read_table(real, "real", columns), read_table(synthetic, "synthetic", columns)]
     if test is not None:
         tables.append(read_table(test, "test", columns))
-    for option, column in options(columns).items():
-        if column is not None and not any(column in table.names for table in tables):
-            there = "; ".join(f"{table.where} has {listed(table.names)}" for table in tables)
-            raise UserError(f"{option} {column}: no such column: {there}")
+    require_columns(tables, columns)
     shapes = {table.examples[0].text_pair is not None: table for table in tables}
     if len(shapes) > 1:
         pairs, single = shapes[True].where, shapes[False].where
@@ -138,6 +135,14 @@ def read_all(
         logger.warning("%s texts of the real set are in the test set too: its result will flatter", both)
     data = UserData(real_table, synthetic_table, tables[2] if test is not None else None, labels)
     return data
+
+
+def require_columns(tables: Sequence[Table], columns: Columns) -> None:
+    """Raises UserError where no table has a column that the user names."""
+    for option, column in options(columns).items():
+        if column is not None and not any(column in table.names for table in tables):
+            there = "; ".join(f"{table.where} has {listed(table.names)}" for table in tables)
+            raise UserError(f"{option} {column}: no such column: {there}")
 
 
 def same_labels(tables: Sequence[Table], drop_unknown: bool) -> list[Table]:

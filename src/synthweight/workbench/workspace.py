@@ -124,27 +124,11 @@ class Workspace:
         path, folder = (compose.literal(str(p)) for p in (dataset, self.folder))
         places = f"dataset.path={path}", f"paths.outputs={folder}", f"paths.cache={folder}"
         fixed = "dataset=local", *places, "logger=none", f"seed={self.seed}"
-        overrides = (*fixed, *self._model(), *way.overrides, *more, *self.overrides)
+        overrides = (*fixed, *model_overrides(self.model), *way.overrides, *more, *self.overrides)
         if overrides not in self._bound:
             with compose.offline(CONF):
                 self._bound[overrides] = compose.Composer("config").run(list(overrides))
         return self._bound[overrides]
-
-    def _model(self) -> list[str]:
-        if self.model in bind.choices("model"):
-            return [f"model={self.model}"]
-        unpinned = ["model.sha256=null", "model.package=null"]
-        if Path(self.model).is_dir():
-            return [*unpinned, "model.hub=null", f"model.path={compose.literal(self.model)}"]
-        hub = [
-            f"model.name={compose.literal(Path(self.model).name)}",
-            f"model.hub={compose.literal(self.model)}",
-            *unpinned,
-        ]
-        folder = locate(
-            Model(self.model, None, None, None, self.model, None, None)
-        )  # its config.json says which recipe
-        return [*hub, f"model.path={compose.literal(str(folder))}"]
 
     def train(self, run: Run) -> Identity:
         """Trains a run and its checkers where their rows are missing."""
@@ -217,3 +201,19 @@ def quiet_engine() -> Iterator[None]:
         progress.enabled = bars
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def model_overrides(model: str) -> list[str]:
+    """The overrides for an encoder: a name of `conf/model`, a folder, or a name on the hub.
+
+    Raises:
+        UserError: The hub cannot be reached, or has no such encoder.
+    """
+    if model in bind.choices("model"):
+        return [f"model={model}"]
+    unpinned = ["model.sha256=null", "model.package=null"]
+    if Path(model).is_dir():
+        return [*unpinned, "model.hub=null", f"model.path={compose.literal(model)}"]
+    hub = [f"model.name={compose.literal(Path(model).name)}", f"model.hub={compose.literal(model)}", *unpinned]
+    folder = locate(Model(model, None, None, None, model, None, None))  # its config.json says which recipe
+    return [*hub, f"model.path={compose.literal(str(folder))}"]
