@@ -302,7 +302,7 @@ def test_every_approach_shows_what_it_should(made, toy, generator, approach, sho
         folder, outcome = made(server, "gen", *overrides)
     assert outcome.kept == 12
     asked = [body for body in server.asked if "different topics" not in prompt_of(body)]
-    assert outcome.sent == len(asked) == 12
+    assert len(asked) == 12 == outcome.sent - (approach == "topic")
     for body in asked:
         texts = [text for text in re.findall(r"^Text: (.+)$", prompt_of(body), re.MULTILINE) if text in real]
         assert [real[text] for text in texts] == [wanted(body)] * shown
@@ -375,6 +375,8 @@ def test_many_examples_of_one_reply_are_each_judged_on_their_own(made):
 
 def test_many_examples_of_a_base_model(made):
     def answer(body, number):
+        if "stop" in body:
+            return Say(f" {fresh(body)}\n\n")
         more = "\n\n".join(f"Label: {wanted(body)}\nText: {fresh(body)} {i}" for i in range(3))
         return Say(f" {fresh(body)}\n\n{more} and ha", finish="length")
 
