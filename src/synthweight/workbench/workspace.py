@@ -214,6 +214,10 @@ def model_overrides(model: str) -> list[str]:
     unpinned = ["model.sha256=null", "model.package=null"]
     if Path(model).is_dir():
         return [*unpinned, "model.hub=null", f"model.path={compose.literal(model)}"]
-    hub = [f"model.name={compose.literal(Path(model).name)}", f"model.hub={compose.literal(model)}", *unpinned]
+    hub = [
+        f"model.name={compose.literal(Path(model).name)}",
+        f"model.hub={compose.literal(model)}",
+        *unpinned,
+    ]
     folder = locate(Model(model, None, None, None, model, None, None))  # its config.json says which recipe
     return [*hub, f"model.path={compose.literal(str(folder))}"]
