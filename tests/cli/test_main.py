@@ -29,6 +29,15 @@ def process(*arguments: str, **kwargs) -> subprocess.Popen:
     )
 
 
+def test_a_terminal_that_is_not_of_utf_8_gets_escapes():
+    done = subprocess.run(
+        [sys.executable, "-m", "synthweight", "losses"],
+        capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"log p\u0302'/p\u0302" in done.stdout
+
+
 def test_help_does_not_import_the_heavy_rooms():
     """--help answers within a second because nothing heavy is loaded for it."""
     code = (

@@ -1,6 +1,7 @@
 """The command `synthweight`. Imports nothing heavy before it is needed: --help answers at once."""
 
 import errno
+import io
 import os
 import shlex
 import sys
@@ -27,6 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     One line for an error.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or a name may be of another encoding than UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     typed = list(sys.argv[1:] if arguments is None else arguments)
     quiet = "--quiet" in typed
     options = parse([word for word in typed if word != "--quiet"])
