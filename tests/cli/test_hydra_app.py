@@ -73,6 +73,8 @@ BAD = {
     "-cd /no/such/folder": "'/no/such/folder' not found",
     "-cn nothing": "nothing",
     "loss=ce,imp": "loss=ce,imp: -m sweeps several values",
+    "=1": "=1: not an override of the form key=value",
+    "-p optim": "--package goes with --cfg",
 }
 
 
@@ -82,6 +84,19 @@ def test_a_bad_flag_is_one_line(typed, capfd):
     assert BAD[typed] in error
     assert error.startswith("synthweight: ")
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"seed: \xff\n", b"seed: \0\n", b"a: &a [*a]\n"])
+def test_a_configuration_file_that_is_none_is_one_line(content, capfd, tmp_path):
+    (tmp_path / "own.yaml").write_bytes(content)
+    error = said(capfd, "train", "-cd", str(tmp_path), "-cn", "own", code=2)
+    assert "a configuration file is not to be read (" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_hydras_own_sweeper_works(capfd, settings, tmp_path):
+    said(capfd, "train", "hydra/sweeper=basic", "-m", *settings, "seed=0,1", "optim.epochs=1", code=0)
+    assert len(Store(tmp_path / "outputs").ids()) == 2
 
 
 def test_generate_has_no_multirun(capfd, asking, tmp_path):

@@ -144,6 +144,16 @@ def test_ids_of_mixed_are_unique_by_split(changed):
         )
 
 
+def test_a_checker_does_not_train_on_what_its_run_holds_out(bound):
+    """Of the whole D_P' the run selects by one part, and its quality checker reserves the same."""
+    held = sources.build_run_data(bound("selection=holdout", "selection.holdout=0.2"))
+    checker = sources.build_run_data(bound("source=small_real", "selection=last", "selection.reserve=0.2"))
+    whole = sources.build_run_data(bound("source=small_real", "selection=last"))
+    assert len(held.selection) == round(0.2 * len(whole.train))
+    assert {e.id for e in checker.train} == {e.id for e in whole.train} - {e.id for e in held.selection}
+    assert checker.selection == held.selection
+
+
 def test_a_hold_out_that_cannot_be_names_a_share_that_can(changed):
     def two_a_class(rows):
         return rows[:6]

@@ -41,6 +41,7 @@ def hydra_app(config_name: str, arguments: Sequence[str], folder: Path | None = 
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml.reader import ReaderError
 
     from ..config import overrides, schema
 
@@ -59,6 +60,9 @@ def hydra_app(config_name: str, arguments: Sequence[str], folder: Path | None = 
         hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(overrides.explain_hydra_error(error)) from error
+    except (UnicodeDecodeError, ReaderError, RecursionError) as error:  # they name no file
+        what = f"a configuration file is not to be read ({first_line(error)})"
+        raise UserError(f"{what}: it must be YAML in UTF-8, and no part of itself") from error
     finally:
         sys.argv = kept
         root.handlers[:] = handlers
@@ -91,6 +95,8 @@ def check_flags(arguments: Sequence[str]) -> list[str]:
         refuse("--experimental-rerun reads a pickle, which this program never does: give the overrides")
     if parsed.resolve and not (parsed.cfg or parsed.help):
         refuse("--resolve goes with --cfg or --help")
+    if parsed.package and not parsed.cfg:
+        refuse("--package goes with --cfg")
     chosen = [f"--{name}" for name in ("run", "multirun", "cfg", "info") if getattr(parsed, name)]
     if len(chosen) + parsed.shell_completion > 1:
         refuse(f"{' and '.join(chosen)} exclude each other")
@@ -109,6 +115,7 @@ def task(config: Any) -> Any:
     """One job of Hydra's: bind and run. In a sweep, a run that another process has locked is left to it."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
+    from omegaconf import OmegaConf
 
     from ..config import bind, overrides
     from ..config.schema import Run
@@ -117,7 +124,10 @@ def task(config: Any) -> Any:
     logs.configure_process()
     job = HydraConfig.get()
     many = job.mode == RunMode.MULTIRUN
-    label = job_label(job.job.num, job.sweeper.total, job.sweeper.worker) if many else ""
+    total, worker = (
+        OmegaConf.select(job.sweeper, key) for key in ("total", "worker")
+    )  # another sweeper has none
+    label = job_label(job.job.num, total, worker) if many else ""
     try:
         overrides.refuse(list(job.overrides.task))
         settings = bind.bind(config)

@@ -29,10 +29,12 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 @cache  # a sweep repeats few lines in many jobs
 def parse_one(line: str) -> Override:
     """One override; a setting that is text gets the characters that were typed. Raises UserError."""
+    key, equals, value = line.partition("=")
     try:
+        if equals and not key:
+            raise UserError(f"{line}: not an override of the form key=value")
         return PARSER.parse_overrides([as_typed(line)])[0]
     except HydraException as error:
-        key, equals, value = line.partition("=")
         if not equals:
             raise UserError(f"{line}: not an override of the form key=value") from error
         hint = f"quoted, for a shell: {quoted(key, value)}"
