@@ -94,7 +94,8 @@ def test_a_configuration_file_that_is_none_is_one_line(content, capfd, tmp_path)
     assert len(error.splitlines()) == 1
 
 
-def test_hydras_own_sweeper_works(capfd, settings, tmp_path):
+def test_hydras_own_sweeper_works(capfd, settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where it writes a file of its own
     said(capfd, "train", "hydra/sweeper=basic", "-m", *settings, "seed=0,1", "optim.epochs=1", code=0)
     assert len(Store(tmp_path / "outputs").ids()) == 2
 
