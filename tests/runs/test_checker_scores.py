@@ -46,14 +46,15 @@ def weights_of(store, run_id):
     }
 
 
-def test_a_calibrated_quality_checker(bound, capsys):
+def test_a_calibrated_quality_checker(bound, caplog):
     job = bound("loss=quality_only", *CALIBRATED)
     identity, plain = identify(job), identify(bound("loss=quality_only"))
     assert list(identity.checkers) == ["quality", "quality/0", "quality/1", "quality/2"]
     assert identity.checkers["quality"].id == plain.checkers["quality"].id
     assert len({identity.id, plain.id, *(c.id for c in identity.checkers.values())}) == 6
-    run.train(job)
-    started = re.findall(r"local (.*): epoch 1/", capsys.readouterr().out)
+    with caplog.at_level("INFO"):
+        run.train(job)
+    started = re.findall(r"local (.*): epoch 1/", caplog.text)
     assert started == ["small_real ce tiny seed 0"] + [
         f"small_real less fold {i} of 3 ce tiny seed 0" for i in range(3)
     ] + ["synthetic quality_only tiny seed 0"]  # fmt: skip
