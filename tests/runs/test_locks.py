@@ -57,11 +57,11 @@ def test_a_lock_is_refused_while_its_holder_lives_and_names_it(tmp_path, holding
     assert not locks.LockMonitor().is_locked(tmp_path / "cd")
 
 
-def test_a_second_process_waits_and_goes_on(tmp_path, holding, capfd):
+def test_a_second_process_waits_and_goes_on(tmp_path, holding, caplog):
     process = holding(tmp_path / "ab", inside="time.sleep(1.5)")
-    with locks.acquire(tmp_path / "ab"):
+    with caplog.at_level("INFO"), locks.acquire(tmp_path / "ab"):
         assert process.wait(timeout=20) == 0
-    assert f"(process {process.pid}, since" in capfd.readouterr().out
+    assert f"(process {process.pid}, since" in caplog.text
     assert not (tmp_path / "ab" / "lease").exists()
     assert not (tmp_path / "ab" / "lease.json").exists()
 

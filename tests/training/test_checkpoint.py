@@ -161,7 +161,7 @@ def test_a_full_disk_is_what_the_system_says(tmp_path, monkeypatch):
     assert disk_full(error.value)
 
 
-def test_killed_in_its_third_epoch_a_run_goes_on(settings, bound, tmp_path, capsys):
+def test_killed_in_its_third_epoch_a_run_goes_on(settings, bound, tmp_path, caplog):
     """A process killed with SIGKILL; what `train` then does, and what the row says."""
     encoder = make_encoder(tmp_path, hidden=64)
     more = [f"model.path={encoder}", "loss=dimp", "optim.epochs=6", "trainer.threads=1"]
@@ -181,11 +181,10 @@ def test_killed_in_its_third_epoch_a_run_goes_on(settings, bound, tmp_path, caps
             break
     process.stdout.close()
     assert process.wait() == -signal.SIGKILL
-    capsys.readouterr()
-    run_id = run.train(job).id
-    out = capsys.readouterr().out
-    assert "continues after epoch" in out
-    assert "epoch 1/6" not in out
+    with caplog.at_level("INFO"):
+        run_id = run.train(job).id
+    assert "continues after epoch" in caplog.text
+    assert "epoch 1/6" not in caplog.text
     row = store.row(run_id)
     assert len(row["epochs"]) == 6
     assert not list(store.run_folder(run_id).glob("*checkpoint*"))
