@@ -89,6 +89,7 @@ def work(arguments: list[str], log: Path, host: str, clock: Any, lease: float) -
     os.dup2(out, 1)
     os.dup2(out, 2)
     sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, lambda *_: faulthandler.dump_traceback(2, all_threads=False))
     right = time.time
     socket.gethostname, time.time = (lambda: host), (lambda: right() + clock.value)
@@ -343,9 +344,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     epochs = options.epochs or max(12, options.kills // 2)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # the disk is unmounted all the same
     with tempfile.TemporaryDirectory() as name, small_disk(Path(name) / "disk") as disk:
         workers = Workers(Path(name), options.workers, epochs, options.lease)
-        chaos = play(workers, options.kills, options.seed, disk)
+        try:
+            chaos = play(workers, options.kills, options.seed, disk)
+        finally:
+            for process in workers.alive:
+                process.kill()
         found, rows = wrong(chaos, workers, options.kills, disk), len(workers.store.ids())
     figures = {
         "workers": options.workers,
