@@ -10,7 +10,8 @@ import pytest
 import sentencepiece
 import torch
 from safetensors.numpy import save_file
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from support.encoders import make_family
 from synthweight.data import tokenization as tokens_module
@@ -23,7 +24,7 @@ from synthweight.data.batching import (
     training_batches,
 )
 from synthweight.data.examples import Example
-from synthweight.data.tokenization import TokenizedTexts, load_tokenizer, tokenize
+from synthweight.data.tokenization import TokenizedTexts, encode_examples, load_tokenizer, tokenize
 from synthweight.errors import UserError
 
 
@@ -47,6 +48,23 @@ def test_pairs_have_segments(tiny, tmp_path):
     pair = (Example("0", "good box", "bad cable", "x"),)
     batch = tokenize(tiny, "f", pair, 16, tmp_path).batch([0])
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 1]]
+
+
+def test_white_space_around_a_text_and_its_pair_is_left_out():
+    """By a tokenizer for which a space is a token, as in some families: the text hash knows no such space."""
+    characters = Tokenizer(
+        models.WordLevel({"[PAD]": 0, "[UNK]": 1, " ": 2, "a": 3, "b": 4}, unk_token="[UNK]")
+    )
+    characters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=characters, unk_token="[UNK]", pad_token="[PAD]")
+    assert encode_examples(tokenizer, (Example("0", " a a\n", "\tb b ", "x"),), 16).ids.tolist() == [
+        3,
+        2,
+        3,
+        4,
+        2,
+        4,
+    ]
 
 
 def test_texts_are_tokenized_a_part_at_a_time(tiny, tmp_path, monkeypatch):

@@ -227,7 +227,7 @@ class Optim:
         )
         require(0 <= self.warmup < 1, "optim.warmup", "a share of the steps, 0 to below 1", self.warmup)
         require(self.clip_norm > 0, "optim.clip_norm", "above 0", self.clip_norm)
-        require(self.max_length >= 4, "optim.max_length", "at least 4 tokens", self.max_length)
+        require(4 <= self.max_length <= 2**17, "optim.max_length", "4 to 131072 tokens", self.max_length)
 
 
 def require_named(key: str, model: str | None, recipe: str | None) -> None:
