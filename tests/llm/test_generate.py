@@ -625,6 +625,7 @@ BAD = {
         obliging,
         "approach.write_chat has the field {topic} exactly where approach.topics is above 0 (it is 5)",
     ),
+    "an unknown encoder": (["embed=nothing"], obliging, "model=nothing: unknown; there are bert_base"),
     "per_request = 0": (["per_request=0"], obliging, "per_request must be at least 1, is 0"),
     "no real examples": (
         ["generator/approach=one_shot", "dataset.path=."],

@@ -21,6 +21,7 @@ from ..config.bind import load_choice
 from ..config.llm_schema import APPROACH_FIELDS
 from ..data.examples import Example, data_hash, write_jsonl
 from ..errors import UserError
+from ..models import pretrained
 from . import data_card, few_shot
 from .describe import describe_examples, embed_sets
 from .filtering import OUTCOMES, ReplyFilter
@@ -62,6 +63,8 @@ def generate(settings: "Generate") -> Generated:
         UserError: Bad input; a server that refuses or stays silent; a budget that is used up (what there is
             was written).
     """
+    if settings.embed is not None:  # refused before any request
+        pretrained.locate(load_choice("model", settings.embed))
     pool = few_shot.load_pool(settings)
     prompts = PromptBuilder(settings.generator, pool)
     replies = ReplyFilter(settings, pool, prompts)
