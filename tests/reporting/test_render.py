@@ -155,7 +155,7 @@ def test_n_is_in_a_cell_only_where_cells_differ():
 
 def test_html_escapes_and_carries_the_values():
     text = to_html(SAME, "synthweight tables x --format html")
-    assert "<caption>All lines: dataset d, source syn_&lt;1&gt;, weights 0.0.</caption>" in text
+    assert "<caption><div>All lines: dataset d, source syn_&lt;1&gt;, weights 0.0.</div></caption>" in text
     assert '<td class="n" data-value="50">50.0</td>' in text
     assert "<p><strong>Bold</strong>: <code>≈</code>.</p>" in text
     assert '<td class="n" data-value="51.04"><strong>51.0 ± 1.0</strong>*† (n = 3)</td>' in to_html(TABLE)

@@ -10,7 +10,7 @@ import yaml
 from support.llm_server import KEY, Say, serving
 from synthweight.config.schema import SWEEPS
 from synthweight.llm import classify
-from synthweight.reporting import charts, plotting, publish, render
+from synthweight.reporting import charts, plotting, publish, render, run_page, sweep_page
 from synthweight.runs import run
 
 FILES = sorted(SWEEPS.glob("*.yaml"))
@@ -64,6 +64,9 @@ def test_every_sweep_runs_and_is_shown(path, toy, tiny, outputs, monkeypatch):
     rows = report.rows()
     for text in [write(publish.TABLES[report.table](rows), None) for write in render.FORMATS.values()]:
         assert len(text.splitlines()) > 1
+    assert "Not shown" not in (page := sweep_page.sweep_page(rows, path.stem, report.table, report.figures))
+    assert page.count("<h2") >= 5
+    assert "<h2" in run_page.run_page(rows.store, rows.requested[0].id, rows.requested[0].run.paths)
     for kind in report.figures:
         files = plotting.write_figure(charts.CHARTS[kind](rows), outputs, f"{path.stem}-{kind}", "smoke")
         assert all(plotting.shows(file, charts.CHARTS[kind](rows)) for file in files)

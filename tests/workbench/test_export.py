@@ -2,17 +2,15 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
 from huggingface_hub import ModelCard
 
+from support.browser import CONTRAST, NO_CHROMIUM, Browser
 from support.hub_server import TOKEN, HubServer
 from synthweight.workbench import report
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def test_the_cards_metadata_are_those_that_the_hub_renders(fitted):
@@ -71,42 +69,37 @@ def test_a_hub_that_refuses_is_one_line(fitted, hub, tmp_path):
     assert hub.files == {}
 
 
-def dom(page, tmp_path):
-    """The page after its script, as Chromium has it."""
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--virtual-time-budget=3000",
-    ]
-    command = [CHROMIUM, *flags, "--dump-dom", page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+@pytest.mark.browser
+@NO_CHROMIUM
 def test_the_report_works_in_a_browser(fitted, tmp_path):
-    page = tmp_path / "report.html"
-    source = (fitted.model.folder / "report.html").read_text(encoding="utf-8")
+    path = fitted.model.folder / "report.html"
+    source = path.read_text(encoding="utf-8")
     assert not re.search(
         r"(src|href)\s*=|url\(|@import|https?://", source
     )  # nothing is loaded from elsewhere
-    page.write_text(source, encoding="utf-8")
-    shown = dom(page, tmp_path)
     rows = fitted.model.audit
-    assert f"1–50 of {len(rows)}" in shown
-    body = shown.split('<table id="audit">')[1]
-    assert body.count("<tr>") == 51
-    assert body.index(rows[0].text) < body.index(rows[1].text)
-    clicked = 'element("verdict").value = "near-duplicate"; update(true); element("audit").querySelector("button").click();'
-    page.write_text(
-        source.replace("update(true);\n</script>", f"update(true);{clicked}\n</script>"), encoding="utf-8"
-    )
-    near = [row for row in rows if row.verdict == "near-duplicate"]
-    body = dom(page, tmp_path).split('<table id="audit">')[1]
-    assert body.count("<tr>") == 1 + len(near)
-    ids = [int(i) for i in re.findall(r"<tr><td[^>]*>(\d+)</td>", body)]
-    assert ids == sorted(int(row.id) for row in near)
+    browser = Browser(tmp_path / "profile")
+    try:
+        for width in (1400, 360):
+            for dark in (False, True):
+                browser.open(path.as_uri(), width, dark)
+                assert browser.evaluate("document.documentElement.scrollWidth") <= width
+                assert browser.evaluate(CONTRAST) == []
+        assert browser.evaluate("document.querySelector('#audit p').textContent") == f"1–50 of {len(rows)}"
+        texts = browser.evaluate(
+            "[...document.querySelectorAll('#audit td.long')].map(cell => cell.textContent)"
+        )
+        assert texts[:2] == [rows[0].text, rows[1].text]
+        choice = "document.querySelector('#audit select[aria-label=verdict]')"
+        browser.evaluate(f"{choice}.value = 'near-duplicate'; {choice}.dispatchEvent(new Event('input'))")
+        browser.evaluate("document.querySelector('#audit th button').click()")
+        ids = browser.evaluate(
+            "[...document.querySelectorAll('#audit tbody tr')].map(r => Number(r.cells[0].textContent))"
+        )
+        assert ids == sorted(int(row.id) for row in rows if row.verdict == "near-duplicate")
+        assert browser.errors == []
+    finally:
+        browser.close()
 
 
 def test_a_text_cannot_leave_its_place_in_the_page(fitted):

@@ -22,6 +22,7 @@ grammar of a run:  dataset= source= loss= model= optim= selection= seed= …, an
   synthweight plan demo seed=0           says what that would be
   synthweight status demo                shows which process trains which run
   synthweight tables demo                prints the table of that sweep
+  synthweight report demo                makes a page of it: seeds, differences, curves, confusions, provenance
   synthweight figures dynamics           draws its figures: SVG, PNG and the numbers as CSV
   synthweight wandb sync demo            sends its finished rows to W&B; synthweight wandb dashboard makes the page
   synthweight generate dataset=financial generator=openai n=3000 seed=0    has an LLM write the training data
@@ -89,6 +90,11 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--once", action="store_true", help="print the table and end")
     tables = command("tables", "report", "the table of a sweep, from rows")
     figures = command("figures", "report", "the figures of a sweep, or all of outputs/published.yaml")
+    report = command("report", "report", "a sweep, or one run, as a page of HTML that needs no network")
+    report.add_argument("file", help=f"{SWEEP}; or the id of a run", metavar="SWEEP|RUN_ID")
+    report.add_argument(
+        "--html", metavar="FILE", help="where to write it; reports/NAME.html in the outputs unless told"
+    )
     wandb = command("wandb", "wandb", "finished rows and the dashboard, to W&B")
     wandb.add_argument(
         "action", choices=("sync", "dashboard"), help="send a sweep's rows; save the project's dashboard"
@@ -108,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("file", help=SWEEP)
     for added in (tables, figures):
         added.add_argument("file", nargs="?", help=SWEEP)
+    for added in (tables, figures, report):
         added.add_argument(
             "--partial", action="store_true", help="show missing runs as holes instead of refusing"
         )
@@ -120,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     tables.add_argument(
         "--check", action="store_true", help="fail where a published table or figure differs from the rows"
     )
-    for added in (sweep, plan, status, tables, figures, wandb):
+    for added in (sweep, plan, status, tables, figures, report, wandb):
         added.add_argument("overrides", nargs="*", help="key=value …", metavar="key=value")
     return top
 

@@ -1,6 +1,7 @@
-"""`synthweight tables` and `figures`: what the rows say."""
+"""`synthweight tables`, `figures` and `report`: what the rows say."""
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -9,8 +10,8 @@ from ..errors import UserError
 
 
 def run(options: argparse.Namespace) -> None:
-    """One of the two commands."""
-    {"tables": show_tables, "figures": draw_figures}[options.command](options)
+    """One of the three commands."""
+    {"tables": show_tables, "figures": draw_figures, "report": write_report}[options.command](options)
 
 
 def show_tables(options: argparse.Namespace) -> None:
@@ -59,3 +60,23 @@ def draw_figures(options: argparse.Namespace) -> None:
     for stem, chart in charts.items():
         command = shlex.join(["synthweight", "figures", options.file, *options.overrides])
         print(*plotting.write_figure(chart, folder / "figures", stem, command), sep="\n", flush=True)
+
+
+def write_report(options: argparse.Namespace) -> None:
+    """Writes the page of a sweep or of a run, and prints its file."""
+    from ..atomic_io import atomic_path
+    from ..reporting import publish, run_page, sweep_page
+
+    if re.fullmatch("[0-9a-f]{16}", options.file):
+        if options.partial:
+            raise UserError(f"{options.file} is a run: --partial is an option of a sweep's report")
+        store, paths = publish.open_store(options.overrides)
+        page, name = run_page.run_page(store, options.file, paths), options.file
+    else:
+        report = publish.sweep_report(options.file, *options.overrides)
+        rows, store, name = report.rows(options.partial), report.plan.store, Path(options.file).stem
+        page = sweep_page.sweep_page(rows, report.file, report.table, report.figures)
+    path = Path(options.html) if options.html else store.root / "reports" / f"{name}.html"
+    with atomic_path(path) as part:
+        part.write_text(page, encoding="utf-8")
+    print(path)

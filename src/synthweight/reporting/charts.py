@@ -149,21 +149,47 @@ def dynamics(rows: RowSet) -> Chart:
             f"dynamics: {len(missing)} of {len(rows.rows)} rows, first {missing[0].id}, have no test metrics "
             "after each epoch: set trainer.test=epoch in the sweep and run it"
         )
-    panels = []
+
+    def read(metric: str, epoch: Row) -> float:
+        return 100 * epoch["test"][metric]
+
+    panels: list[Panel] = []
     for metric, name in METRICS.items():
-        for panel, runs in by_panel.items():
-            series = []
-            for label, loss, members in runs_by_series(rows, runs):
-                curves = [[100 * e["test"][metric] for e in rows.rows[r.id]["epochs"]] for r, _ in members]
-                epochs = range(max(map(len, curves)))
-                points = [
-                    Point.from_values(i + 1, [curve[i] for curve in curves if i < len(curve)]) for i in epochs
-                ]
-                series.append(ChartSeries(label, loss, tuple(points)))
-            panels.append(Panel(panel_title(rows, panel), f"test {name} (%)", tuple(series)))
+        panels += epoch_panels(rows, f"test {name} (%)", partial(read, metric))
     return Chart(
         "lines", "epoch", tuple(panels), len(by_panel), caption(rows, panels, "Test after each epoch")
     )
+
+
+def epoch_panels(rows: RowSet, y_label: str, read: Callable[[Row], float | None]) -> list[Panel]:
+    """A panel per dataset and source of what `read` gives of each epoch of a row; None is left out."""
+    panels = []
+    for panel, runs in runs_by_panel(rows).items():
+        series = []
+        for label, loss, members in runs_by_series(rows, runs):
+            at: dict[int, list[float]] = {}
+            for r, _ in members:
+                for number, epoch in enumerate(rows.rows[r.id]["epochs"], start=1):
+                    if (value := read(epoch)) is not None:
+                        at.setdefault(number, []).append(value)
+            if at:
+                points = tuple(Point.from_values(number, at[number]) for number in sorted(at))
+                series.append(ChartSeries(label, loss, points))
+        panels.append(Panel(panel_title(rows, panel), y_label, tuple(series)))
+    return panels
+
+
+def training_curves(rows: RowSet) -> Chart:
+    """What every row has of its epochs: the training loss, and the accuracy on what selects the epoch."""
+    panels = [
+        *epoch_panels(rows, "training loss", lambda e: e["train_loss"]),
+        *epoch_panels(
+            rows, "selection accuracy (%)", lambda e: e["selection"] and 100 * e["selection"]["accuracy"]
+        ),
+    ]
+    drawn = tuple(panel for panel in panels if panel.series)
+    notes = caption(rows, drawn, "After each epoch, the weighted loss in training and what selects the epoch")
+    return Chart("lines", "epoch", drawn, len(runs_by_panel(rows)), notes)
 
 
 def accuracy_curve(

@@ -14,7 +14,9 @@ from typing import Any
 
 import yaml
 
+from ..config import compose, schema
 from ..errors import UserError
+from ..runs.store import Store
 from ..sweeps.plan import SweepPlan, known_overrides, open_sweep, report_of
 from .charts import CHARTS, Chart
 from .claims import judge_claim, read_claims
@@ -90,6 +92,13 @@ def sweep_report(file: str, *overrides: str) -> SweepReport:
     plan = open_sweep(file, [line for line in overrides if line not in theirs], pinned=True).plan
     plans = tuple(open_sweep(name, lines, pinned=True).plan for name, lines in joined.items())
     return SweepReport(" ".join([file, *overrides]), plan, shown.table, tuple(shown.figures), checkers, plans)
+
+
+def open_store(overrides: list[str]) -> tuple[Store, schema.Paths]:
+    """The folder of outputs, and all folders, that a run with these overrides would have. Raises UserError."""
+    with compose.offline(schema.CONF):
+        paths = compose.Composer("config").run(overrides).paths
+    return Store(paths.outputs), paths
 
 
 def make_table(file: str, overrides: list[str], partial: bool = False) -> Table:

@@ -263,7 +263,7 @@ def to_html(table: Table, command: str | None = None) -> str:
 
     out = [f"<!-- {command.replace('--', '&#45;&#45;')} -->"] if command else []
     out += ['<table class="results">']
-    out += [f"<caption>{html.escape(table.caption)}</caption>"] if table.facts else []
+    out += [f"<caption><div>{html.escape(table.caption)}</div></caption>"] if table.facts else []
     heads = (
         '<th scope="col"' + ' class="n"' * bool(c.parts) + f">{html.escape(c.title)}</th>"
         for c in table.columns

@@ -18,8 +18,9 @@ from ..errors import UserError
 from ..metrics import evaluate
 from ..models import pretrained
 from ..models.embeddings import embed
+from ..reporting import pages
 from ..runs import calibration
-from . import audit, choose, export, report
+from . import audit, choose, export
 from .audit import AuditRow
 from .export import Fit
 from .predict import Predictor, Texts, read_settings
@@ -284,7 +285,7 @@ def _finish(
         choice=None if choice is None else choice.as_dict(),
         estimate=estimate,
         test=test,
-        reliability=None if log_probs is None else report.reliability(log_probs, targets),
+        reliability=None if log_probs is None else pages.reliability(log_probs, targets),
         confusion=None if log_probs is None else confusion_matrix(
             targets, log_probs.argmax(axis=1), labels=range(len(data.labels))
         ).tolist(),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 MIN_SEEDS = 5  # with three, 7 of 100 equal pairs are called different, and few real differences are found
+Lines = dict[Label, dict[str, list[RequestedRow]]]  # by line and dataset
 Verdicts = dict[tuple[str, str, Label], Verdict]  # by dataset, metric and line
 TESTED = (
     "**Bold**: the best of the lines on the same data; `≈`: not told apart from it (p ≥ 0.05); `*`: differs from "
@@ -48,13 +49,7 @@ def results_table(rows: RowSet) -> Table:
     """
     labeler = RowLabeler([run for _, run in rows.trained])
     datasets = list(dict.fromkeys(rows.dataset(r.run) for r in rows.requested))
-    cells: dict[Label, dict[str, list[RequestedRow]]] = {}
-    for r in rows.requested:
-        label = few_shot_label(r.run, labeler) if isinstance(r.run, Prompt) else labeler.label(r.run)
-        cells.setdefault(label, {}).setdefault(rows.dataset(r.run), []).append(r)
-    for label, by_dataset in cells.items():
-        for requested in by_dataset.values():
-            refuse_false_spread(label, requested, rows)
+    cells = group_lines(rows, labeler)
     verdicts = {key: v for d in datasets for key, v in judge_dataset(rows, cells, d).items()}
     over_all = {
         (label, m): cell
@@ -90,6 +85,22 @@ def results_table(rows: RowSet) -> Table:
     return Table(columns, lines, [*legend, POOLED] if over_all else legend, [*facts, *model_fact(rows)])
 
 
+def group_lines(rows: RowSet, labeler: RowLabeler) -> Lines:
+    """The requested rows by line and dataset: the seeds of a cell.
+
+    Raises:
+        UserError: A cell would average one seed twice, or rows evaluated on different test sets.
+    """
+    cells: Lines = {}
+    for r in rows.requested:
+        label = few_shot_label(r.run, labeler) if isinstance(r.run, Prompt) else labeler.label(r.run)
+        cells.setdefault(label, {}).setdefault(rows.dataset(r.run), []).append(r)
+    for label, by_dataset in cells.items():
+        for requested in by_dataset.values():
+            refuse_false_spread(label, requested, rows)
+    return cells
+
+
 def spread_legend(lines: Sequence[Sequence[Cell]]) -> str:
     """What the numbers of a table are: "Mean ± sample standard deviation over n = 5 seeds"."""
     counts = sorted({cell.n for line in lines for cell in line if isinstance(cell, Number) and cell.n})
@@ -106,7 +117,7 @@ def few_shot_label(run: Prompt, labeler: RowLabeler) -> Label:
     return tuple(texts.get(column, "–") for column in labeler.columns)
 
 
-def judge_dataset(rows: RowSet, cells: dict[Label, dict[str, list[RequestedRow]]], dataset: str) -> Verdicts:
+def judge_dataset(rows: RowSet, cells: Lines, dataset: str) -> Verdicts:
     """The verdicts on a dataset's trained lines with five seeds or more, for each test set by itself."""
     by_test: dict[str, dict[Label, list[tuple[Run, Row]]]] = {}
     for label, by_dataset in cells.items():
