@@ -109,8 +109,8 @@ def test_a_sweep_without_tested_pairs_says_so(rows):
     few = dataclasses.replace(few, rows={r.id: rows.rows[r.id] for r in few.requested})
     page = sweep_page(few, "demo")
     pairs = long_table(page, "pairs")
-    assert [name for name, _ in pairs.columns] == ["metric", "first − second", "", "seeds"]
-    assert pairs.rows[0][1:] == ["−20.0", [-20.0, None, None], 3]
+    assert [name for name, _ in pairs.columns] == ["metric", "first", "second", "first − second", "", "seeds"]
+    assert pairs.rows[0][3:] == ["−20.0", [-20.0, None, None], 3]
     assert "Pairs that share fewer than 5 seeds are not tested." in page
 
 

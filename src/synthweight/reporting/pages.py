@@ -49,10 +49,11 @@ def long_table(
     sort: int = 0,
     filters: Sequence[int] = (),
     descending: bool = False,
+    condensed: Sequence[int] = (),
 ) -> dict[str, Any]:
     """A table that the page's script shows in parts, sorted, searched and filtered.
 
-    Columns with one text for all rows, or with holes alone, are left out.
+    A column with holes alone is left out.
 
     Args:
         columns: (title, kind) of each. Kinds: `text`; `long`, which wraps; `number`; `verdict`, a text with a class
@@ -61,8 +62,14 @@ def long_table(
         sort: The column that it is sorted by at first; -1 for the order of the rows.
         filters: Columns by whose values its rows can be chosen.
         descending: Whether it is sorted downwards at first.
+        condensed: Columns that are left out where they have one value.
     """
-    kept = [i for i, (_, kind) in enumerate(columns) if not _tells_nothing(kind, [row[i] for row in rows])]
+    kept = [
+        i
+        for i in range(len(columns))
+        if any(row[i] is not None for row in rows)
+        and not (i in condensed and len({row[i] for row in rows}) == 1)
+    ]
     place = {i: k for k, i in enumerate(kept)}
     return {
         "columns": [columns[i] for i in kept],
@@ -72,13 +79,6 @@ def long_table(
         "filters": [place[i] for i in filters if i in place],
         "page": PAGE_LINES,
     }
-
-
-def _tells_nothing(kind: str, values: Sequence[Any]) -> bool:
-    """Whether a column has holes alone, or of several rows one text."""
-    if not values:
-        return False
-    return all(v is None for v in values) or (kind == "text" and len(values) > 1 and len(set(values)) == 1)
 
 
 def histogram(weights: Sequence[float]) -> dict[str, Any] | None:

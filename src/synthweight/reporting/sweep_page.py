@@ -60,7 +60,7 @@ def sweep_page(rows: RowSet, name: str, table: str = "results", figures: Sequenc
                 ("dataset", "text"), ("metric", "text"), ("first", "text"), ("second", "text"),
                 ("first − second", "text"), ("", "interval"), ("p", "number"), ("seeds", "number"),
             ],
-            pairs, sort=6, filters=[0, 1, 2, 3],
+            pairs, sort=6, filters=[0, 1, 2, 3], condensed=[0],
         ),
         tested=any(pair[6] is not None for pair in pairs),
         min_seeds=MIN_SEEDS,
@@ -270,7 +270,7 @@ def run_table(rows: RowSet, lines: Lines, names: dict[Label, str]) -> dict[str, 
         ("macro F1", "number"), ("epoch", "number"), ("settings, less those of the first run", "long"),
         ("seconds", "number"), ("finished, UTC", "text"),
     ]  # fmt: skip
-    return pages.long_table(columns, values, sort=-1, filters=[1, 2, 3])
+    return pages.long_table(columns, values, sort=-1, filters=[1, 2, 3], condensed=[1])
 
 
 def settings_difference(first: dict[str, Any], other: dict[str, Any]) -> str:
