@@ -132,7 +132,7 @@ def draw_charts(rows: RowSet, figures: Sequence[str]) -> tuple[list[tuple[str, s
 def dot_plots(rows: RowSet, lines: Lines, names: dict[Label, str]) -> list[tuple[str, Markup]]:
     """(title, SVG) of each dataset and metric: a dot per seed, and the means."""
     out = []
-    for dataset in dict.fromkeys(r.run.dataset.name for r in rows.requested):
+    for dataset in dict.fromkeys(rows.dataset(r.run) for r in rows.requested):
         for metric, title in METRICS.items():
             shown = []
             for label, by_dataset in lines.items():
@@ -156,7 +156,7 @@ def compare(
     """The rows of the table of pairwise differences, and the confusion matrices, summed over seeds."""
     pairs: list[list[Any]] = []
     confusions = []
-    for dataset in dict.fromkeys(r.run.dataset.name for r in rows.requested):
+    for dataset in dict.fromkeys(rows.dataset(r.run) for r in rows.requested):
         read: dict[Label, tuple[tuple[str, ...], str, Predictions]] = {}  # by line: block and test set, loss
         classes: list[str] = []
         for label, by_dataset in lines.items():
@@ -170,7 +170,7 @@ def compare(
             read[label] = ((test, *block), loss_name(run), predictions)
             if len(classes) <= MOST_CLASSES:
                 counts = sum(pages.confusion(*each, len(classes)) for each in predictions.values())
-                several = len({r.run.dataset.name for r in rows.requested}) > 1
+                several = len({rows.dataset(r.run) for r in rows.requested}) > 1
                 name = f"{dataset}: " * several + names[label]
                 name += f", {len(predictions)} seeds" * (len(predictions) > 1)
                 confusions.append({"labels": classes, "counts": np.asarray(counts).tolist(), "name": name})
@@ -253,14 +253,14 @@ def run_table(rows: RowSet, lines: Lines, names: dict[Label, str]) -> dict[str, 
     for r in rows.requested:
         if r.id not in rows.rows:
             values.append(
-                [r.id, r.run.dataset.name, name_of[r.id], r.run.seed, *[None] * 3, "no row", None, None]
+                [r.id, rows.dataset(r.run), name_of[r.id], r.run.seed, *[None] * 3, "no row", None, None]
             )
             continue
         row = rows.rows[r.id]
         test = selected_epoch(row)["test"]
         finished = (row["provenance"].get("finished") or "")[:16].replace("T", " ")
         values.append([
-            r.id, r.run.dataset.name, name_of[r.id], r.run.seed,
+            r.id, rows.dataset(r.run), name_of[r.id], r.run.seed,
             round(100 * test["accuracy"], 1), round(100 * test["macro_f1"], 1), row["selected_epoch"],
             settings_difference(first, dict(flat(row["config"]))),
             round(row["seconds"]["train"], 1) if "train" in row["seconds"] else None, finished,
