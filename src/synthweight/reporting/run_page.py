@@ -43,8 +43,10 @@ def run_page(store: Store, run_id: str, paths: "Paths") -> str:
     train = table.filter(pc.field("split") == "train")
     labels: list[str] = row["labels"]
     position = {label: i for i, label in enumerate(labels)}
+    answered = test.filter(pc.is_valid(test["prediction"]))  # an LLM's answer may be no class at all
     true, predicted = (
-        np.array([position[name] for name in test[c].to_pylist()]) for c in ("label", "prediction")
+        np.array([position[name] for name in answered[c].to_pylist()], dtype=np.int64)
+        for c in ("label", "prediction")
     )
     log_probs = (
         np.array(test["log_probs"].to_pylist(), dtype=np.float64)
@@ -72,7 +74,8 @@ def run_page(store: Store, run_id: str, paths: "Paths") -> str:
         else None,
         reliability=None if log_probs is None else pages.reliability(log_probs, true),
         mistakes=mistakes,
-        wrong=int((true != predicted).sum()),
+        wrong=len(test) - int((true == predicted).sum()),
+        unanswered=len(test) - len(answered),
         texts=bool(texts),
         histogram=pages.histogram(weights.tolist()),
         kinds=kinds,

@@ -161,13 +161,13 @@ def compare(
         classes: list[str] = []
         for label, by_dataset in lines.items():
             finished = [r for r in by_dataset.get(dataset, []) if r.id in rows.rows]
-            if not finished:
+            run = finished[0].run if finished else None
+            if run is None or isinstance(run, Prompt):  # an LLM's answer may be no class at all
                 continue
             classes = rows.rows[finished[0].id]["labels"]
             predictions = {r.run.seed: read_test(rows.store, r.id, classes) for r in finished}
-            run, test = finished[0].run, rows.rows[finished[0].id]["data"]["test"]["sha256"]
-            block = ("few shot", str(run.n)) if isinstance(run, Prompt) else comparison_block(run)
-            read[label] = ((test, *block), loss_name(run), predictions)
+            test = rows.rows[finished[0].id]["data"]["test"]["sha256"]
+            read[label] = ((test, *comparison_block(run)), run.loss.name, predictions)
             if len(classes) <= MOST_CLASSES:
                 counts = sum(pages.confusion(*each, len(classes)) for each in predictions.values())
                 several = len({rows.dataset(r.run) for r in rows.requested}) > 1
@@ -230,7 +230,14 @@ def provenance(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
     counted(
         "commit", [p["commit"][:12] + " with changes" * bool(p["dirty"]) for p in made if p.get("commit")]
     )
-    counted("device", [f"{p['device']['name']}, {p.get('threads')} threads" for p in made if "device" in p])
+    counted(
+        "device",
+        [
+            f"{p['device']['name']}" + f", {p['threads']} threads" * bool(p["threads"])
+            for p in made
+            if "device" in p
+        ],
+    )
     for package in dict.fromkeys(name for p in made for name in p.get("versions", {})):
         counted(package, [p["versions"][package] for p in made if package in p.get("versions", {})])
     counted("command", [" ".join(p["argv"]) for p in made if p.get("argv")])
