@@ -1,5 +1,6 @@
 """`synthweight report RUN_ID`: one run as a page, from its row; with texts where the data are on this machine."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import __version__
-from ..config import bind
 from ..config.overrides import flat
 from ..config.schema import Dataset
 from ..data import benchmarks
@@ -115,7 +115,8 @@ def curves(row: Row) -> Chart:
 
 def available_texts(settings: dict[str, Any], paths: "Paths") -> dict[str, str]:
     """The texts of the dataset's test set by their hash, where a file of it is on this machine; nothing is fetched."""
-    dataset = bind.settings(settings, Dataset, "dataset")
+    unknown = {f.name: None for f in fields(Dataset)}  # settings that came later than the row
+    dataset = Dataset(**{**unknown, **settings})
     try:
         files = [
             benchmarks.find_file(folder, "test")
