@@ -172,9 +172,8 @@ def _example(row: dict[str, Any], where: str, default_id: str) -> Example:
 
 def _text(row: dict[str, Any], field: str, where: str) -> str:
     if field not in row:
-        raise UserError(
-            f"{where}: field {field!r} is missing; there are {', '.join(map(str, row)) or 'none'}"
-        )
+        there = ", ".join(map(str, islice(row, 8))) or "none"
+        raise UserError(f"{where}: field {field!r} is missing; there are {there}")
     text = row[field]
     if not isinstance(text, str):
         raise UserError(f"{where}: {field} must be a string, is {type(text).__name__}")
