@@ -212,6 +212,13 @@ def test_evaluation_takes_as_many_texts_as_tokens_allow(most):
     assert [width for _, width in shapes] == sorted((width for _, width in shapes), reverse=True)
 
 
+def test_an_evaluation_leaves_the_random_numbers_of_the_training_alone():
+    tokens = TokenizedTexts(np.arange(12), np.zeros(12), np.arange(13), 0)
+    before = torch.get_rng_state()
+    assert list(evaluation_batches(tokens, 64))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_cache_has_the_mode_that_the_umask_gives(tiny, tmp_path):
     (tmp_path / "other").touch()
     tokenize(tiny, "f", examples(3), 16, tmp_path)
