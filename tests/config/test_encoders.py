@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from synthweight.config import compose, encoders
+from synthweight.config import bind, compose, encoders
 from synthweight.config.bind import load_choice
 from synthweight.config.schema import CONF
+from synthweight.errors import UserError
 from synthweight.runs.identity import identify
 
 
@@ -61,6 +62,18 @@ def test_what_the_user_chooses_is_kept(folder):
     chosen = run(f"model.path={base}", "model=minilm")
     assert (chosen.model.name, chosen.optim) == ("minilm", load_choice("optim", "minilm"))
     assert run(f"model.path={base}", "model.name=other").model.name == "other"
+
+
+def test_the_quick_way_gives_what_omegaconf_resolves(folder):
+    """`plan` fills in what depends on model.path; a single run is resolved by OmegaConf."""
+    base = f"model.path={folder('mine', num_hidden_layers=24, hidden_size=1024)}"
+    with compose.offline(CONF):
+        composer = compose.Composer("config")
+        for job in ([], [base], [base, "optim.lr=1e-3"], ["model=minilm", base], [base, "optim=mpnet_base"]):
+            assert composer.run(job) == bind.bind_run(composer.config(job))
+        for path in ("???", "${nope}"):
+            with pytest.raises(UserError, match=r"model\.path|nope"):
+                composer.run([f"model.path={path}"])
 
 
 def test_a_folder_in_a_users_own_file(folder, tmp_path):

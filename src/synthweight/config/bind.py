@@ -178,9 +178,44 @@ def load_choice(group: str, name: str) -> Any:
     raise UserError(f"{group}={name}: unknown; there are {', '.join(choices(group))}")
 
 
-def recipe(path: str | None, key: str) -> Any:
-    """One setting of the recipe for an encoder's size. Raises UserError where a user's own recipe of that name is bad."""
+def recipe(key: str, *, _root_: DictConfig) -> Any:
+    """One setting of the recipe for the size of model.path's encoder, for conf/optim/default.yaml.
+
+    Args:
+        key: of the recipe.
+        _root_: the whole configuration, given by OmegaConf.
+
+    Raises:
+        UserError: a user's own recipe of that name is bad.
+    """
+    path = OmegaConf.select(_root_, "model.path")
     return getattr(_choice("optim", encoders.recipe_name(path), tuple(folders())), key)
+
+
+def fill_encoder(config: DictConfig) -> DictConfig:
+    """A configuration with the values that depend on model.path in place: quicker than OmegaConf's resolvers.
+
+    Args:
+        config: of the caller's own; changed.
+    """
+    model, optim = config.get("model"), config.get("optim")
+    if not isinstance(model, DictConfig) or not isinstance(optim, DictConfig):
+        return config  # of an LLM, which has no encoder
+    try:
+        path = OmegaConf.select(config, "model.path")
+        if plain_values(model).get("name") == "${encoder_name:${.path}}":
+            model.name = encoders.encoder_name(path)
+        for key, raw in plain_values(optim).items():
+            if raw == f"${{recipe:{key}}}":
+                optim[key] = recipe(key, _root_=config)
+    except OmegaConfBaseException:  # of model.path, which `plain` names
+        pass
+    return config
+
+
+def plain_values(config: DictConfig) -> dict[str, Any]:
+    """The values of a group as they are written, interpolations unresolved."""
+    return OmegaConf.to_container(config, resolve=False)  # type: ignore[return-value]
 
 
 @cache

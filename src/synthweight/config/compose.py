@@ -53,12 +53,12 @@ class Composer:
     def settings(self, overrides: Sequence[str]) -> bind.Settings:
         """The settings of one job. Raises UserError for whatever Hydra, a type or a range refuses."""
         refuse(overrides)
-        return bind.bind(self.config(overrides))
+        return bind.bind(bind.fill_encoder(self.config(overrides)))
 
     def run(self, overrides: Sequence[str]) -> Run:
         """The settings of one training. Raises UserError."""
         refuse(overrides)
-        return bind.bind_run(self.config(overrides))
+        return bind.bind_run(bind.fill_encoder(self.config(overrides)))
 
     def prompt(self, overrides: Sequence[str]) -> Prompt:
         """The settings of one few-shot classification. Raises UserError."""
