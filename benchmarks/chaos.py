@@ -210,7 +210,8 @@ class Workers:
 
     def fill(self, chaos: Chaos) -> None:
         """Fills the disk of the outputs; every worker must end with one line that says so. Then there is room again."""
-        filler, held = self.folder / "disk" / "filler", set()
+        filler = self.folder / "disk" / "filler"
+        held: set[str] = set()
         before = [len(text) for text in self.texts()]
         with filler.open("wb", buffering=0) as file:
             while self.alive:  # what they delete makes room again
@@ -350,8 +351,9 @@ def main() -> None:
         try:
             chaos = play(workers, options.kills, options.seed, disk)
         finally:
-            for process in workers.alive:
+            for process in workers.running:  # the disk is busy as long as they live
                 process.kill()
+                process.join()
         found, rows = wrong(chaos, workers, options.kills, disk), len(workers.store.ids())
     figures = {
         "workers": options.workers,
