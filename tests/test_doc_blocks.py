@@ -54,6 +54,7 @@ NAMES = {
     "predict",
     "audit",
     "push",
+    "report",
     "wandb",
     "sync",
 }  # need an argument

@@ -41,6 +41,7 @@ def test_lists_and_maps_of_text(bound):
         "hub": None,
         "archive": None,
         "sha256": {"test": None},
+        "sizes": {},
     }
     assert bind.settings({**values, "labels": ["yes", "no"]}, dataset, "dataset").labels == ["yes", "no"]
     with pytest.raises(UserError, match=r"^dataset\.labels\[0\] must be text, is True"):

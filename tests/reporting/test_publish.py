@@ -13,6 +13,7 @@ def test_marked_tables_are_written_and_checked(tmp_path):
     document = tmp_path / "README.md"
     block = "# t\n<!-- tables demo seed=range(0,2) -->\nold 1.0\n<!-- /tables -->\nend\n"
     document.write_text(block + block)
+    claims = tmp_path / "claims.yaml"
     requested = []
 
     def table(command):
@@ -20,19 +21,19 @@ def test_marked_tables_are_written_and_checked(tmp_path):
         return Table([Column("a")], [["2.0"]])
 
     with pytest.raises(UserError, match="not what the rows give: synthweight tables --write"):
-        publish.update_document(document, table, write=False)
-    publish.update_document(document, table, write=True)
+        publish.update_document(document, table, claims, write=False)
+    publish.update_document(document, table, claims, write=True)
     assert (
         document.read_text()
         == 2 * "# t\n<!-- tables demo seed=range(0,2) -->\n| a |\n|---|\n| 2.0 |\n<!-- /tables -->\nend\n"
     )
-    publish.update_document(document, table, write=False)
+    publish.update_document(document, table, claims, write=False)
     assert set(requested) == {"demo seed=range(0,2)"}
     (tmp_path / "none.md").write_text("nothing")
     with pytest.raises(UserError, match=r"none\.md: no <!-- tables"):
-        publish.update_document(tmp_path / "none.md", table, write=False)
+        publish.update_document(tmp_path / "none.md", table, claims, write=False)
     with pytest.raises(UserError, match=r"gone\.md: no such document"):
-        publish.update_document(tmp_path / "gone.md", table, write=False)
+        publish.update_document(tmp_path / "gone.md", table, claims, write=False)
 
 
 @pytest.fixture

@@ -131,9 +131,8 @@ def test_an_encoder_that_mixes_padding_with_the_text_is_logged(check, tmp_path, 
     folder = make_family(tmp_path / "model", "fnet")
     config_of(folder, model_input_names=["input_ids"])
     check(folder)
-    assert caplog.messages == [
-        f"{folder}: a text's logits depend on the padding of its batch, as fnet encoders compute them"
-    ]
+    mixes = f"{folder}: a text's logits depend on the padding of its batch, as fnet encoders compute them"
+    assert mixes in caplog.messages
 
 
 def test_a_vocabulary_of_other_texts(check, tiny, toy, tmp_path, caplog):
@@ -143,7 +142,7 @@ def test_a_vocabulary_of_other_texts(check, tiny, toy, tmp_path, caplog):
             rows = [row | {"text": f"{'the ' * share}{i}x {i}y"} for i, row in enumerate(rows)]
             write(tmp_path / folder / path.name, rows)
     check(tiny, f"dataset.path={tmp_path / 'half'}")
-    assert caplog.messages == [f"{tiny}: 67 % of the tokens of D_P' are [UNK] to it"]
+    assert f"{tiny}: 67 % of the tokens of D_P' are [UNK] to it" in caplog.messages
     with pytest.raises(UserError, match=r"every token of D_P' is \[UNK\] to it"):
         check(tiny, f"dataset.path={tmp_path / 'none'}")
 
@@ -153,7 +152,7 @@ def test_code_that_is_not_run_is_logged(check, tiny, tmp_path, caplog):
         tiny, tmp_path / "coded", config=lambda config: config | {"auto_map": {"AutoModel": "m.M"}}
     )
     check(folder)
-    assert caplog.messages == [f"{folder}/config.json: its auto_map is ignored: no code of the folder is run"]
+    assert f"{folder}/config.json: its auto_map is ignored: no code of the folder is run" in caplog.messages
 
 
 def test_a_loss_that_cannot_be_computed_with_an_encoder(check, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def test_a_sweep_runs_what_is_missing_and_then_nothing(small, capfd):
     assert run_cli("tables", str(path), *values, "seed=0") == 0
     table = capfd.readouterr().out
     assert "| synthetic | dimp | " in table
-    assert "(n = 1)" in table
+    assert "One seed, no spread" in table
     assert "±" not in table
     assert run_cli("tables", str(path), *values) == 2
     assert re.search(

@@ -36,7 +36,7 @@ def small(path, toy, tiny, outputs) -> list[str]:
         "trainer.precision=32", "logger=none",
     ]  # fmt: skip
     replaced = {
-        "source.n": "12,48,null", "source.variant": "null", "source.path": f"{toy / 'synthetic.jsonl'}",
+        "source.n": "12,48,null", "source.real_n": "12,30,null", "source.variant": "null", "source.path": f"{toy / 'synthetic.jsonl'}",
         "checker.quality.model": "null", "checker.diversity.model": "null",
     }  # fmt: skip
     blocks = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["blocks"]

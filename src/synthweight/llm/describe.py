@@ -13,7 +13,6 @@ from numpy import ndarray
 
 from ..data.examples import Example, overlap_key
 from ..models import pretrained
-from ..models.embeddings import embed, largest_cosine
 
 if TYPE_CHECKING:
     from ..config.schema import Model
@@ -165,6 +164,8 @@ def compare(
     own, theirs = ({word for e in side for word in split_words(e)} for side in (examples, real))
     to_real = from_real = within_real = None
     if vectors is not None and examples:
+        from ..models.embeddings import largest_cosine
+
         to_real = _mean_distance(largest_cosine(vectors[0], vectors[1]))
         from_real = _mean_distance(largest_cosine(vectors[1], vectors[0]))
         if len(real) > 1:
@@ -191,7 +192,8 @@ def embed_sets(model: "Model", sets: Sequence[Sequence[Example]], max_length: in
     Raises:
         UserError: The encoder is not there.
     """
-    from ..training.devices import device  # torch takes seconds
+    from ..models.embeddings import embed  # torch takes seconds
+    from ..training.devices import device
 
     return embed(pretrained.locate(model), sets, max_length, device("auto"))
 
