@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from support.browser import CONTRAST, NO_CHROMIUM, Browser
+from support.browser import NO_CHROMIUM, Browser
 from support.rows import predictions_table, row, row_set
 from synthweight.errors import UserError
 from synthweight.reporting.sweep_page import settings_difference, sweep_page
@@ -144,11 +144,7 @@ def test_the_page_in_a_browser(rows, tmp_path):
     path.write_text(sweep_page(rows, "demo"), encoding="utf-8")
     browser = Browser(tmp_path / "profile")
     try:
-        for width in (1400, 360):
-            for dark in (False, True):
-                browser.open(path.as_uri(), width, dark)
-                assert browser.evaluate("document.documentElement.scrollWidth") <= width
-                assert browser.evaluate(CONTRAST) == []
+        browser.require_readable(path.as_uri())
         assert browser.errors == []
         assert [url for url in browser.requests if not url.startswith("file:")] == []
         assert (

@@ -104,6 +104,14 @@ class Browser:
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
 
+    def require_readable(self, url: str) -> None:
+        """Opens a page wide and narrow, light and dark: it must fit the window, and its texts have contrast."""
+        for width in (1400, 360):
+            for dark in (False, True):
+                self.open(url, width, dark)
+                assert self.evaluate("document.documentElement.scrollWidth") <= width
+                assert self.evaluate(CONTRAST) == []
+
     def call(self, method: str, **parameters: Any) -> Any:
         """The result of a command of the DevTools protocol."""
         self.count += 1

@@ -8,7 +8,7 @@ import sys
 import pytest
 from huggingface_hub import ModelCard
 
-from support.browser import CONTRAST, NO_CHROMIUM, Browser
+from support.browser import NO_CHROMIUM, Browser
 from support.hub_server import TOKEN, HubServer
 from synthweight.workbench import report
 
@@ -80,11 +80,7 @@ def test_the_report_works_in_a_browser(fitted, tmp_path):
     rows = fitted.model.audit
     browser = Browser(tmp_path / "profile")
     try:
-        for width in (1400, 360):
-            for dark in (False, True):
-                browser.open(path.as_uri(), width, dark)
-                assert browser.evaluate("document.documentElement.scrollWidth") <= width
-                assert browser.evaluate(CONTRAST) == []
+        browser.require_readable(path.as_uri())
         assert browser.evaluate("document.querySelector('#audit p').textContent") == f"1–50 of {len(rows)}"
         texts = browser.evaluate(
             "[...document.querySelectorAll('#audit td.long')].map(cell => cell.textContent)"

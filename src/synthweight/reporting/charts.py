@@ -222,7 +222,7 @@ def mixing(rows: RowSet) -> Chart:
             at: dict[float, list[float]] = {}
             for r, run in members:
                 n = 0 if source == "small_real" else training_size(run, rows.rows[r.id])
-                at.setdefault(n, []).append(100 * selected_epoch(rows.rows[r.id])["test"]["accuracy"])
+                at.setdefault(n, []).append(test_accuracy(rows.rows[r.id]))
             points = tuple(Point.from_values(n, at[n]) for n in sorted(at))
             if source == "small_real":
                 real.setdefault(dataset, []).append(ChartSeries(f"small_real, {label}", label, points))

@@ -100,7 +100,7 @@ def judge_claim(claim: Claim, rows: RowSet) -> Judgement:
     """
     found: dict[str, Difference] = {}
     counts: set[int] = set()
-    for dataset in dict.fromkeys(rows.dataset(r.run) for r in rows.requested):
+    for dataset in rows.datasets:
         first, second = (matching(claim, rows, wanted, dataset) for wanted in (claim.first, claim.second))
         seeds = sorted(first.keys() & second.keys())
         if len(seeds) >= MIN_SEEDS:

@@ -32,6 +32,24 @@ class Method:
     selection: float | None
     predictions: dict[int, ndarray]
 
+    def less(
+        self, other: "Method", targets: ndarray, classes: int, metric: str, min_seeds: int
+    ) -> Difference | None:
+        """The difference to another line on the seeds that both have; None where these are too few.
+
+        Args:
+            other: The line that is subtracted.
+            targets: True classes of the test examples.
+            classes: Number of classes.
+            metric: `accuracy` or `macro_f1`.
+            min_seeds: How many seeds both must have, at least two.
+        """
+        shared = sorted(self.predictions.keys() & other.predictions.keys())
+        if len(shared) < min_seeds:
+            return None
+        first, second = (np.stack([line.predictions[seed] for seed in shared]) for line in (self, other))
+        return difference(first, second, targets, classes, metric)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -75,11 +93,7 @@ def judge(
     ]
 
     def compare(i: int, j: int) -> Difference | None:
-        shared = sorted(methods[i].predictions.keys() & methods[j].predictions.keys())
-        if len(shared) < min_seeds:
-            return None
-        first, second = (np.stack([methods[k].predictions[seed] for seed in shared]) for k in (i, j))
-        return difference(first, second, targets, classes, metric)
+        return methods[i].less(methods[j], targets, classes, metric, min_seeds)
 
     to_baseline: list[tuple[int, str, Difference]] = []
     to_top: list[tuple[int, int, Difference]] = []

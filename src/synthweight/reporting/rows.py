@@ -43,6 +43,11 @@ class RowSet:
     rows: dict[str, Row]
 
     @property
+    def datasets(self) -> list[str]:
+        """The names of the datasets, in the order of the sweep."""
+        return list(dict.fromkeys(self.dataset(r.run) for r in self.requested))
+
+    @property
     def missing(self) -> int:
         """How many requested runs have no row."""
         return len(self.requested) - len(self.rows)

@@ -1,7 +1,6 @@
 """`synthweight report RUN_ID`: one run as a page, from its row; with texts where the data are on this machine."""
 
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,11 +117,7 @@ def available_texts(settings: dict[str, Any], paths: "Paths") -> dict[str, str]:
     unknown = {f.name: None for f in fields(Dataset)}  # settings that came later than the row
     dataset = Dataset(**{**unknown, **settings})
     try:
-        files = [
-            benchmarks.find_file(folder, "test")
-            for folder in benchmarks.data_folders(dataset, paths.data, paths.cache)
-        ]
-        path: Path | None = next((file for file in files if file is not None), None)
+        path = benchmarks.find_split(dataset, "test", paths.data, paths.cache)
         examples = benchmarks.read_split(path, "test").examples if path else ()
     except UserError:  # a folder that is gone, a file that was changed: the page does without texts
         return {}

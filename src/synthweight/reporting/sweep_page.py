@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ from ..config.llm_schema import Prompt
 from ..config.overrides import flat
 from ..errors import UserError
 from . import charts, pages, svg
+from .marks import Method
 from .publish import TABLES
 from .render import to_html
 from .rows import Label, Row, RowLabeler, RowSet, selected_epoch
-from .significance import Difference, difference, holm
-from .tables.results import METRICS, MIN_SEEDS, Lines, comparison_block, group_lines, read_test
+from .significance import Difference, holm
+from .tables.results import METRICS, MIN_SEEDS, Lines, group_lines, read_method
 
 if TYPE_CHECKING:
     from ..config.schema import Run
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 MOST_CLASSES = 12  # of a confusion matrix that can be read
 MOST_LINES = 75  # that are all compared with each other; of more, each with CE alone
 EXPLAINED = ("dataset", "model")  # groups whose other settings follow from their name
-
-Predictions = dict[int, tuple[np.ndarray, np.ndarray]]  # true and predicted classes by seed
 
 
 def sweep_page(rows: RowSet, name: str, table: str = "results", figures: Sequence[str] = ()) -> str:
@@ -132,7 +132,7 @@ def draw_charts(rows: RowSet, figures: Sequence[str]) -> tuple[list[tuple[str, s
 def dot_plots(rows: RowSet, lines: Lines, names: dict[Label, str]) -> list[tuple[str, Markup]]:
     """(title, SVG) of each dataset and metric: a dot per seed, and the means."""
     out = []
-    for dataset in dict.fromkeys(rows.dataset(r.run) for r in rows.requested):
+    for dataset in rows.datasets:
         for metric, title in METRICS.items():
             shown = []
             for label, by_dataset in lines.items():
@@ -156,22 +156,21 @@ def compare(
     """The rows of the table of pairwise differences, and the confusion matrices, summed over seeds."""
     pairs: list[list[Any]] = []
     confusions = []
-    for dataset in dict.fromkeys(rows.dataset(r.run) for r in rows.requested):
-        read: dict[Label, tuple[tuple[str, ...], str, Predictions]] = {}  # by line: block and test set, loss
+    for dataset in rows.datasets:
+        read: list[tuple[np.ndarray, Method]] = []
         classes: list[str] = []
         for label, by_dataset in lines.items():
-            finished = [r for r in by_dataset.get(dataset, []) if r.id in rows.rows]
-            run = finished[0].run if finished else None
-            if run is None or isinstance(run, Prompt):  # an LLM's answer may be no class at all
+            finished = [(r.run, rows.rows[r.id]) for r in by_dataset.get(dataset, []) if r.id in rows.rows]
+            line = [(run, row) for run, row in finished if not isinstance(run, Prompt)]
+            if not line:  # an LLM's answer may be no class at all
                 continue
-            classes = rows.rows[finished[0].id]["labels"]
-            predictions = {r.run.seed: read_test(rows.store, r.id, classes) for r in finished}
-            test = rows.rows[finished[0].id]["data"]["test"]["sha256"]
-            read[label] = ((test, *comparison_block(run)), run.loss.name, predictions)
+            classes, test = line[0][1]["labels"], line[0][1]["data"]["test"]["sha256"]
+            targets, method = read_method(rows.store, label, line, classes)
+            read.append((targets, replace(method, block=(test, *method.block))))
             if len(classes) <= MOST_CLASSES:
-                counts = sum(pages.confusion(*each, len(classes)) for each in predictions.values())
-                several = len({rows.dataset(r.run) for r in rows.requested}) > 1
-                name = f"{dataset}: " * several + names[label]
+                predictions = method.predictions.values()
+                counts = sum(pages.confusion(targets, each, len(classes)) for each in predictions)
+                name = f"{dataset}: " * (len(rows.datasets) > 1) + names[label]
                 name += f", {len(predictions)} seeds" * (len(predictions) > 1)
                 confusions.append({"labels": classes, "counts": np.asarray(counts).tolist(), "name": name})
         pairs += [
@@ -181,31 +180,23 @@ def compare(
 
 
 def pairwise(
-    read: dict[Label, tuple[tuple[str, ...], str, Predictions]],
-    names: dict[Label, str],
-    classes: int,
-    metric: str,
+    read: Sequence[tuple[np.ndarray, Method]], names: dict[Label, str], classes: int, metric: str
 ) -> Iterator[list[Any]]:
     """The differences of all lines on the same data in points: tested where five seeds are shared, Holm over all.
 
     Args:
-        read: Block, loss and predictions of each line.
+        read: The true classes of the test examples and the line, of each line.
         names: Of the lines.
         classes: Number of classes.
         metric: `accuracy` or `macro_f1`.
     """
-    both = [(a, b) for a, b in combinations(read, 2) if read[a][0] == read[b][0]]
+    both = [(a, b) for a, b in combinations(read, 2) if a[1].block == b[1].block]
     if len(read) > MOST_LINES:
-        both = [(a, b) for a, b in both if "ce" in (read[a][1], read[b][1])]
-    found: list[tuple[Label, Label, Difference, int]] = []
-    for a, b in both:
-        first, second = read[a][2], read[b][2]
-        seeds = sorted(first.keys() & second.keys())
-        if len(seeds) < 2:
-            continue
-        own, other = (np.stack([side[seed][1] for seed in seeds]) for side in (first, second))
-        targets = first[seeds[0]][0]
-        found.append((a, b, difference(own, other, targets, classes, metric), len(seeds)))
+        both = [(a, b) for a, b in both if "ce" in (a[1].loss, b[1].loss)]
+    found: list[tuple[Method, Method, Difference, int]] = []
+    for (targets, a), (_, b) in both:
+        if (d := a.less(b, targets, classes, metric, min_seeds=2)) is not None:
+            found.append((a, b, d, len(a.predictions.keys() & b.predictions.keys())))
     adjusted = iter(holm([d.p for *_, d, n in found if n >= MIN_SEEDS]))
     for a, b, d, n in found:
         mean, low, high = (round(100 * value, 2) for value in (d.mean, d.low, d.high))
@@ -215,7 +206,7 @@ def pairwise(
         if n >= MIN_SEEDS:
             text += f" [{low:+.1f}, {high:+.1f}]"
             p, interval = round(next(adjusted), 4), [mean, low, high]
-        yield [METRICS[metric], names[a], names[b], text.replace("-", "−"), interval, p, n]
+        yield [METRICS[metric], names[a.label], names[b.label], text.replace("-", "−"), interval, p, n]
 
 
 def provenance(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:

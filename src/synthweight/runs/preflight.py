@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 SAMPLE = 1000  # examples of D_P' whose tokens are looked at
 OFFSET = 2  # positions at most that an encoder of a known name keeps for padding
 RELATIVE, ABSOLUTE = 1e-2, 1e-4  # by how much an example's logits may differ with its batch
+# what encoders raise at inputs, or in places, that are not theirs
+MISFITS = (IndexError, RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError)
 passed: set[str] = set()  # what this process has checked
 
 
@@ -152,7 +154,7 @@ def require_pass(
         raise UserError(f"{folder}: {what}: save it after model.resize_token_embeddings({largest + 1})")
     try:
         together, alone = logits(network, tokens, [0, 1])[1], logits(network, tokens, [1])[0]
-    except (IndexError, RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+    except MISFITS as error:
         raise UserError(misfit(folder, tokenizer, sample, network, length, error)) from error
     if not torch.isfinite(alone).all():
         raise UserError(f"{folder}: its logits are not finite: are its weights damaged?")
@@ -214,7 +216,7 @@ def works(compute: Callable[[], Any]) -> Any:
     """What a computation gives; False where it fails."""
     try:
         return compute()
-    except (IndexError, RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError):
+    except MISFITS:
         return False
 
 

@@ -48,7 +48,7 @@ def results_table(rows: RowSet) -> Table:
         UserError: A cell would average one seed twice, or rows evaluated on different test sets.
     """
     labeler = RowLabeler([run for _, run in rows.trained])
-    datasets = list(dict.fromkeys(rows.dataset(r.run) for r in rows.requested))
+    datasets = rows.datasets
     cells = group_lines(rows, labeler)
     verdicts = {key: v for d in datasets for key, v in judge_dataset(rows, cells, d).items()}
     over_all = {
