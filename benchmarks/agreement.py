@@ -50,9 +50,8 @@ class BothLearner(HuLearner):
         cheap, step = self.approximate(lookahead, batch), int(self.step)
         if step % self.settings.every == 0:
             n, size = len(batch["index"]), self.settings.sub_batch
-            for start in range(
-                0, n, size
-            ):  # the official code ranks within sub-batches: each has a look-ahead of its own
+            # the official code ranks within sub-batches: each has a look-ahead of its own
+            for start in range(0, n, size):
                 rows = list(range(start, min(start + size, n)))
                 exact = self.exact(lookahead, batch, rows)
                 part = cheap[rows]

@@ -117,9 +117,8 @@ def write_data(folder: Path, size: Size) -> None:
         n = min(n, size.texts)
         with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
             for i in range(n):
-                length = min(
-                    max(round(rng.lognormvariate(3.55, 0.45)), 6), 120
-                )  # 38 words on average, and two tokens around
+                # 38 words on average, and two tokens around
+                length = min(max(round(rng.lognormvariate(3.55, 0.45)), 6), 120)
                 text = " ".join([f"{split[0]}{i % 10}", *rng.choices(words, shares, k=length - 1)])
                 file.write(json.dumps({"text": text, "label": LABELS[i % 3]}) + "\n")
 
@@ -410,9 +409,8 @@ def dropout(network: Any, batch: Found, forward: Any, graphs: Any) -> Found:
     starts = torch.arange(0, rows * width + 1, width, dtype=torch.int32, device="cuda")
     ones = torch.ones_like(key)
     out = forward.varlen_attention(key * 0, key * 0, ones, (starts, starts), (width, width), 0.1).float()
-    expected = (
-        0.1 / 0.9 / width
-    ) ** 0.5  # of a mean of `width` shares, each kept with probability 0.9 and scaled
+    # of a mean of `width` shares, each kept with probability 0.9 and scaled
+    expected = (0.1 / 0.9 / width) ** 0.5
     found = {
         "mean": round(float(out.mean()), 4),
         "sd": round(float(out[..., 0].std()), 4),

@@ -242,9 +242,8 @@ def search(options: argparse.Namespace) -> None:
     task = Task(
         tuple(options.overrides), tuple(options.lr), tuple(options.epochs), options.seeds, options.metric
     )
-    devices.require_device(
-        task.base.trainer.accelerator
-    )  # what would be every trial's failure is refused before the first
+    # what would be every trial's failure is refused before the first
+    devices.require_device(task.base.trainer.accelerator)
     Store(task.base.paths.outputs).prepare()
     study = Study(options.study, task.space, task.fixed(), options.sampler_seed)
     with study.work():

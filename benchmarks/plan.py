@@ -45,11 +45,8 @@ def main() -> None:
         print(f"{lines[-2]}\nplan of {n} runs, no row there: {seconds:.1f} s")
         rows = outputs / "rows"
         rows.mkdir(parents=True)
-        row = {
-            "format": 1,
-            "kind": "prompt",
-            "config": {str(i): i for i in range(400)},
-        }  # as long as a real one
+        # as long as a real one
+        row = {"format": 1, "kind": "prompt", "config": {str(i): i for i in range(400)}}
         for line in lines[:-2:2]:  # every other one, as if it were done
             run_id = line[9:25]
             (rows / f"{run_id}.json").write_text(json.dumps(row | {"id": run_id}, indent=1))

@@ -25,10 +25,8 @@ from synthweight.errors import RunLockedError, UserError, first_line
 from synthweight.runs import identity, locks
 
 NAME = "synthweight"
-TURN, WAIT = (
-    0.05,
-    1.0,
-)  # seconds between two looks: at a turn that another worker has, at trials that others are at
+# seconds between two looks: at a turn that another worker has, at trials that others are at
+TURN, WAIT = (0.05, 1.0)
 HINT = "restore it, or name another file: rows stand, so a search begun anew trains none of its runs twice"
 
 
@@ -131,9 +129,8 @@ class Study:
             if trial.state != TrialState.RUNNING or self.monitor.is_locked(worker):
                 continue
             params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-            if (
-                params.keys() == self.space.keys() and trial.number not in again
-            ):  # else it died while it was drawn, or here
+            # else it died while it was drawn, or here
+            if params.keys() == self.space.keys() and trial.number not in again:
                 print(f"trial {trial.number} was left unfinished: it is taken up again", flush=True)
                 self.study.enqueue_trial(params, user_attrs={"again": trial.number})
             self.study.tell(trial.number, state=TrialState.FAIL)

@@ -66,9 +66,8 @@ def measure(sweep: str, overrides: list[str], outputs: Path, workers: int = 1) -
         *overrides,
         f"paths.outputs={outputs}",
     ]
-    env = {
-        key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"
-    }  # which the tests' own file sets to 1
+    # which the tests' own file sets to 1
+    env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     started, begun = time.time(), 0.0
     with subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -106,10 +105,8 @@ def beside(sweep: str, overrides: list[str], counts: list[int]) -> None:
     walls: list[float] = []
     for workers in counts:
         with tempfile.TemporaryDirectory() as folder:
-            mine = [
-                f"paths.cache={Path(folder) / 'cache'}",
-                *overrides,
-            ]  # nothing that the count before has left
+            # nothing that the count before has left
+            mine = [f"paths.cache={Path(folder) / 'cache'}", *overrides]
             found = measure(sweep, mine, Path(folder) / "outputs", workers)
         walls.append(found.wall)
         print(f"| {workers} | {found.runs} | {found.wall:.1f} | {walls[0] / found.wall:.2f} |", flush=True)

@@ -44,9 +44,8 @@ OURS = {"ours": [], "random": ["trainer.batching=random"]}
 ROOT = Path(__file__).parents[1]
 JOURNAL, PAGE = ROOT / "benchmarks" / "results" / "throughput.jsonl", ROOT / "docs" / "performance.md"
 STEPS = 100  # of the authors' recipe, where its speed alone is asked for
-TURN = timedelta(
-    minutes=15
-)  # a machine wanders: a ratio is of pairs that ended within so long, where there are any
+# a machine wanders: a ratio is of pairs that ended within so long, where there are any
+TURN = timedelta(minutes=15)
 Found = dict[str, Any]
 
 
@@ -59,9 +58,8 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
     from synthweight.data import sources
     from synthweight.models import pretrained
 
-    train = (
-        ours() if system in OURS else theirs(system, steps)
-    )  # imports what it needs before the clock starts
+    # imports what it needs before the clock starts
+    train = ours() if system in OURS else theirs(system, steps)
     with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
         job = compose.Composer("config").run([*trials.CE, *OURS.get(system, []), *overrides])
         data, home = sources.build_run_data(job), pretrained.locate(job.model)
@@ -150,9 +148,8 @@ def table(rows: list[Found]) -> str:
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         for system in SYSTEMS:
             every = [row for row in rows if (row["dataset"], row["system"]) == (dataset, system)]
-            here = [
-                row for row in every if row["steps"] is None
-            ] or every  # to the end, where that was asked for too
+            # to the end, where that was asked for too
+            here = [row for row in every if row["steps"] is None] or every
             if not here:
                 continue
             beside = [row for row in rows if (row["dataset"], row["system"]) == (dataset, "ours")]
@@ -211,9 +208,8 @@ def main() -> None:
     if options.one:
         print(json.dumps(one(options.one, options.overrides, options.steps)))
         return
-    named = [
-        of for of in options.overrides if not of.startswith("paths.")
-    ]  # where files lie changes no result
+    # where files lie changes no result
+    named = [of for of in options.overrides if not of.startswith("paths.")]
     options.journal.parent.mkdir(parents=True, exist_ok=True)
     for dataset in options.dataset:
         for seed in range(options.seeds):
@@ -227,9 +223,8 @@ def main() -> None:
                         "steps": steps,
                         "overrides": named,
                     }
-                    key["settings"] = OURS.get(
-                        system, []
-                    )  # so that a row of other settings is not taken for it
+                    # so that a row of other settings is not taken for it
+                    key["settings"] = OURS.get(system, [])
                     if options.again:
                         trials.add(options.journal, key | measured(options, key))
                     else:

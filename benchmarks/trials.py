@@ -8,13 +8,8 @@ from pathlib import Path
 from typing import Any
 
 Trial = dict[str, Any]
-CE = [
-    "loss=ce",
-    "source=synthetic",
-    "logger=none",
-    "selection=dprime",
-    "trainer.checkpoint=off",
-]  # to compare with the Trainer
+# to compare with the Trainer
+CE = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]
 
 
 def done(journal: Path) -> list[Trial]:

@@ -46,18 +46,8 @@ def commands(text):
             yield shlex.join(shlex.split(line, comments=True)[1:])
 
 
-NAMES = {
-    "synthweight",
-    "sweep",
-    "plan",
-    "fit",
-    "predict",
-    "audit",
-    "push",
-    "report",
-    "wandb",
-    "sync",
-}  # need an argument
+# need an argument
+NAMES = {"synthweight", "sweep", "plan", "fit", "predict", "audit", "push", "report", "wandb", "sync"}
 FOUND = {page: set(commands(text)) for page, text in PAGES.items()}
 COMMANDS = sorted(set().union(*FOUND.values()) - {MARGIN})
 

@@ -81,6 +81,5 @@ def memory_full(error: BaseException) -> bool:
         error: any.
     """
     phrases = ("can't allocate memory", "could not create a primitive")
-    return type(error).__name__ == "OutOfMemoryError" or any(
-        words in str(error) for words in phrases
-    )  # torch's: not imported here
+    # torch's: not imported here
+    return type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in phrases)

@@ -30,9 +30,8 @@ def judged(
 
     A prediction of −1 is no label's, and so wrong.
     """
-    from sklearn.metrics import (
-        precision_recall_fscore_support,
-    )  # takes a second, which commands that only read rows save
+    # takes a second, which commands that only read rows save
+    from sklearn.metrics import precision_recall_fscore_support
 
     everything = list(range(len(labels)))
     precision, recall, f1, support = precision_recall_fscore_support(

@@ -142,9 +142,8 @@ def test_killed_it_goes_on_with_the_same_trials_and_trains_no_run_twice(argument
     assert len(found) == len(store.ids()) == 2
     assert out.count("row written") == 2 - len(kept)
     assert {run_id: store.json_path(run_id).stat().st_mtime_ns for run_id in kept} == kept
-    optuna_search.main(
-        [*typed, "--study", str(tmp_path / "whole")]
-    )  # a search that was never killed, of the same rows
+    # a search that was never killed, of the same rows
+    optuna_search.main([*typed, "--study", str(tmp_path / "whole")])
     assert capsys.readouterr().out.count("done already") == 2
     assert [t.params for t in complete(tmp_path / "whole")] == [t.params for t in found]
 

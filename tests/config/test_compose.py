@@ -26,9 +26,8 @@ def test_a_copy_with_values_set_equals_hydras_own_composition(settings):
         for _ in range(100):
             keys = rng.sample(sorted(axes), k=rng.randint(1, len(axes)))
             job = [f"{key}={rng.choice(list(axes[key]))}" for key in keys]
-            job += [f"loss={rng.choice(axes['loss'])}"] * rng.randint(
-                0, 1
-            )  # a choice given twice: the last one counts
+            # a choice given twice: the last one counts
+            job += [f"loss={rng.choice(axes['loss'])}"] * rng.randint(0, 1)
             own = hydra_compose("config", overrides=[*composer.extra, *job])
             assert OmegaConf.to_container(composer.config(job)) == OmegaConf.to_container(own), job
         assert len(composer.bases) < 100

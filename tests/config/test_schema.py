@@ -37,10 +37,8 @@ def test_every_file_composes_and_binds(file):
         if file.parent.name == "selection"
         else getattr(chosen, "name", file.stem)
     )
-    is_default = file in (
-        Path("model/default.yaml"),
-        Path("optim/default.yaml"),
-    )  # minilm where there is no folder
+    # minilm where there is no folder
+    is_default = file in (Path("model/default.yaml"), Path("optim/default.yaml"))
     assert name == ("minilm" if is_default else file.stem)
 
 
@@ -180,9 +178,8 @@ def test_combinations_that_make_no_sense(bound):
     for folds in ("checker.diversity.folds=2", "checker.diversity.calibrate=true"):
         with pytest.raises(UserError, match="a fold of a fold"):
             bound("source.folds=5", "source.fold=0", "loss=imp", folds)
-        assert (
-            bound("source.folds=5", "source.fold=0", "loss=dimp", folds).source.fold == 0
-        )  # has no diversity checker
+        # has no diversity checker
+        assert bound("source.folds=5", "source.fold=0", "loss=dimp", folds).source.fold == 0
 
 
 def test_an_ablation_that_hides_a_loss_is_refused(bound):

@@ -89,9 +89,8 @@ def test_a_noisy_run_its_row_and_its_checkers(bound):
         "unrelated": 9,
     }
     identity = identify(job)
-    assert (
-        identity.checkers["diversity"].run.corruption == job.corruption
-    )  # the diversity checker sees the same harm
+    # the diversity checker sees the same harm
+    assert identity.checkers["diversity"].run.corruption == job.corruption
     assert not identity.checkers["quality"].run.corruption.active  # the quality checker sees none
     assert identity.checkers["quality"].id == identify(bound("loss=dimp")).checkers["quality"].id
     run.train(job)

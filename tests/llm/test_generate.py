@@ -64,9 +64,8 @@ def test_a_set_and_its_card(made, capfd):
     assert "12 of 12 examples" in capfd.readouterr().out
     journal = (folder / "journal.jsonl").read_text().splitlines()
     assert len(journal) == 13
-    assert (
-        folder / "journal.jsonl"
-    ).stat().st_mode & 0o777 == 0o600  # prompts and replies are the user's own
+    # prompts and replies are the user's own
+    assert (folder / "journal.jsonl").stat().st_mode & 0o777 == 0o600
     assert {b["response_format"]["json_schema"]["strict"] for b in server.asked} == {True}
 
 
@@ -76,9 +75,8 @@ def test_any_order_of_replies_gives_the_same_file(made):
     def shuffled(body, number):
         say = obliging(body, number)
         say.delay = rng.uniform(0, 0.05)
-        return (
-            Say("", delay=say.delay) if fresh(body)[10] in "01" else say
-        )  # some replies are bad, by their request
+        # some replies are bad, by their request
+        return Say("", delay=say.delay) if fresh(body)[10] in "01" else say
 
     with serving(shuffled) as server:
         one, _ = made(server, "one", "n=20", "attempts=3")

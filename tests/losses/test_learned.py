@@ -481,11 +481,8 @@ def test_absent_learned_weights_are_refused(bound, loss):
 REAL = [
     "source.n=384", "optim.epochs=3", "selection=last", "trainer.accelerator=cpu", "logger=none",
 ]  # fmt: skip
-METHODS = [
-    "hu loss.exact=false loss.alignment=ghost",
-    "hu",
-    "sungen",
-]  # Ren et al. find no swapped labels (docs/tuning.md)
+# Ren et al. find no swapped labels (docs/tuning.md)
+METHODS = ["hu loss.exact=false loss.alignment=ghost", "hu", "sungen"]
 
 
 def real_weights(tmp_path, seed, *overrides):

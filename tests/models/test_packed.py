@@ -188,9 +188,8 @@ def test_dropout_keeps_the_share_and_the_mean(dtype):
         assert kept == pytest.approx(1 - p, abs=5 * (p * (1 - p) / out.numel()) ** 0.5 + 2**-17)
         assert out.max().item() == pytest.approx(1 / (1 - p), rel=2**-8)
         rows = (out != 0).float().mean(1)
-        assert rows.std().item() == pytest.approx(
-            (p * (1 - p) / 1001) ** 0.5, rel=0.15
-        )  # no two elements share their bits
+        # no two elements share their bits
+        assert rows.std().item() == pytest.approx((p * (1 - p) / 1001) ** 0.5, rel=0.15)
     packed.network.eval()
     torch.testing.assert_close(packed.dropout(torch.ones(5), 0.5), torch.ones(5))
 

@@ -41,11 +41,8 @@ def test_marks_and_the_best(metric):
 
 def test_verdicts_are_the_same_for_lines_in_any_order():
     assert len({repr(sorted(verdicts(*order).items())) for order in itertools.permutations(LINES)}) == 1
-    twins = [
-        method("ce", 0.6, 1),
-        method("imp", 0.8, 3),
-        method("dimp", 0.8, 3),
-    ]  # equal: either may be the top
+    # equal: either may be the top
+    twins = [method("ce", 0.6, 1), method("imp", 0.8, 3), method("dimp", 0.8, 3)]
     assert len({repr(sorted(verdicts(*order).items())) for order in itertools.permutations(twins)}) == 1
 
 

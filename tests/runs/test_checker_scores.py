@@ -96,9 +96,8 @@ def test_a_cross_fitted_diversity_checker_never_scores_what_it_saw(bound):
     for checker, fold in zip(identity.folds("diversity"), left, strict=True):
         assert trained_on(store, checker) == everything - fold
         files = list((store.run_folder(checker.id) / "scores").iterdir())
-        assert [set(pq.read_table(f)["id"].to_pylist()) for f in files] == [
-            fold
-        ]  # and was asked for nothing else
+        # and was asked for nothing else
+        assert [set(pq.read_table(f)["id"].to_pylist()) for f in files] == [fold]
     q, targets = left_out_scores(store, identity.folds("diversity"), row["labels"])
     run.train(bound("loss=quality_only"))
     p = weights_of(store, identify(bound("loss=quality_only")).id)
@@ -191,9 +190,8 @@ def test_a_plan_adds_the_folds_first(settings):
 
 @pytest.mark.parametrize("padding", ["false", "true"])
 def test_scores_in_bf16_are_near_those_in_fp32(bound, monkeypatch, padding):
-    monkeypatch.setattr(
-        devices, "bf16_products", lambda: True
-    )  # without its own units a CPU does it too, slowly
+    # without its own units a CPU does it too, slowly
+    monkeypatch.setattr(devices, "bf16_products", lambda: True)
     ids, scores = [], {}
     for precision in ("32", "bf16-mixed"):
         job = bound("loss=imp", f"trainer.precision={precision}", f"trainer.padding={padding}")

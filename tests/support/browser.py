@@ -25,9 +25,8 @@ FLAGS = (
 )
 LAUNCH = "import os, sys; a, b = map(int, sys.argv[1:3]); os.dup2(a, 3); os.dup2(b, 4); os.execv(sys.argv[3], sys.argv[3:])"
 NO_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
-CONTRAST = (Path(__file__).parent / "contrast.js").read_text(
-    encoding="utf-8"
-)  # its value: texts of too little contrast
+# its value: texts of too little contrast
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 
 
 class Browser:
@@ -40,9 +39,8 @@ class Browser:
     def __init__(self, folder: Path) -> None:
         child_reads, self.writes = os.pipe()
         self.reads, child_writes = os.pipe()
-        ends = [
-            fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (child_reads, child_writes)
-        ]  # above 3 and 4, which they become
+        # above 3 and 4, which they become
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (child_reads, child_writes)]
         self.process = subprocess.Popen(
             [sys.executable, "-c", LAUNCH, *map(str, ends), str(CHROMIUM), *FLAGS, f"--user-data-dir={folder}"],
             pass_fds=ends, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

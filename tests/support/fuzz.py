@@ -6,13 +6,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 Whole = TypeVar("Whole", str, bytes)
+# derandomized: a run of the tests fails for what changed, not for its luck
 FUZZ = settings(
     max_examples=500,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
-)  # derandomized: a run of the tests fails for what changed, not for its luck
+)
 
 
 @st.composite

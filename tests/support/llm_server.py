@@ -67,9 +67,8 @@ def _json(label: str, text: str) -> str:
     return json.dumps({"label": label, "text": text}, ensure_ascii=False)
 
 
-WRITING: dict[
-    str, Callable[[str, str], str]
-] = {  # how models put an example, asked for a JSON object: label, text → reply
+# how models put an example, asked for a JSON object: label, text → reply
+WRITING: dict[str, Callable[[str, str], str]] = {
     "plain": _json,
     "escaped": lambda label, text: json.dumps({"label": label, "text": text}),
     "keys in capitals": lambda label, text: json.dumps({"Label": label, "TEXT": text}),

@@ -67,9 +67,8 @@ def test_a_plan_says_how_many_runs_share_a_checker(small, capfd):
     shared = sorted(re.sub(r"^ +first  \w{16}  local ", "", line) for line in lines if "checker of" in line)
     assert shared == [
         *(f"small_real ce tiny seed {seed}  (checker of 2 runs)" for seed in (0, 1)),  # of IMP and DIMP
-        *(
-            f"synthetic ce tiny seed {seed}  (checker of 1 run; no row of the table)" for seed in (0, 1)
-        ),  # of IMP
+        # of IMP
+        *(f"synthetic ce tiny seed {seed}  (checker of 1 run; no row of the table)" for seed in (0, 1)),
     ]
 
 
@@ -89,9 +88,8 @@ def test_fail_fast_begins_nothing_more(small, store, trouble, capfd):
     assert run_cli("sweep", str(path), *values, "--fail-fast") == 1
     error = capfd.readouterr().err
     assert "1 of 10 runs failed; 7 were not begun:" in error
-    assert {store.row(i)["config"]["loss"]["name"] for i in store.ids()} == {
-        "ce"
-    }  # the two that came before it
+    # the two that came before it
+    assert {store.row(i)["config"]["loss"]["name"] for i in store.ids()} == {"ce"}
 
 
 def test_a_locked_run_is_left_to_its_holder_and_waited_for_at_the_end(small, store, capfd):
@@ -235,9 +233,8 @@ def test_times_are_medians_of_rows_that_differ_by_seed_else_scaled(small, store,
     for file in store.rows.glob("*.json"):
         row = json.loads(file.read_text())
         n = 3 * 45 if row["config"]["source"]["name"] == "small_real" else 2 * 96
-        seconds = (
-            1000.0 if row["config"]["loss"]["name"] == "dimp" else float(n)
-        )  # a second an example and epoch
+        # a second an example and epoch
+        seconds = 1000.0 if row["config"]["loss"]["name"] == "dimp" else float(n)
         row["seconds"] = dict.fromkeys(row["seconds"], 0.0) | {"train": seconds}
         file.write_text(json.dumps(row, indent=1))
     capfd.readouterr()
@@ -248,9 +245,8 @@ def test_times_are_medians_of_rows_that_differ_by_seed_else_scaled(small, store,
     assert "Jobs: 2; done 1, to do 2 with their checkers" in out
     assert "Time: about 18.9 min for 2 runs" in out  # 1000 s as seed 0's dimp, 135 s as seed 0's checker
     assert run_cli("plan", str(path), *values, "loss=focal", "loss.gamma=3", "source.n=60") == 0
-    assert (
-        "Time: about 4.0 min for 2 runs, one after another" in capfd.readouterr().out
-    )  # 60 examples x 2 epochs, twice
+    # 60 examples x 2 epochs, twice
+    assert "Time: about 4.0 min for 2 runs, one after another" in capfd.readouterr().out
     assert run_cli("plan", str(path), *values, "loss=focal", "optim.max_length=16") == 0
     assert "no finished row of the same encoder" in capfd.readouterr().out
 

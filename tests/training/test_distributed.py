@@ -100,9 +100,8 @@ def test_what_another_process_says_is_told():
     import torch.distributed as dist
 
     def meet():
-        while (
-            multiprocessing.active_children()
-        ):  # the other process takes its time to start, and more on a busy machine
+        # the other process takes its time to start, and more on a busy machine
+        while multiprocessing.active_children():
             time.sleep(0.1)
         dist.init_process_group("gloo", rank=0, world_size=2, timeout=timedelta(seconds=1))
 

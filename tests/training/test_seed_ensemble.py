@@ -100,9 +100,8 @@ def test_the_stacks_dropout_is_dropout(bound):
     would be the same.
     """
     one = training_job(bound("loss=ce", "optim.epochs=3", "optim.lr=1e-12"))
-    same = fit_seed_ensemble(
-        [EnsembleMember(one), EnsembleMember(one)]
-    )  # the same head and the same batches twice
+    # the same head and the same batches twice
+    same = fit_seed_ensemble([EnsembleMember(one), EnsembleMember(one)])
     alone = trainer.fit(one)
     losses = [epoch.train_loss for fitted in (*same, alone) for epoch in fitted.epochs]
     assert len(set(losses)) == 9

@@ -86,9 +86,8 @@ def test_the_pipeline_of_a_process_without_this_package_says_the_same(fitted, in
 
 def test_the_same_call_again_trains_nothing(fitted, inputs, tmp_path):
     before = {p.name: p.stat().st_mtime_ns for p in (fitted.work / "rows").iterdir()}
-    rmtree(
-        fitted.work / "runs" / fitted.model.settings["row"] / "model"
-    )  # it may be thrown away, and is made again
+    # it may be thrown away, and is made again
+    rmtree(fitted.work / "runs" / fitted.model.settings["row"] / "model")
     again = synthweight.fit(**inputs, out=tmp_path / "again")
     assert before == {p.name: p.stat().st_mtime_ns for p in (fitted.work / "rows").iterdir()}
     changed = [key for key, value in again.settings.items() if value != fitted.model.settings[key]]
@@ -130,9 +129,8 @@ def test_a_given_loss_compares_nothing(inputs, tmp_path):
     made = synthweight.fit(**(arguments | frames), loss="dimp", out=tmp_path / "made")
     assert (made.settings["method"], made.settings["choice"], made.settings["test"]) == ("dimp", None, None)
     assert sum(w for w in made.weights.values() if w is not None) > 0
-    assert (
-        made.settings["checker"]["nll"] <= np.log(3) + 0.05
-    )  # calibrated out of fold: hardly worse than guessing
+    # calibrated out of fold: hardly worse than guessing
+    assert made.settings["checker"]["nll"] <= np.log(3) + 0.05
     assert synthweight.load(made.folder).predict(["good great"])[0] in made.labels
 
 

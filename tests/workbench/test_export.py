@@ -74,9 +74,8 @@ def test_a_hub_that_refuses_is_one_line(fitted, hub, tmp_path):
 def test_the_report_works_in_a_browser(fitted, tmp_path):
     path = fitted.model.folder / "report.html"
     source = path.read_text(encoding="utf-8")
-    assert not re.search(
-        r"(src|href)\s*=|url\(|@import|https?://", source
-    )  # nothing is loaded from elsewhere
+    # nothing is loaded from elsewhere
+    assert not re.search(r"(src|href)\s*=|url\(|@import|https?://", source)
     rows = fitted.model.audit
     browser = Browser(tmp_path / "profile")
     try:

@@ -75,9 +75,8 @@ def test_standard_input_is_one_text_per_line(predictor, fitted, monkeypatch, cap
 
 def test_a_large_file_is_streamed(predictor, tmp_path, monkeypatch):
     lines = 30_000
-    monkeypatch.setattr(
-        predictor, "log_probs", lambda texts: np.zeros((len(texts), 3), np.float32)
-    )  # the network is not it
+    # the network is not it
+    monkeypatch.setattr(predictor, "log_probs", lambda texts: np.zeros((len(texts), 3), np.float32))
     with gzip.open(tmp_path / "in.jsonl.gz", "wt") as file:
         file.writelines(json.dumps({"text": f"{i} " + "x" * 500}) + "\n" for i in range(lines))
     tracemalloc.start()

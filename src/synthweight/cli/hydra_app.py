@@ -13,11 +13,8 @@ from . import logs
 if TYPE_CHECKING:
     from ..config.bind import Settings
 
-ROOTS = {
-    "train": "config",
-    "generate": "generate",
-    "prompt": "prompt",
-}  # a command's primary configuration in conf/
+# a command's primary configuration in conf/
+ROOTS = {"train": "config", "generate": "generate", "prompt": "prompt"}
 log = logging.getLogger(__name__)
 failures: list[Exception] = []  # of a single run: Hydra would print a line of its own before it raised
 
@@ -49,10 +46,8 @@ def hydra_app(config_name: str, arguments: Sequence[str], folder: Path | None = 
     checked = check_flags([*overrides.searchpath(folder), *arguments])
     kept, sys.argv = sys.argv, ["synthweight", *checked]
     root = logging.getLogger()
-    handlers, level = (
-        list(root.handlers),
-        root.level,
-    )  # Hydra may set up others, for --info or by its job_logging
+    # Hydra may set up others, for --info or by its job_logging
+    handlers, level = (list(root.handlers), root.level)
     failures.clear()
     if any(word in ("--info", "-i") for word in checked):
         logs.remove()
@@ -124,17 +119,15 @@ def task(config: Any) -> Any:
     logs.configure_process()
     job = HydraConfig.get()
     many = job.mode == RunMode.MULTIRUN
-    total, worker = (
-        OmegaConf.select(job.sweeper, key) for key in ("total", "worker")
-    )  # another sweeper has none
+    # another sweeper has none
+    total, worker = (OmegaConf.select(job.sweeper, key) for key in ("total", "worker"))
     label = job_label(job.job.num, total, worker) if many else ""
     try:
         overrides.refuse(list(job.overrides.task))
         settings = bind.bind(config)
         if isinstance(settings, Run):
-            file = (
-                job.job.config_name
-            )  # Hydra's own record of it, which reaches the processes of every launcher
+            # Hydra's own record of it, which reaches the processes of every launcher
+            file = job.job.config_name
             settings.logger.group = settings.logger.group or ("train" if file == "config" else file)
         return start(settings, label, wait=not many)
     except Exception as error:

@@ -14,12 +14,8 @@ from . import logs
 from .parser import parse, stop
 
 MAKE_ROOM = "make room, or name other folders by paths.outputs= and paths.cache=; the same command goes on where it stopped"
-TALKING = (
-    "train",
-    "sweep",
-    "generate",
-    "prompt",
-)  # commands that print no result: their messages go to standard output
+# commands that print no result: their messages go to standard output
+TALKING = ("train", "sweep", "generate", "prompt")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own variable for a traceback
 
 
@@ -47,9 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
             )
         import_module(f".{options.module}", __package__).run(options)
     except UserError as error:
-        sweep_failed = isinstance(
-            error, SweepFailedError
-        )  # the one message with several lines: one a failed run
+        # the one message with several lines: one a failed run
+        sweep_failed = isinstance(error, SweepFailedError)
         stop(str(error) if sweep_failed else first_line(error), 1 if sweep_failed else 2)
     except KeyboardInterrupt:
         stop("interrupted; no half row was written: the same command goes on where it stopped", 130)

@@ -27,9 +27,8 @@ def run_sweep_command(options: argparse.Namespace) -> None:
     arguments = [*options.overrides, *flags]
     if options.workers > 1:
         opened = open_sweep(str(file), arguments, fetch=True)
-        kept = [
-            word for word in arguments if not word.startswith("hydra.sweeper.retry_failed=")
-        ]  # done here, once
+        # done here, once
+        kept = [word for word in arguments if not word.startswith("hydra.sweeper.retry_failed=")]
         quiet = ["--quiet"] * options.quiet
         run_workers(opened.plan, options.workers, opened.options, str(file), [*quiet, *kept])
     else:

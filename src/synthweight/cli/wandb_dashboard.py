@@ -21,11 +21,8 @@ if TYPE_CHECKING:
 
 NAME = "synthweight"
 SECONDS = ("prepare", "scores", "weights", "train", "evaluate")  # of a row
-LINES = (
-    "dataset.name",
-    "source.name",
-    "loss.name",
-)  # the runs of one line of a table stand together: their seeds are its spread
+# the runs of one line of a table stand together: their seeds are its spread
+LINES = ("dataset.name", "source.name", "loss.name")
 
 
 def dashboard(file: str | None, overrides: list[str], only_json: bool) -> None:

@@ -224,9 +224,8 @@ def _choice(group: str, name: str, _folders: tuple[Path, ...]) -> Any:
     return load_choice(group, name)
 
 
-OmegaConf.register_new_resolver(
-    "encoder_name", encoders.encoder_name, replace=True
-)  # conf/model/default.yaml
+# conf/model/default.yaml
+OmegaConf.register_new_resolver("encoder_name", encoders.encoder_name, replace=True)
 OmegaConf.register_new_resolver("recipe", recipe, replace=True)  # conf/optim/default.yaml
 
 

@@ -133,11 +133,8 @@ class Composer:
         Raises UserError.
         """
         values = schema.as_dict(run)
-        fallback = {
-            "dataset": "local",
-            "model": DEFAULT,
-            "optim": DEFAULT,
-        }  # of a name that is the user's own
+        # of a name that is the user's own
+        fallback = {"dataset": "local", "model": DEFAULT, "optim": DEFAULT}
         names = {g: values[g]["name"] for g in schema.CHOICES if g != "selection"} | {
             "selection": run.selection.split
         }

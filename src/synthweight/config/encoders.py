@@ -8,11 +8,8 @@ DEFAULT = "minilm"  # the encoder, and its recipe, where model.path names none
 MODULES = "modules.json"  # of sentence-transformers: which subfolder holds what
 WIDTH = ("hidden_size", "d_model", "dim", "n_embd")  # as config.json calls it, by family
 LAYERS = ("num_hidden_layers", "encoder_layers", "num_layers", "n_layers", "n_layer")
-BY_SIZE = (
-    (30e6, DEFAULT),
-    (200e6, "bert_base"),
-    (float("inf"), "bert_large"),
-)  # the number of weights that a recipe is below
+# the number of weights that a recipe is below
+BY_SIZE = ((30e6, DEFAULT), (200e6, "bert_base"), (float("inf"), "bert_large"))
 
 
 def encoder_name(path: str | None) -> str:

@@ -201,9 +201,8 @@ class Generator:
     prompt: Template
 
     def __post_init__(self) -> None:
-        if self.key_env is not None and not re.fullmatch(
-            r"[A-Z][A-Z0-9_]*", self.key_env
-        ):  # a key must not be shown
+        # a key must not be shown
+        if self.key_env is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_env):
             raise UserError(
                 "generator.key_env must be the NAME of an environment variable (A-Z, 0-9, _), never a key itself"
             )

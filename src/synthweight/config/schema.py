@@ -549,16 +549,8 @@ GROUPS: dict[str, type] = {
     "dataset": Dataset, "source": Source, "corruption": Corruption, "weighting": Weighting, "model": Model, "optim": Optim,
     "checker": Checker, "selection": Selection, "trainer": Trainer, "logger": Logger, "paths": Paths,
 }  # fmt: skip
-CHOICES = (
-    "dataset",
-    "corruption",
-    "source",
-    "loss",
-    "model",
-    "optim",
-    "selection",
-    "logger",
-)  # groups with a name of their own
+# groups with a name of their own
+CHOICES = ("dataset", "corruption", "source", "loss", "model", "optim", "selection", "logger")
 
 
 def as_dict(run: Run) -> dict[str, Any]:

@@ -75,9 +75,8 @@ class OnDiskExamples(Sequence[Example]):
             for one, last in zip(begins[[0, *gaps]].tolist(), ends[[*(gaps - 1), -1]].tolist(), strict=True):
                 # by place, not by a position of the file's, which all threads would share
                 lines = os.pread(self.file.fileno(), last - one, one)
-                while (
-                    len(lines) < last - one
-                ):  # of two GiB and more, or of some file systems, a part comes at a time
+                # of two GiB and more, or of some file systems, a part comes at a time
+                while len(lines) < last - one:
                     more = os.pread(self.file.fileno(), last - one - len(lines), one + len(lines))
                     if not more:
                         raise OSError(errno.EIO, "the file of texts became shorter", tempfile.gettempdir())

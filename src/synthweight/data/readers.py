@@ -226,9 +226,8 @@ def _parquet_rows(file: "IO[bytes] | gzip.GzipFile", name: str) -> Iterator[Row]
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = (
-        io.BytesIO(file.read()) if isinstance(file, gzip.GzipFile) else file
-    )  # Parquet is read from its end
+    # Parquet is read from its end
+    source = io.BytesIO(file.read()) if isinstance(file, gzip.GzipFile) else file
     number = 0
     try:
         for batch in pq.ParquetFile(source).iter_batches(10_000):

@@ -107,9 +107,8 @@ def hold_out_fold(examples: Examples, k: int, fold: int) -> tuple[Examples, Exam
     Raises:
         UserError: a class has fewer different texts than there are folds.
     """
-    different = Counter(
-        {text_hash(e): e.label for e in reversed(examples)}.values()
-    )  # a text counts for its first twin's class
+    # a text counts for its first twin's class
+    different = Counter({text_hash(e): e.label for e in reversed(examples)}.values())
     rarest = min(sorted({e.label for e in examples}), key=lambda label: different[label])
     if different[rarest] < k:
         raise UserError(

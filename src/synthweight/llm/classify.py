@@ -28,13 +28,8 @@ if TYPE_CHECKING:
     from .few_shot import ExamplePool
 
 METHODS = ("log-probabilities", "parsing", "unparseable")
-PROMPT_FIELDS = (
-    "task",
-    "words",
-    "case",
-    "classify_chat",
-    "classify_base",
-)  # of a template: what is read here
+# of a template: what is read here
+PROMPT_FIELDS = ("task", "words", "case", "classify_chat", "classify_base")
 
 
 @dataclass(frozen=True)

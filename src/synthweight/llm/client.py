@@ -108,9 +108,8 @@ class Client:
     async def _post(self, body: Body) -> Any:
         """The server's JSON document."""
         resource: Any = self.api.chat.completions if "messages" in body else self.api.completions
-        response = await resource.with_raw_response.create(
-            **body
-        )  # the settings decide which parameters there are
+        # the settings decide which parameters there are
+        response = await resource.with_raw_response.create(**body)
         return json.loads(response.content)
 
     def _explain(self, error: Exception, offered: list[str]) -> tuple[str, float | None]:

@@ -226,9 +226,8 @@ def self_bleu(texts: Sequence[Words], order: int = 4) -> float | None:
     if len(texts) < 2:
         return None
     counts = [[Counter(n_grams(text, n)) for text in texts] for n in range(1, order + 1)]
-    highest: list[
-        dict[tuple[str, ...], tuple[int, int, int]]
-    ] = []  # n-gram → highest count, whose, the next highest
+    # n-gram → highest count, whose, the next highest
+    highest: list[dict[tuple[str, ...], tuple[int, int, int]]] = []
     for of_order in counts:
         best: dict[tuple[str, ...], tuple[int, int, int]] = {}
         for i, counter in enumerate(of_order):

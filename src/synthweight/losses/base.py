@@ -1,8 +1,7 @@
 """What a loss sees of a batch, what it returns, and what a learner of weights may use."""
 
-from __future__ import (
-    annotations,
-)  # settings are read by commands that never compute: torch is not imported for them
+# settings are read by commands that never compute: torch is not imported for them
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -41,9 +41,8 @@ def bounded_exp(log_weight: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 def guard_hits(weights: Float[Tensor, " n"]) -> Int[Tensor, ""]:
     """How many weights lie at the guard's edge. A weight of exactly zero is a choice, not a hit."""
-    edge = math.exp(
-        BOUND - 1e-3
-    )  # a number: a tensor made here would be copied to a GPU, and waited for, at every step
+    # a number: a tensor made here would be copied to a GPU, and waited for, at every step
+    edge = math.exp(BOUND - 1e-3)
     return ((weights > 0) & ((weights >= edge) | (weights <= 1 / edge))).sum()
 
 

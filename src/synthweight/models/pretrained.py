@@ -53,9 +53,8 @@ def locate(model: "Model") -> Path:
         raise UserError(
             f"model={model.name}: give model.path=FOLDER, a Hugging Face folder with safetensors weights"
         )
-    here = (
-        _downloaded(model) if model.sha256 else None
-    )  # what a pinned run was named by, whatever the hub has by now
+    # what a pinned run was named by, whatever the hub has by now
+    here = _downloaded(model) if model.sha256 else None
     return here or checked(_from_hub(model.name, model.hub, model.revision, model.package))
 
 

@@ -23,9 +23,8 @@ FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 LFS = b"version https://git-lfs"
 POOLER = "pooler"  # many encoders are published without one: it belongs to what is fine-tuned
-BUFFERS = frozenset(
-    {"position_ids", "token_type_ids", "inv_freq", "masked_bias"}
-)  # computed; older files have them
+# computed; older files have them
+BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq", "masked_bias"})
 PRETRAINING = frozenset({  # heads of language models, whose names transformers gives; no classifier uses them
     "cls", "lm_head", "lm_loss", "predictions", "sop_classifier", "discriminator_predictions", "generator_predictions",
     "generator_lm_head", "vocab_transform", "vocab_layer_norm", "vocab_projector", "mlm", "final_logits_bias", "qa_outputs",
@@ -112,9 +111,8 @@ def load_encoder(folder: Path, config: Any) -> Any:
     body = {name.removeprefix(base) for name in expected if name.startswith(base)}
     prefix = prefix_of(shapes, body, base, folder, config.model_type)
     head = {name for name in expected if not name.startswith(base)}
-    dropped = (
-        head if head <= shapes.keys() else set()
-    )  # parts of a language model's head are kept, as transformers does
+    # parts of a language model's head are kept, as transformers does
+    dropped = head if head <= shapes.keys() else set()
     if dropped:
         log_old_head(folder)
     state: dict[str, torch.Tensor] = {}

@@ -129,9 +129,8 @@ def write_figure(chart: Chart, folder: Path, stem: str, command: str) -> list[Pa
                 handles.values(), handles.keys(), loc="outside upper center", ncols=columns,
                 handlelength=length,
             )  # fmt: skip
-        caption = [
-            line for note in chart.notes for line in wrap(note, int(17 * width))
-        ]  # 17 letters per inch
+        # 17 letters per inch
+        caption = [line for note in chart.notes for line in wrap(note, int(17 * width))]
         figure.supxlabel("\n".join(caption), fontsize=7, color="#444444")
         figure.savefig(svg, metadata={"Date": None, "Creator": None, "Description": description})
         figure.savefig(png, dpi=160, metadata={"Software": None, "Description": description})

@@ -14,16 +14,8 @@ from .charts import Chart, ChartSeries, Panel, Point
 
 WIDTH, HEIGHT = 340, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 38
-LOSSES = (
-    "ce",
-    "focal",
-    "imp",
-    "dimp",
-    "quality_only",
-    "hu",
-    "sungen",
-    "ren",
-)  # in the order of the page's colours
+# in the order of the page's colours
+LOSSES = ("ce", "focal", "imp", "dimp", "quality_only", "hu", "sungen", "ren")
 DASHES = ("", "6 2", "2 2", "8 2 2 2")
 LINE_HEIGHT = 34  # of a line of dots, its name above them
 Style = tuple[int, str]  # the number of the colour, the dashes

@@ -107,9 +107,8 @@ class LockMonitor:
     """
 
     def __init__(self) -> None:
-        self.seen: dict[
-            Path, tuple[tuple[int, int, int], float]
-        ] = {}  # a lock file's times and inode, and since when
+        # a lock file's times and inode, and since when
+        self.seen: dict[Path, tuple[tuple[int, int, int], float]] = {}
 
     def is_locked(self, folder: Path) -> bool:
         """Whether a living process holds the lock of a run's folder.

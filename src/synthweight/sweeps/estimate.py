@@ -13,11 +13,8 @@ from ..data import sources
 from ..runs.store import Store
 from .plan import Job
 
-IRRELEVANT = (
-    "threads",
-    "checkpoint",
-    "keep_model",
-)  # of the trainer's settings: they change hardly a step's seconds
+# of the trainer's settings: they change hardly a step's seconds
+IRRELEVANT = ("threads", "checkpoint", "keep_model")
 
 
 class RunTimes:
@@ -29,14 +26,12 @@ class RunTimes:
 
     def __init__(self, store: Store) -> None:
         self.same: dict[str, list[float]] = {}  # seconds by settings apart from the seed
-        self.per_example: dict[
-            str, list[float]
-        ] = {}  # seconds an example and epoch, by encoder, length and trainer
+        # seconds an example and epoch, by encoder, length and trainer
+        self.per_example: dict[str, list[float]] = {}
         for run_id in sorted(store.ids()):
             row = store.row(run_id)
-            if (
-                row["kind"] != "train" or "stacked" in row["provenance"]["device"]
-            ):  # seconds shared by several runs
+            # seconds shared by several runs
+            if row["kind"] != "train" or "stacked" in row["provenance"]["device"]:
                 continue
             config, seconds = row["config"], sum(row["seconds"].values())
             self.same.setdefault(settings_key(config), []).append(seconds)

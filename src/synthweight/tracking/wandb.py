@@ -19,11 +19,8 @@ import wandb
 from ..atomic_io import part_path
 from ..errors import UserError, first_line
 
-INIT, REPLY, FINISH = (
-    20,
-    10,
-    60,
-)  # seconds: to open a run, for one question, to upload the rest at a run's end
+# seconds: to open a run, for one question, to upload the rest at a run's end
+INIT, REPLY, FINISH = (20, 10, 60)
 BINS = 64  # of a histogram of weights
 MARK = "written.json"  # in an offline run's folder: which row it holds
 ROW_CONFIG = ("labels", "data", "checkers", "temperatures", "version", "provenance", "parquet_sha256")
@@ -67,9 +64,8 @@ class RunCard:
             kind, source, model = config["loss"]["name"], config["source"]["name"], config["model"]["name"]
         else:
             kind, source, model = "prompt", f"{config['shots']}-shot", config["generator"]["model"]
-        tags = tuple(
-            dict.fromkeys(str(tag)[:64] for tag in (dataset, source, model))
-        )  # W&B's limit is 64 characters
+        # W&B's limit is 64 characters
+        tags = tuple(dict.fromkeys(str(tag)[:64] for tag in (dataset, source, model)))
         return cls(run_id, project, f"{kind}-{source}-{seed}", group or "train", kind, tags, config)
 
 
@@ -97,9 +93,8 @@ class WandbSession:
         By WANDB_MODE and `wandb offline`, else by whether the server accepts a key.
         """
         if self.decided is None:
-            logging.getLogger("opentelemetry").setLevel(
-                logging.CRITICAL
-            )  # its telemetry's failures are no news
+            # its telemetry's failures are no news
+            logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
             wanted = wandb.setup(settings=wandb.Settings(silent=True)).settings.mode
             if wanted in ("offline", "dryrun", "disabled"):
                 self.decided = "disabled" if wanted == "disabled" else "offline"
@@ -196,9 +191,8 @@ def log_epoch(run: Any, number: int, scalars: dict[str, float], weights: np.ndar
         values["weights/histogram"] = wandb.Histogram(
             np_histogram=np.histogram(known.astype(np.float64), bins=BINS)
         )
-    run.log(
-        values, step=number, commit=True
-    )  # uncommitted it would be sent at the end, over the summary of the row
+    # uncommitted it would be sent at the end, over the summary of the row
+    run.log(values, step=number, commit=True)
 
 
 def log_row(run: Any, row: dict[str, Any]) -> None:

@@ -50,9 +50,8 @@ class DistributedContext:
         sent[: len(rows)] = own.detach()[: len(rows)]
         received = [torch.empty_like(sent) for _ in range(self.world_size)]
         dist.all_gather(received, sent)
-        whole = torch.stack(received, dim=1).flatten(0, 1)[
-            :n
-        ]  # row i of process r is row i·world_size + r of the batch
+        # row i of process r is row i·world_size + r of the batch
+        whole = torch.stack(received, dim=1).flatten(0, 1)[:n]
         if not rows:  # more processes than rows: every parameter still needs a gradient, of zero
             return whole + 0.0 * own.sum()
         return whole.index_copy(0, torch.tensor(rows, device=whole.device), own)

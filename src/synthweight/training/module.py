@@ -53,9 +53,8 @@ class ClassifierModule(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         batch = self.select_candidates(batch)
         loss = self.objective(self.score(batch, self.learned_weights(batch)))
-        return (
-            loss * self.context.world_size
-        )  # DDP takes the mean of the gradients, where their sum is the batch's
+        # DDP takes the mean of the gradients, where their sum is the batch's
+        return loss * self.context.world_size
 
     def learned_weights(self, batch: dict[str, Tensor]) -> Tensor | None:
         """The weights that the strategy's learner gives this batch, [batch], if it has one."""
@@ -175,9 +174,8 @@ class ClassifierModule(pl.LightningModule):
         self.objective.begin_epoch()
         if self.resumed_random is not None:
             set_random_state(self.resumed_random)
-            iter(
-                self.trainer.train_dataloader or ()
-            )  # draws a seed, as an uninterrupted training does before its next epoch
+            # draws a seed, as an uninterrupted training does before its next epoch
+            iter(self.trainer.train_dataloader or ())
             self.resumed_random = None
 
     # evaluation
@@ -203,9 +201,8 @@ class ClassifierModule(pl.LightningModule):
                 self.reporter.log(f"epoch {self.current_epoch + 1}: {line}", logging.WARNING)
         self.reporter.epoch_finished(self.current_epoch + 1, self.job.epochs, epoch)
         scalars = epoch_scalars(epoch.train_loss, epoch.metrics, weights)
-        self.log_dict(
-            scalars, sync_dist=self.context.world_size > 1
-        )  # equal on all processes: else Lightning warns
+        # equal on all processes: else Lightning warns
+        self.log_dict(scalars, sync_dist=self.context.world_size > 1)
 
 
 def labelled_texts(split: TokenizedSplit) -> LabelledTexts:

@@ -65,9 +65,8 @@ def log_probs(
     ):
         for batch in evaluation_batches(tokens, evaluation_tokens(precision, place)):
             inputs = classifier.inputs(batch)
-            if not forward.is_packed(
-                network
-            ):  # a packed pass moves a batch itself, once its tokens are counted
+            # a packed pass moves a batch itself, once its tokens are counted
+            if not forward.is_packed(network):
                 inputs = {key: value.to(place) for key, value in inputs.items()}
             logits = network(**inputs).logits.float()
             out[batch["index"].numpy()] = logits.log_softmax(dim=-1).cpu().numpy()

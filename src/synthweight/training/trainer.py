@@ -32,9 +32,8 @@ from .predict import predict
 from .reporter import RunReporter
 
 PATIENCE = timedelta(days=1)  # while the first process learns weights before the training, the others wait
-THREADS = (
-    torch.get_num_threads()
-)  # torch's own choice: one run's setting must not become the next one's default
+# torch's own choice: one run's setting must not become the next one's default
+THREADS = torch.get_num_threads()
 
 
 @dataclass
@@ -80,9 +79,8 @@ def fit(
     if checkpoints is not None and (latest := checkpoints.latest(reporter)) is not None:
         resume, done = latest
         reporter.log(f"continues after epoch {done}/{job.epochs}")
-    reader = (
-        None if checkpoints is None else Checkpoints(checkpoints.folder, checkpoints.identity)
-    )  # without the guard
+    # without the guard
+    reader = None if checkpoints is None else Checkpoints(checkpoints.folder, checkpoints.identity)
     try:
         with process_group(job.trainer.devices, _fit_worker, job, reader, resume) as context:
             return _fit_process(context, job, reporter, checkpoints, resume)
@@ -171,9 +169,8 @@ def lightning_trainer(
         plugins.append(LightningEnvironment())  # no cluster's scheduler started these processes
     return pl.Trainer(
         max_epochs=job.epochs,
-        accelerator=device(
-            job.trainer.accelerator
-        ).type,  # Lightning's own choice for auto knows more devices
+        # Lightning's own choice for auto knows more devices
+        accelerator=device(job.trainer.accelerator).type,
         devices=context.world_size,
         strategy="auto" if context.world_size == 1 else DDPStrategy(timeout=PATIENCE),
         precision=precision(job.trainer),  # type: ignore[arg-type]
@@ -214,13 +211,10 @@ def silence_lightning() -> None:
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings(
-        "ignore", ".*have no `val_dataloader`.*"
-    )  # nothing is selected by, test is evaluated at the end
-    warnings.filterwarnings(
-        "ignore", ".*Experiment logs directory.*"
-    )  # of the same run, killed or trained again
-    warnings.filterwarnings(
-        "ignore", "GPU available but not used.*"
-    )  # of another kind, or by the user's wish
+    # nothing is selected by, test is evaluated at the end
+    warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")
+    # of the same run, killed or trained again
+    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")
+    # of another kind, or by the user's wish
+    warnings.filterwarnings("ignore", "GPU available but not used.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)

@@ -302,9 +302,8 @@ def plan(
     for k, kept in smaller:
         folds_of = Folds(workspace, data, k)
         todo = _missing(folds_of, kept)
-        last = [
-            workspace.run(METHODS[name], folds_of.datasets[0]) for name in ("real", "mixed")
-        ]  # on all data
+        # on all data
+        last = [workspace.run(METHODS[name], folds_of.datasets[0]) for name in ("real", "mixed")]
         examples = sum(cost(run, data, 1 - 1 / k) for run in todo) + sum(cost(run, data, 1) for run in last)
         seconds = rate * examples
         if budget is None or seconds <= budget:

@@ -37,9 +37,8 @@ class FunctionalClassifier:
         self.network, self.device = context.network, context.device
         self.named = {name: p for name, p in context.network.named_parameters() if p.requires_grad}
         embedding = context.network.get_input_embeddings()  # type: ignore[operator]
-        packed = hasattr(
-            context.network.forward, "text_index"
-        )  # other networks may look for an id, of a last token say
+        # other networks may look for an id, of a last token say
+        packed = hasattr(context.network.forward, "text_index")
         self.embedding = next(
             (name for name, p in self.named.items() if p is embedding.weight and packed), None
         )

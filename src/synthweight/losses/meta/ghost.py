@@ -19,16 +19,11 @@ from torch.overrides import TorchFunctionMode
 
 from .gradients import Params
 
-IN_PLACE = (
-    "__iadd__",
-    "__isub__",
-    "__imul__",
-    "__itruediv__",
-)  # besides those whose names end in one underscore
+# besides those whose names end in one underscore
+IN_PLACE = ("__iadd__", "__isub__", "__imul__", "__itruediv__")
 LINEAR = (F.linear, F.layer_norm, F.embedding)  # linear in their parameters; rows in, rows out
-Along = Callable[
-    [Params], Tensor
-]  # by a direction: what stands in a parameter's place, what an operator gives with it
+# by a direction: what stands in a parameter's place, what an operator gives with it
+Along = Callable[[Params], Tensor]
 
 
 class Trace(TorchFunctionMode):

@@ -129,9 +129,8 @@ class Lstm(Module):
             )
         )
         self.places = torch.zeros(int(known.max()) + 1, dtype=torch.long)
-        self.places[torch.from_numpy(known)] = torch.arange(
-            1, len(known) + 1
-        )  # 0 is a token that training never shows
+        # 0 is a token that training never shows
+        self.places[torch.from_numpy(known)] = torch.arange(1, len(known) + 1)
         super().__init__(Recurrent(len(known) + 1, hidden, len(context.labels)), context.device)
 
     @staticmethod
@@ -142,9 +141,8 @@ class Lstm(Module):
         texts = self.context.dev if dev else self.context.train
         assert texts is not None
         batch = texts.batch(index.tolist())
-        first = batch["attention_mask"].argsort(
-            dim=1, descending=True, stable=True
-        )  # texts that are padded on the left
+        # texts that are padded on the left
+        first = batch["attention_mask"].argsort(dim=1, descending=True, stable=True)
         ids = batch["input_ids"].gather(1, first)
         ids = self.places[ids.clamp_max(len(self.places) - 1)] * (ids < len(self.places))
         last = batch["attention_mask"].sum(1) - 1

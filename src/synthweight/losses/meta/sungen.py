@@ -61,9 +61,8 @@ class SungenLearner:
         self.u = torch.zeros(n, dtype=dtype, device=context.device, requires_grad=True)
         self.adam = torch.optim.Adam([self.u], lr=settings.outer_lr, eps=settings.outer_eps)
         self.made = 0
-        self.order = np.argsort(
-            -context.train.lengths, kind="stable"
-        )  # of like length together: less padding
+        # of like length together: less padding
+        self.order = np.argsort(-context.train.lengths, kind="stable")
 
     def before_training(self) -> None:
         if self.made >= self.settings.outer_steps:
@@ -100,9 +99,8 @@ class SungenLearner:
         order, size = rng.permutation(len(w)), self.settings.inner_batch
         for start in range(0, len(order), size):
             index = order[start : start + size]
-            with (
-                self.proxy.precision()
-            ):  # anew each step: autocast keeps narrow copies of what the optimizer changes
+            # anew each step: autocast keeps narrow copies of what the optimizer changes
+            with self.proxy.precision():
                 value = (w[torch.from_numpy(index)] * self.losses(params, index)).mean()
             for p, g in zip(params.values(), gradients.gradient(value, params).values(), strict=True):
                 p.grad = g

@@ -48,9 +48,8 @@ class StackedNetworks(nn.Module):
 
         The batches may differ in texts and width.
         """
-        self.skeleton[0].train(
-            self.training
-        )  # Lightning sets the flag of each module that it knows of, and not by train()
+        # Lightning sets the flag of each module that it knows of, and not by train()
+        self.skeleton[0].train(self.training)
         shape = max(len(b["input_ids"]) for b in batches), max(b["input_ids"].shape[1] for b in batches)
         laid_out = [self._lay_out(batch, shape) for batch in batches]
         most = max(len(fields["token_index"]) for fields in laid_out)

@@ -246,12 +246,10 @@ class PackedForward:
             group: of texts.
             bias: added to the scores, or None.
         """
-        with torch.autocast(
-            query.device.type, enabled=False
-        ):  # else softmax, and what follows it, would be in fp32
-            if (
-                not self.network.training and torch.is_inference_mode_enabled()
-            ):  # in this order: dynamo cannot trace the second
+        # else softmax, and what follows it, would be in fp32
+        with torch.autocast(query.device.type, enabled=False):
+            # in this order: dynamo cannot trace the second
+            if not self.network.training and torch.is_inference_mode_enabled():
                 return self.fused_attention(query, key, value, group, bias)
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             if bias is not None:
@@ -299,14 +297,12 @@ class PackedForward:
         bits = (
             torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         )
-        kept = (
-            bits[: values.numel()].view(values.shape).clamp_(least - 1, least).sub_(least - 1)
-        )  # 0 or 1; faster than >=
+        # 0 or 1; faster than >=
+        kept = bits[: values.numel()].view(values.shape).clamp_(least - 1, least).sub_(least - 1)
         scale = torch.tensor(2**16 / (2**16 - dropped), dtype=values.dtype)
         if values.dtype == torch.bfloat16:
-            return values * kept.mul_(int(scale.view(torch.int16))).view(
-                torch.bfloat16
-            )  # its bits, or none: faster than a cast
+            # its bits, or none: faster than a cast
+            return values * kept.mul_(int(scale.view(torch.int16))).view(torch.bfloat16)
         return values * kept.to(values.dtype).mul_(scale)
 
 
@@ -343,9 +339,8 @@ def concatenated(parts: list[Tensor]) -> Tensor:
 def can_be_packed(network: nn.Module) -> bool:
     """Whether the network's family is a known one; logs once per family where it is not."""
     config: HFModule = network.config
-    causal = getattr(
-        config, "is_decoder", False
-    )  # some families then mask later tokens, which the packed attention does not
+    # some families then mask later tokens, which the packed attention does not
+    causal = getattr(config, "is_decoder", False)
     if config.model_type in FAMILIES and not causal:
         return True
     log_padded(f"causal {config.model_type}" if causal else config.model_type)

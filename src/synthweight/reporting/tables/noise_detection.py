@@ -52,9 +52,8 @@ def noise_detection_table(rows: RowSet) -> Table:
         finished = [aucs[r.id] for r in requested if r.id in aucs]
         cell: list[Cell] = [*label, *(metric_cell(rows, requested, metric) for metric in METRICS)]
         for e in range(epochs):
-            values = [
-                auc[e] for auc in finished if e < len(auc)
-            ]  # a run may have fewer epochs: that is no missing run
+            # a run may have fewer epochs: that is no missing run
+            values = [auc[e] for auc in finished if e < len(auc)]
             cell.append(Number.from_values(values, len(values) + len(requested) - len(finished), 2))
         cells.append(cell)
     columns = [Column("dataset"), *map(Column, labeler.columns), *map(Column.number, METRICS.values())]

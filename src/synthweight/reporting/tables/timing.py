@@ -65,10 +65,8 @@ def run_seconds(rows: RowSet) -> dict[str, RunSeconds]:
             f"seconds from different machines in one table: {'; '.join(machines)}: run all on one"
         )
     scoring: dict[tuple[str, ...], float] = {}
-    for (
-        row,
-        seed,
-    ) in finished:  # the first run that needs a checker's scores computes them, the others read them
+    # the first run that needs a checker's scores computes them, the others read them
+    for row, seed in finished:
         key = scores_key(row, seed)
         scoring[key] = max(scoring.get(key, 0.0), row["seconds"]["scores"])
     out = {}
