@@ -29,10 +29,8 @@ POLICIES = {
     "spinning": {"GOMP_SPINCOUNT": "300000"},  # libgomp's own number where nothing is set
     "command": {},  # what the command sets
     "passive": {"OMP_WAIT_POLICY": "passive"},
-    "2000": {"GOMP_SPINCOUNT": "2000"},
-    "10000": {"GOMP_SPINCOUNT": "10000"},
+    **{spin: {"GOMP_SPINCOUNT": spin} for spin in ("500", "1000", "2000", "5000", "10000", "20000", "50000")},
 }
-LOADS = (0, 1, 2)  # busy processes
 
 
 @contextmanager
@@ -60,19 +58,18 @@ def epoch_seconds(policy: dict[str, str], epochs: int, overrides: list[str], out
     return float(json.loads(row.read_text())["seconds"]["train"]) / epochs
 
 
-def table(seconds: dict[tuple[str, int], list[float]], policies: list[str]) -> Iterator[str]:
-    """Medians with their range by policy, and what the bars are about."""
+def table(seconds: dict[tuple[str, int], list[float]]) -> Iterator[str]:
+    """Medians with their range, and beside what a policy takes alone, and what spinning takes."""
     middle = {key: median(values) for key, values in seconds.items()}
-    yield "| policy | alone | beside one | beside two | one / alone | two / alone | alone / spinning |"
-    yield "|---|---|---|---|---|---|---|"
-    for policy in policies:
-        cells = [
-            f"{middle[policy, n]:.1f} ({min(seconds[policy, n]):.1f}–{max(seconds[policy, n]):.1f})"
-            for n in LOADS
+    yield "| policy | busy processes | seconds | × alone | × spinning |"
+    yield "|---|---:|---:|---:|---:|"
+    for (policy, n), values in seconds.items():
+        ratios = [
+            f"{middle[policy, n] / middle[other]:.2f}" if other in middle else "–"
+            for other in ((policy, 0), ("spinning", n))
         ]
-        alone, one, two = (middle[policy, n] for n in LOADS)
-        spinning = f"{alone / middle['spinning', 0]:.2f}" if "spinning" in policies else "–"
-        yield f"| {policy} | {' | '.join(cells)} | {one / alone:.2f} | {two / alone:.2f} | {spinning} |"
+        spread = f"{middle[policy, n]:.1f} ({min(values):.1f}–{max(values):.1f})"
+        yield f"| {policy} | {n} | {spread} | {' | '.join(ratios)} |"
 
 
 def main() -> None:
@@ -80,14 +77,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=["spinning", "command"])
+    parser.add_argument("--loads", nargs="+", type=int, default=[0, 1, 2], help="busy processes")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     options, overrides = parser.parse_known_args()
     seconds: dict[tuple[str, int], list[float]] = {
-        (policy, n): [] for policy in options.policies for n in LOADS
+        (policy, n): [] for policy in options.policies for n in options.loads
     }
     for turn in range(options.times):
-        for n in LOADS:
+        for n in options.loads:
             for policy in options.policies:
                 with busy(n), tempfile.TemporaryDirectory() as folder:
                     spent = epoch_seconds(POLICIES[policy], options.epochs, overrides, Path(folder))
@@ -97,7 +95,7 @@ def main() -> None:
                     file=sys.stderr,
                     flush=True,
                 )
-    print(*table(seconds, options.policies), sep="\n")
+    print(*table(seconds), sep="\n")
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def trained(folder: Path, epochs: int, *more: str, encoder: str = "base") -> Fou
         data, home = sources.build_run_data(run), pretrained.locate(run.model)
         reporter = overhead.TimingReporter()
         started = time.perf_counter()
-        job = trials.training(run, home, data, Path(cache), ("selection", "test"))
+        job = trials.training(run, home, data, Path(cache), ["test"])
         ready = time.perf_counter()
         fitted = fit(job, reporter)
         seconds = time.perf_counter() - started
@@ -264,8 +264,7 @@ def stack(folder: Path, encoder: str, epochs: int = 1) -> Found:
         runs = [composer.run([*base, f"seed={seed}"]) for seed in range(4)]
         data, home = sources.build_run_data(runs[0]), pretrained.locate(runs[0].model)
         started = time.perf_counter()
-        series = ("selection", "test")
-        jobs = [trials.training(run, home, data, Path(cache), series) for run in runs]
+        jobs = [trials.training(run, home, data, Path(cache), ["test"]) for run in runs]
         fitted = seed_ensemble.fit_seed_ensemble([seed_ensemble.EnsembleMember(job) for job in jobs])
         whole = time.perf_counter() - started
     seconds = sum(one.seconds.train for one in fitted)
@@ -447,7 +446,7 @@ def trainings(folder: Path, texts: int, graphs: Any) -> Found:
         few = [f"source.n={min(texts, 960)}", *overrides(folder, 1, "plain")]
         run = compose.Composer("config").run([*trials.CE, *few])
         data, home = sources.build_run_data(run), pretrained.locate(run.model)
-    job = trials.training(run, home, data, folder / "cache", ("selection",))
+    job = trials.training(run, home, data, folder / "cache", ["test"])
     ends = []
     for most in (0, 0, 64):
         graphs.MOST = most

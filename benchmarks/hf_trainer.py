@@ -13,8 +13,8 @@ JUDGED = ("accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Done:
-    """A finished training: seconds of its steps alone, how many texts and tokens those took, and test at the
-    last epoch.
+    """A finished training: seconds of its steps alone, how many texts and tokens those took, and test at its
+    end.
     """
 
     seconds: float
@@ -35,14 +35,10 @@ def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], D
         made, clock = trainer(system, steps, job, data, home, folder), lap(torch)
         made.add_callback(clock)
         made.train()
-        last = [
-            {k: row[f"eval_test_{k}"] for k in JUDGED}
-            for row in made.state.log_history
-            if "eval_test_accuracy" in row
-        ]
+        found = None if steps else made.evaluate()
         texts = steps * job.optim.batch_size if steps else job.epochs * len(data.train)
         tokens = sum(row["length"] for row in made.train_dataset) * texts // len(data.train)
-        return Done(clock.seconds, texts, tokens, made.model, last[-1] if last else None)
+        return Done(clock.seconds, texts, tokens, made.model, found and {k: found[f"eval_{k}"] for k in JUDGED})
 
     return train
 
@@ -74,19 +70,19 @@ def trainer(system: str, steps: int | None, job: Any, data: Any, home: Path, fol
             k: v for k, v in metrics.evaluate(scores, found.label_ids, data.labels).items() if k in JUDGED
         }
 
-    split = {name: encoded(getattr(data, name)) for name in ("train", "selection", "test")}
+    split = {name: encoded(getattr(data, name)) for name in ("train", "test")}
     network = classifier.build(home, data.labels)
     arguments = TrainingArguments(
         output_dir=str(folder), num_train_epochs=job.epochs, max_steps=steps or -1, seed=job.seed,
         per_device_train_batch_size=optim.batch_size, per_device_eval_batch_size=64, learning_rate=optim.lr,
         weight_decay=optim.weight_decay, lr_scheduler_type=optim.schedule, warmup_steps=optim.warmup,
-        max_grad_norm=optim.clip_norm, eval_strategy="no" if steps else "epoch", save_strategy="no", logging_strategy="no",
+        max_grad_norm=optim.clip_norm, eval_strategy="no", save_strategy="no", logging_strategy="no",
         report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), bf16=system == "tuned",
         train_sampling_strategy="group_by_length" if system == "tuned" else "random",
     )  # fmt: skip
     return Trainer(
         model=network, args=arguments, train_dataset=split["train"], compute_metrics=judged,
-        data_collator=DataCollatorWithPadding(tokenizer), eval_dataset={name: split[name] for name in ("selection", "test")},
+        data_collator=DataCollatorWithPadding(tokenizer), eval_dataset=split["test"],
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def compare(overrides: list[str], folder: Path, dropout: bool) -> None:
         classifier.build = seeded(classifier.build)
     job = jobs["padded"]
     data = sources.build_run_data(job)
-    training = trials.training(job, home, data, folder, ["selection"])
+    training = trials.training(job, home, data, folder, ["test"])
     order = training.training_batches().batch_sampler
     begun, wanted = by_trainer(job, data, home, folder, order)
     steps, failed = job.epochs * len(order), False
@@ -104,7 +104,6 @@ def by_trainer(
             order.sampler.set_epoch(round(state.epoch))
 
     trainer = hf_trainer.trainer("trainer", None, job, data, home, folder)
-    trainer.args.eval_strategy = "no"
     trainer.add_callback(Epoch())
     collate = trainer._get_collator_with_removed_columns(trainer.data_collator)
     loader = DataLoader(trainer.train_dataset, batch_sampler=order, collate_fn=collate)

@@ -2,7 +2,6 @@
 and seed.
 
     ours       this project as it is
-    random     the same with batches at random, trainer.batching=random
     trainer    Hugging Face's Trainer as people use it: dynamic padding, its defaults
     tuned      the same with bf16 and batches grouped by length
     authors    the recipe of the paper's code: padded to 128 tokens, fp32; its speed over 100 steps
@@ -12,16 +11,18 @@ and seed.
     python benchmarks/throughput.py --dataset financial mrpc --seeds 3 paths.data=FOLDER
 
 Each training is a process of its own; the systems take turns within a seed. Imports and what lies before the
-data are not counted; tokenisation (nothing is cached), the encoder's loading and the evaluations are: test
-and D_P' after every epoch, in batches of 64 texts, in ours of 4,096 tokens. "steady" is training alone. Peak
+data are not counted; tokenisation (nothing is cached), the encoder's loading and the evaluation are: test
+once, at the end, in batches of 64 texts, in ours of 4,096 tokens. Ours waits as the command does
+(`cli/wait_policy.py`), the others as torch does. "steady" is training alone. Peak
 memory is the process's own. Nothing else may run on the machine. Each training is a line of --journal;
 started again, only what is missing is run. The table of docs/performance.md is written from
-benchmarks/results/throughput.jsonl; a ratio there is of trainings of one seed that took turns, or has a mark
+benchmarks/results/throughput.jsonl. A ratio there is of trainings of one seed that took turns, or has a mark
 (≈) where these were hours apart.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -37,10 +38,10 @@ from typing import Any
 import trials
 from hf_trainer import JUDGED, Done, theirs
 
+from synthweight.cli.wait_policy import set_wait_policy
 from synthweight.runs import provenance
 
-SYSTEMS = ("ours", "random", "trainer", "tuned", "authors")
-OURS = {"ours": [], "random": ["trainer.batching=random"]}
+SYSTEMS = ("ours", "trainer", "tuned", "authors")
 ROOT = Path(__file__).parents[1]
 JOURNAL, PAGE = ROOT / "benchmarks" / "results" / "throughput.jsonl", ROOT / "docs" / "performance.md"
 STEPS = 100  # of the authors' recipe, where its speed alone is asked for
@@ -59,9 +60,9 @@ def one(system: str, overrides: list[str], steps: int | None) -> Found:
     from synthweight.models import pretrained
 
     # imports what it needs before the clock starts
-    train = ours() if system in OURS else theirs(system, steps)
+    train = ours() if system == "ours" else theirs(system, steps)
     with compose.offline(CONF), tempfile.TemporaryDirectory() as folder:
-        job = compose.Composer("config").run([*trials.CE, *OURS.get(system, []), *overrides])
+        job = compose.Composer("config").run([*trials.CE, *overrides])
         data, home = sources.build_run_data(job), pretrained.locate(job.model)
         peak = matmul_peak(torch)
         started = time.perf_counter()
@@ -89,7 +90,7 @@ def ours() -> Callable[[Any, Any, Path, Path], Done]:
     from synthweight.training.trainer import fit
 
     def train(job: Any, data: Any, home: Path, folder: Path) -> Done:
-        training = trials.training(job, home, data, folder, ("selection", "test"))
+        training = trials.training(job, home, data, folder, ["test"])
         fitted = fit(training)
         texts, tokens = job.epochs * len(data.train), job.epochs * int(training.train[0].lengths.sum())
         return Done(fitted.seconds.train, texts, tokens, fitted.network, fitted.epochs[-1].metrics["test"])
@@ -129,7 +130,10 @@ def measured(options: argparse.Namespace, key: Found) -> Found:
         *(["--steps", str(steps)] if steps else []),
         *wanted,
     ]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    environment = dict(os.environ)
+    if key["system"] == "ours":
+        set_wait_policy(environment)
+    done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(
             f"{key}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
@@ -223,8 +227,6 @@ def main() -> None:
                         "steps": steps,
                         "overrides": named,
                     }
-                    # so that a row of other settings is not taken for it
-                    key["settings"] = OURS.get(system, [])
                     if options.again:
                         trials.add(options.journal, key | measured(options, key))
                     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 Trial = dict[str, Any]
 # to compare with the Trainer
-CE = ["loss=ce", "source=synthetic", "logger=none", "selection=dprime", "trainer.checkpoint=off"]
+CE = ["loss=ce", "source=synthetic", "logger=none", "trainer.checkpoint=off"]
 
 
 def done(journal: Path) -> list[Trial]:

@@ -125,7 +125,7 @@ def test_test_examples_that_dprime_has_or_that_bear_two_labels_are_said_and_kept
     said = " ".join(r.message for r in caplog.records if r.levelname == "WARNING")
     assert "1 of 45 examples of D_P' are in test too" in said
     assert f"small_real.jsonl:4, {shared['text'][:20]!r}"[:-1] in said
-    assert "1 texts of test come with more than one label" in said
+    assert "texts of test that come with more than one label: 1" in said
 
 
 def test_ids_of_mixed_are_unique_by_split(changed):

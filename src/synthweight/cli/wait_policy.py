@@ -2,25 +2,47 @@
 
 torch's wheels compute with libgomp, whose threads spin for some 3 ms at the end of every parallel region, and
 there are thousands of regions per second. Where another process wants the cores, a thread that spins takes
-time from one that works, and an epoch lasts many times longer.
+time from one that works, and an epoch lasts many times longer. Where nothing else runs, a thread that sleeps
+must be woken, and an epoch lasts half as long again. `benchmarks/busy.py` measured both.
 """
 
 import os
+import time
 from collections.abc import MutableMapping
+from pathlib import Path
 
-SPIN = "2000"  # libgomp's own is 300000, about 3 ms; measured by benchmarks/busy.py
+IDLE_SPIN = "10000"  # about 0.1 ms: as fast as libgomp's own 300000 alone, a fifth of its time beside a busy process
+BUSY_SPIN = "1000"
 USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # one of these set by the user decides
+LOAD = Path("/proc/loadavg")  # Linux alone has it; libgomp is used by torch's wheels for Linux alone
 
 
 def set_wait_policy(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set a short spin, unless the user has set a wait policy.
+    """Set a short spin, a shorter one on a busy machine, unless the user has set a wait policy.
 
     libgomp reads the variable once, when it is loaded: call this before anything imports torch. Processes
     that are started later inherit it. Other OpenMP libraries than libgomp do not know the variable and keep
-    their own policy.
+    their own policy. Neither value changes a result.
 
     Args:
         environment: the process's environment variables.
     """
     if not any(name in environment for name in USERS):
-        environment["GOMP_SPINCOUNT"] = SPIN
+        environment["GOMP_SPINCOUNT"] = BUSY_SPIN if machine_is_busy() else IDLE_SPIN
+
+
+def machine_is_busy(samples: int = 4, pause: float = 0.003) -> bool:
+    """Whether other processes compute now that this one's threads would have to share cores with.
+
+    Args:
+        samples: how often to look. The quietest look counts, so that a short-lived process does not.
+        pause: seconds between two looks.
+    """
+    if not LOAD.is_file():
+        return False
+    others = []
+    for _ in range(samples):
+        running = LOAD.read_text().split()[3].split("/")[0]  # "0.20 0.18 0.12 1/80 11206": tasks that run or want to
+        others.append(int(running) - 1)  # less this one
+        time.sleep(pause)
+    return min(others) + len(os.sched_getaffinity(0)) > (os.cpu_count() or 1)

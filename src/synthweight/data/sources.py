@@ -363,7 +363,7 @@ def log_conflicting(where: str, texts: int, first_text: str) -> None:
         first_text: the first.
     """
     logger.warning(
-        "%s: %d texts of test come with more than one label. First: %.60r", where, texts, first_text
+        "%s: texts of test that come with more than one label: %d. First: %.60r", where, texts, first_text
     )
 
 

@@ -213,17 +213,20 @@ def fit(
 
 def describe(run: Run, data: UserData) -> list[str]:
     """What is worth knowing about the data before anything is trained; said once, and on the model card."""
-    facts = [f"{n} {name} texts come with more than one label." for name, n in data.conflicts.items() if n]
+    facts = [f"{name.capitalize()} texts that come with more than one label: {n}." for name, n in data.conflicts.items() if n]
+    written = {e.label for e in data.synthetic.examples}
+    if absent := [label for label in data.labels if label not in written]:
+        facts.append(f"Labels without a synthetic example: {', '.join(map(repr, absent))}.")
     real = {overlap_key(e) for e in data.real.examples}
     same = sum(overlap_key(e) in real for e in data.synthetic.examples)
     if same:
-        facts.append(f"{same} synthetic texts equal a real one and were not trained on.")
+        facts.append(f"Synthetic texts that equal a real one, and were not trained on: {same}.")
     longest = run.optim.max_length
     for part in (data.real, data.synthetic):
         folder, sha256 = pretrained.locate(run.model), pretrained.fingerprint(run.model)
         lengths = tokenize(folder, sha256, part.examples, longest + 1, Path(run.paths.cache)).lengths
         if cut := int((lengths > longest).sum()):
-            facts.append(f"{cut} {part.name} texts were cut to {longest} tokens (optim.max_length).")
+            facts.append(f"{part.name.capitalize()} texts cut to {longest} tokens (optim.max_length): {cut}.")
     for fact in facts:
         logger.warning("%s", fact)
     return facts

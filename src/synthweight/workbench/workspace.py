@@ -189,13 +189,18 @@ def as_row(e: Example) -> dict[str, str]:
 
 @contextmanager
 def quiet_engine() -> Iterator[None]:
-    """Within it the engine's own lines and bars of each run are not shown."""
-    loggers = [logging.getLogger(f"synthweight.{name}") for name in ("runs", "training", "data", "models")]
+    """Within it the engine's own lines and bars of each run are not shown.
+
+    What the engine says of data is true of one fold, or of D_P' that stands in for a test set; `api.describe`
+    has said it of the whole.
+    """
+    shown = dict.fromkeys(("runs", "training", "models"), logging.WARNING) | {"data": logging.ERROR}
+    loggers = [logging.getLogger(f"synthweight.{name}") for name in shown]
     levels, bars = [logger.level for logger in loggers], progress.enabled
     progress.enabled = False
     try:
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
+        for logger, level in zip(loggers, shown.values(), strict=True):
+            logger.setLevel(level)
         yield
     finally:
         progress.enabled = bars
