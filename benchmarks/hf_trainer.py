@@ -38,7 +38,9 @@ def theirs(system: str, steps: int | None) -> Callable[[Any, Any, Path, Path], D
         found = None if steps else made.evaluate()
         texts = steps * job.optim.batch_size if steps else job.epochs * len(data.train)
         tokens = sum(row["length"] for row in made.train_dataset) * texts // len(data.train)
-        return Done(clock.seconds, texts, tokens, made.model, found and {k: found[f"eval_{k}"] for k in JUDGED})
+        return Done(
+            clock.seconds, texts, tokens, made.model, found and {k: found[f"eval_{k}"] for k in JUDGED}
+        )
 
     return train
 

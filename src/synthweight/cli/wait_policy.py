@@ -11,7 +11,8 @@ import time
 from collections.abc import MutableMapping
 from pathlib import Path
 
-IDLE_SPIN = "10000"  # about 0.1 ms: as fast as libgomp's own 300000 alone, a fifth of its time beside a busy process
+# about 0.1 ms: alone as fast as libgomp's own 300000, in a third of its time beside a busy process
+IDLE_SPIN = "10000"
 BUSY_SPIN = "1000"
 USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # one of these set by the user decides
 LOAD = Path("/proc/loadavg")  # Linux alone has it; libgomp is used by torch's wheels for Linux alone
@@ -42,7 +43,9 @@ def machine_is_busy(samples: int = 4, pause: float = 0.003) -> bool:
         return False
     others = []
     for _ in range(samples):
-        running = LOAD.read_text().split()[3].split("/")[0]  # "0.20 0.18 0.12 1/80 11206": tasks that run or want to
+        running = (
+            LOAD.read_text().split()[3].split("/")[0]
+        )  # "0.20 0.18 0.12 1/80 11206": tasks that run or want to
         others.append(int(running) - 1)  # less this one
         time.sleep(pause)
     return min(others) + len(os.sched_getaffinity(0)) > (os.cpu_count() or 1)

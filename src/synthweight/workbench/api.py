@@ -213,7 +213,11 @@ def fit(
 
 def describe(run: Run, data: UserData) -> list[str]:
     """What is worth knowing about the data before anything is trained; said once, and on the model card."""
-    facts = [f"{name.capitalize()} texts that come with more than one label: {n}." for name, n in data.conflicts.items() if n]
+    facts = [
+        f"{name.capitalize()} texts that come with more than one label: {n}."
+        for name, n in data.conflicts.items()
+        if n
+    ]
     written = {e.label for e in data.synthetic.examples}
     if absent := [label for label in data.labels if label not in written]:
         facts.append(f"Labels without a synthetic example: {', '.join(map(repr, absent))}.")
