@@ -209,11 +209,11 @@ def test_stopped_in_the_middle_there_is_no_row_and_the_same_command_goes_on(sett
 
 
 def test_two_processes_of_one_run_leave_one_row(settings):
-    running = [process("train", *settings, "optim.epochs=60") for _ in range(2)]
+    running = [process("train", *settings, "optim.epochs=20") for _ in range(2)]
     ended = [r.communicate(timeout=200) for r in running]
     assert [r.returncode for r in running] == [0, 0], ended
     assert len(Store(outputs(settings)).ids()) == 1
-    assert sum("epoch 1/60" in out for out, _ in ended) == 1
+    assert sum("epoch 1/20" in out for out, _ in ended) == 1
 
 
 def test_a_users_own_folder_and_file(settings, toy, tmp_path):
