@@ -236,7 +236,7 @@ def count(workers: Workers, chaos: Chaos) -> None:
     for log in workers.folder.glob("*.log"):
         text = log.read_text()
         chaos.finished.update(re.findall(r"\] (\S+ \S+ \S+ \S+ seed \d+): epoch (\d+)/", text))
-        chaos.resumed += text.count(": goes on after epoch ")
+        chaos.resumed += text.count(": continues after epoch ")
         chaos.ended.update(m[1] for m in re.finditer(r"test accuracy .*\((\w{16})\)", text))
 
 
@@ -310,6 +310,7 @@ def wrong(chaos: Chaos, workers: Workers, kills: int, disk: bool) -> list[str]:
         chaos.kills < kills
         or chaos.in_step < 0.6 * kills
         or not chaos.taken_over
+        or not chaos.resumed
         or (disk and chaos.full < 2)
     ):
         found.append(f"{chaos}: too little to show anything")
