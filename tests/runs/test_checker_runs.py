@@ -44,7 +44,15 @@ def test_checkers_of_other_encoders_and_shares(bound):
     )
     part = checker_run(bound("loss=dimp", "checker.quality.share=0.2", "checker.quality.epochs=5"), "quality")
     assert (part.source.n, part.epochs) == (9, 5)
+    rounded = checker_run(bound("loss=dimp", "checker.quality.share=0.35"), "quality")
+    assert rounded.source.n == 16  # of 45: 15.75
     large = checker_run(
         bound("loss=dimp", "checker.quality.source=large_real", "checker.quality.epochs=5"), "quality"
     )
     assert (large.source.name, large.epochs, large.selection.split) == ("large_real", 5, "last")
+
+
+def test_noise_in_the_synthetic_set_does_not_reach_the_quality_checker(bound):
+    clean, noisy = (identify(bound("loss=imp", f"corruption.swapped={share}")) for share in (0.0, 0.3))
+    assert noisy.checkers["quality"].id == clean.checkers["quality"].id
+    assert noisy.checkers["diversity"].id != clean.checkers["diversity"].id

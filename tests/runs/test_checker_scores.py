@@ -1,5 +1,6 @@
 """Checkers in folds: who trains on what, who scores whom, and by which temperature."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -206,6 +207,17 @@ def test_scores_in_bf16_are_near_those_in_fp32(bound, monkeypatch, padding):
     assert len(scores["32"]) == 2 * 96
     assert not np.array_equal(scores["32"], scores["bf16-mixed"])
     np.testing.assert_allclose(scores["32"], scores["bf16-mixed"], atol=0.05)
+
+
+def test_ids_that_the_checker_knows_by_other_texts_are_scored_anew(bound):
+    """Both sets may number their examples from 0."""
+    job = bound("loss=ce", "source=small_real", "selection=last")
+    run.train(job)
+    store, checker, data = Store(job.paths.outputs), identify(job), sources.build_run_data(job)
+    others = data.test[:5]
+    renamed = tuple(dataclasses.replace(o, id=e.id) for o, e in zip(others, data.train, strict=False))
+    scored = [run.checker_log_probs(store, checker, examples) for examples in (others, renamed)]
+    np.testing.assert_array_equal(*scored)
 
 
 def test_scores_of_another_text_are_refused():
