@@ -15,7 +15,7 @@ def honest():
     return log_probs, (rng.gumbel(size=log_probs.shape) + log_probs).argmax(axis=1)
 
 
-@pytest.mark.parametrize("t", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("t", [0.1, 0.5, 1.0, 3.0])
 def test_the_temperature_that_was_put_in_is_found(honest, t):
     log_probs, targets = honest
     assert calibration.temperature(log_softmax(t * log_probs, axis=1), targets) == pytest.approx(t, rel=0.04)

@@ -54,7 +54,7 @@ def label_scores(
             scored |= {e.id: (text_hash(e), v) for e, v in zip(left_out, values, strict=True)}
         every = join(scored, data.train, f"{role} in {len(folds)} folds")
     t = None
-    if folds and calibrated:
+    if calibrated:
         targets = np.concatenate([data.targets(left_out) for left_out, _ in folds])
         t = calibration.temperature(np.concatenate([values for _, values in folds]), targets)
         every = calibration.rescale(every, t)
