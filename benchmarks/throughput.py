@@ -22,7 +22,6 @@ benchmarks/results/throughput.jsonl. A ratio there is of trainings of one seed t
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -38,7 +37,6 @@ from typing import Any
 import trials
 from hf_trainer import JUDGED, Done, theirs
 
-from synthweight.cli.wait_policy import set_wait_policy
 from synthweight.runs import provenance
 
 SYSTEMS = ("ours", "trainer", "tuned", "authors")
@@ -52,6 +50,8 @@ Found = dict[str, Any]
 
 def one(system: str, overrides: list[str], steps: int | None) -> Found:
     """One training in this process; steps: stop after so many."""
+    if system == "ours":
+        import synthweight.cli  # noqa: F401, sets the wait policy of the command; before torch
     import torch
 
     from synthweight.config import compose
@@ -130,10 +130,7 @@ def measured(options: argparse.Namespace, key: Found) -> Found:
         *(["--steps", str(steps)] if steps else []),
         *wanted,
     ]
-    environment = dict(os.environ)
-    if key["system"] == "ours":
-        set_wait_policy(environment)
-    done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(
             f"{key}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
