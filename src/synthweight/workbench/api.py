@@ -218,9 +218,6 @@ def describe(run: Run, data: UserData) -> list[str]:
         for name, n in data.conflicts.items()
         if n
     ]
-    written = {e.label for e in data.synthetic.examples}
-    if absent := [label for label in data.labels if label not in written]:
-        facts.append(f"Labels without a synthetic example: {', '.join(map(repr, absent))}.")
     real = {overlap_key(e) for e in data.real.examples}
     same = sum(overlap_key(e) in real for e in data.synthetic.examples)
     if same:

@@ -191,10 +191,11 @@ def as_row(e: Example) -> dict[str, str]:
 def quiet_engine() -> Iterator[None]:
     """Within it the engine's own lines and bars of each run are not shown.
 
-    What the engine says of data is true of one fold, or of D_P' that stands in for a test set; `api.describe`
-    has said it of the whole.
+    What `data.sources` says of splits is true of one fold, or of D_P' that stands in for a test set; `read` and
+    `api.describe` have said it of the whole.
     """
-    shown = dict.fromkeys(("runs", "training", "models"), logging.WARNING) | {"data": logging.ERROR}
+    shown = dict.fromkeys(("runs", "training", "data", "models"), logging.WARNING)
+    shown["data.sources"] = logging.ERROR
     loggers = [logging.getLogger(f"synthweight.{name}") for name in shown]
     levels, bars = [logger.level for logger in loggers], progress.enabled
     progress.enabled = False
