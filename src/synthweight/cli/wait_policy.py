@@ -14,6 +14,7 @@ from pathlib import Path
 # about 0.1 ms: alone as fast as libgomp's own 300000, in a third of its time beside a busy process
 IDLE_SPIN = "10000"
 BUSY_SPIN = "1000"
+LOOKS, PAUSE = 4, 0.003  # seconds between two looks at the load
 USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # one of these set by the user decides
 LOAD = Path("/proc/loadavg")  # Linux alone has it; libgomp is used by torch's wheels for Linux alone
 
@@ -32,20 +33,19 @@ def set_wait_policy(environment: MutableMapping[str, str] = os.environ) -> None:
         environment["GOMP_SPINCOUNT"] = BUSY_SPIN if machine_is_busy() else IDLE_SPIN
 
 
-def machine_is_busy(samples: int = 4, pause: float = 0.003) -> bool:
+def machine_is_busy() -> bool:
     """Whether other processes compute now that this one's threads would have to share cores with.
 
-    Args:
-        samples: how often to look. The quietest look counts, so that a short-lived process does not.
-        pause: seconds between two looks.
+    It looks several times: a process that is gone by the next look does not count. The first look that finds
+    room ends it, so that an idle machine is not waited for.
     """
     if not LOAD.is_file():
         return False
-    others = []
-    for _ in range(samples):
-        running = (
-            LOAD.read_text().split()[3].split("/")[0]
-        )  # "0.20 0.18 0.12 1/80 11206": tasks that run or want to
-        others.append(int(running) - 1)  # less this one
-        time.sleep(pause)
-    return min(others) + len(os.sched_getaffinity(0)) > (os.cpu_count() or 1)
+    room = (os.cpu_count() or 1) - len(os.sched_getaffinity(0))
+    for look in range(LOOKS):
+        if look:
+            time.sleep(PAUSE)
+        running = LOAD.read_text().split()[3].split("/")[0]  # of "0.20 0.18 0.12 1/80 11206": run or want to
+        if int(running) - 1 <= room:  # less this one
+            return False
+    return True
