@@ -16,6 +16,7 @@ from .parser import parse, stop
 MAKE_ROOM = "make room, or name other folders by paths.outputs= and paths.cache=; the same command goes on where it stopped"
 # commands that print no result: their messages go to standard output
 TALKING = ("train", "sweep", "generate", "prompt")
+COMMAND = "SYNTHWEIGHT_COMMAND"  # runs/provenance.py reads it
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own variable for a traceback
 
 
@@ -35,7 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
     traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # errors are raised, not printed by Hydra
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ["SYNTHWEIGHT_COMMAND"] = shlex.join(["synthweight", *typed])
+    started_here = COMMAND not in os.environ  # a worker of a sweep keeps the command that was typed
+    os.environ.setdefault(COMMAND, shlex.join(["synthweight", *typed]))
     try:
         if not (Path(__file__).resolve().parents[3] / "conf" / "config.yaml").is_file():
             raise UserError(
@@ -65,5 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
             1,
         )
     finally:
+        if started_here:
+            os.environ.pop(COMMAND, None)
         if not traceback:
             os.environ.pop(FULL_ERROR, None)

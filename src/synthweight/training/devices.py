@@ -1,8 +1,10 @@
 """What this machine has, and in what numbers it computes."""
 
 import logging
+import platform
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -67,6 +69,19 @@ def bf16_products() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+@cache
+def cpu_name() -> str:
+    """The CPU's model and its units for bf16 products, which decide the digits of a run; `cpu` where unknown."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or "cpu"
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = facts.get("flags", "").split()
+    units = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
+    return facts.get("model name", "cpu") + (f" with {units[0]}" if units else "")
+
+
 def machine(trainer: "Trainer", fallbacks: dict[str, Any], stacked: Sequence[int] = ()) -> dict[str, Any]:
     """What a row records of the machine.
 
@@ -76,7 +91,7 @@ def machine(trainer: "Trainer", fallbacks: dict[str, Any], stacked: Sequence[int
         stacked: the seeds that were trained at once.
     """
     kind = device(trainer.accelerator).type
-    name = torch.cuda.get_device_name() if kind == "cuda" else kind
+    name = {"cuda": torch.cuda.get_device_name, "cpu": cpu_name}.get(kind, lambda: kind)()
     used = precision(trainer)
     return {
         "device": {"kind": kind, "name": name},
