@@ -64,3 +64,19 @@ def test_left_padding_lies_before_the_text(tmp_path):
     batch = encode(load_tokenizer(folder), TEXTS[:2], None, 16).batch([0, 1])
     assert batch["attention_mask"][0].tolist() == [0] * 8 + [1] * 4
     assert torch.equal(batch["input_ids"][0, :8], torch.zeros(8, dtype=torch.long))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_logits_of_a_saved_classifier_are_divided_in_its_folder(tmp_path, family):
+    folder, labels = make_family(tmp_path / "encoder", family), ("a", "b", "c")
+    tokens = encode(load_tokenizer(folder), TEXTS, None, 16)
+    classifier.build(folder, labels, tokens).save_pretrained(tmp_path / "model")
+
+    @torch.no_grad()
+    def logits():
+        network = classifier.load(tmp_path / "model", labels, tokens).eval()
+        return network(**classifier.inputs(tokens.batch([0, 1, 2, 3, 4]))).logits
+
+    before = logits()
+    classifier.divide_logits(tmp_path / "model", labels, 2.5)
+    torch.testing.assert_close(logits(), before / 2.5)

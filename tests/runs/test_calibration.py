@@ -48,3 +48,10 @@ def test_labels_that_are_all_right_or_all_wrong_stay_within_the_bounds(honest):
     low, high = calibration.BOUNDS
     assert low <= calibration.temperature(log_probs, log_probs.argmax(axis=1)) < 2 * low
     assert high / 2 < calibration.temperature(log_probs, log_probs.argmin(axis=1)) <= high
+
+
+def test_smoothed_labels_that_are_all_right_do_not_make_it_sure_beyond_the_evidence():
+    """100 of 100 right: the mean probability of the labels is that of Laplace's rule of succession."""
+    log_probs = np.tile(np.log([0.6, 0.2, 0.2]), (100, 1))
+    t = calibration.temperature(log_probs, np.zeros(100, dtype=int), 1 / 102)
+    assert np.exp(calibration.rescale(log_probs, t))[0, 0] == pytest.approx(101 / 102, abs=1e-4)

@@ -84,6 +84,24 @@ def test_the_pipeline_of_a_process_without_this_package_says_the_same(fitted, in
     assert fitted.model.predict(texts) == [fitted.model.labels[i] for i in pipeline.argmax(axis=1)]
 
 
+def test_the_probabilities_are_those_of_the_run_by_the_temperature_of_its_folds(fitted, inputs, tmp_path):
+    settings, work = fitted.model.settings, Workspace(fitted.work, inputs["model"], 0, inputs["overrides"])
+    texts = [e.text for e in read_examples(inputs["test"], "test")]
+    raw = work.test_log_probs(settings["row"])
+    expected = np.exp(raw / settings["temperature"])
+    expected /= expected.sum(axis=1, keepdims=True)
+    found = fitted.model.predict_proba(texts)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-3)  # the run's are of bf16 products
+    assert np.abs(found - np.exp(raw)).max() > 0.02
+    nll = -np.log(expected)[
+        np.arange(60), [fitted.model.labels.index(e.label) for e in read_examples(inputs["test"], "test")]
+    ]
+    assert settings["test"]["nll"] == pytest.approx(nll.mean(), abs=1e-4)
+    # it is better over the folds than without; a method that is not compared has none
+    candidate = next(c for c in settings["choice"]["candidates"] if c["name"] == settings["method"])
+    assert settings["estimate"]["nll"] < candidate["metrics"]["nll"]
+
+
 def test_the_same_call_again_trains_nothing(fitted, inputs, tmp_path):
     before = {p.name: p.stat().st_mtime_ns for p in (fitted.work / "rows").iterdir()}
     # it may be thrown away, and is made again
@@ -128,6 +146,7 @@ def test_a_given_loss_compares_nothing(inputs, tmp_path):
     frames = {key: pd.read_json(inputs[key], lines=True) for key in ("real", "synthetic")}
     made = synthweight.fit(**(arguments | frames), loss="dimp", out=tmp_path / "made")
     assert (made.settings["method"], made.settings["choice"], made.settings["test"]) == ("dimp", None, None)
+    assert made.settings["temperature"] is None
     assert sum(w for w in made.weights.values() if w is not None) > 0
     # calibrated out of fold: hardly worse than guessing
     assert made.settings["checker"]["nll"] <= np.log(3) + 0.05

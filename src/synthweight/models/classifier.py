@@ -61,6 +61,30 @@ def load(folder: Path, labels: tuple[str, ...], tokens: "TokenizedTexts | None" 
     return padded_as(network, tokens)
 
 
+def divide_logits(folder: Path, labels: tuple[str, ...], t: float) -> None:
+    """Divides the logits of a saved classifier by t, in the folder: the weight and bias of its last layer.
+
+    So whatever loads the folder has the calibrated probabilities; the most likely class never changes.
+
+    Args:
+        folder: as `save_pretrained` wrote it.
+        labels: the classes, in the order of the logits.
+        t: a temperature.
+    """
+    network = load(folder, labels)
+    body: Any = network.base_model
+    inside = set(body.modules())
+    last = [
+        m
+        for m in network.modules()
+        if isinstance(m, nn.Linear) and m.out_features == len(labels) and m not in inside
+    ][-1]
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.div_(t)
+    network.save_pretrained(folder)  # type: ignore[operator]
+
+
 def configuration(folder: Path, labels: tuple[str, ...]) -> Any:
     """The folder's config.json for so many classes, whatever it was trained for before. Raises UserError.
 

@@ -258,8 +258,9 @@ def _finish(
     with step(way.name):
         final = workspace.train(run)
     out_of_fold = cross.out_of_fold(METHODS["real"])
-    temperature = calibration.temperature(out_of_fold, cross.targets)
-    scores = calibration.rescale(workspace.score(checker, synthetic), temperature)
+    smoothing = 1 / (len(cross.targets) + 2)
+    checker_temperature = calibration.temperature(out_of_fold, cross.targets, smoothing)
+    scores = calibration.rescale(workspace.score(checker, synthetic), checker_temperature)
     weights = {} if way.name == "real" else workspace.weights(final.id)
     from ..training.devices import device
 
@@ -267,12 +268,14 @@ def _finish(
     vectors = embed(pretrained.locate(run.model), (synthetic, real), run.optim.max_length, place)
     embeddings = vectors[0], vectors[1]
     rows = audit.audit(synthetic, real, data.synthetic.ids, data.labels, scores, weights, embeddings)
-    log_probs, targets, test = None, cross.targets, None
+    log_probs, targets, temperature, estimate, test = None, cross.targets, None, None, None
     if choice is not None:
-        log_probs = cross.out_of_fold(way)
-    estimate = None if log_probs is None else evaluate(log_probs, targets, data.labels)
+        raw = cross.out_of_fold(way)
+        temperature = calibration.temperature(raw, targets, smoothing)
+        log_probs = calibration.rescale(raw, temperature)
+        estimate = evaluate(log_probs, targets, data.labels)
     if data.test is not None:
-        log_probs = workspace.test_log_probs(final.id)
+        log_probs = calibration.rescale(workspace.test_log_probs(final.id), temperature or 1.0)
         targets = choose.targets(data.test.examples, data.labels)
         test = evaluate(log_probs, targets, data.labels)
     tables = [data.real, data.synthetic] + ([data.test] if data.test else [])
@@ -294,7 +297,8 @@ def _finish(
             targets, log_probs.argmax(axis=1), labels=range(len(data.labels))
         ).tolist(),
         temperature=temperature,
-        checker=evaluate(calibration.rescale(out_of_fold, temperature), cross.targets, data.labels),
+        checker_temperature=checker_temperature,
+        checker=evaluate(calibration.rescale(out_of_fold, checker_temperature), cross.targets, data.labels),
         seed=run.seed,
         row=final.id,
     )  # fmt: skip

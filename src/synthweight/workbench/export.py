@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from .. import __version__
 from ..atomic_io import part_path
 from ..errors import UserError, first_line
+from ..models import classifier
 from . import audit, report
 from .audit import AuditRow
 from .read import Columns
@@ -40,7 +41,9 @@ class Fit:
         test: Its metrics on the test set, or None.
         reliability: Bins of estimate or test: mean confidence, accuracy, n.
         confusion: True by predicted label, of the same predictions, or None.
-        temperature: Of the quality checker.
+        temperature: By which the classifier's logits are divided, fitted to its predictions over the folds;
+            None where there are none.
+        checker_temperature: Of the quality checker.
         checker: The quality checker's out-of-fold metrics.
         seed: Of every run.
         row: The id of the final run.
@@ -60,7 +63,8 @@ class Fit:
     test: dict[str, Any] | None
     reliability: list[dict[str, float]] | None
     confusion: list[list[int]] | None
-    temperature: float
+    temperature: float | None
+    checker_temperature: float
     checker: dict[str, Any]
     seed: int
     row: str
@@ -109,6 +113,8 @@ def write(
 
     def fill(part: Path) -> None:
         copytree(model, part)
+        if fit.temperature is not None:
+            classifier.divide_logits(part, tuple(fit.labels), fit.temperature)
         save_tokenizer(part, fit.max_length)
         for file in row_files:
             copy2(file, part / f"row{file.suffix}")
