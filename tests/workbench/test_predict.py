@@ -3,6 +3,9 @@
 import gzip
 import io
 import json
+import subprocess
+import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -119,3 +122,27 @@ def test_texts_come_back_in_their_order_whatever_their_length(predictor):
     one_by_one = np.concatenate([predictor.log_probs([text]) for text in texts])
     np.testing.assert_allclose(predictor.log_probs(texts), one_by_one, atol=1e-5)
     assert predictor.log_probs([]).shape == (0, 3)
+
+
+def test_terminated_in_the_middle_it_leaves_no_file(fitted, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "synthweight",
+        "predict",
+        fitted.model.folder,
+        "--out",
+        tmp_path / "out" / "a.csv",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        running.stdin.write(b"good camera\n" * 5000)
+        running.stdin.flush()  # and is left open: more may come
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("out/.a.csv.*.part")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        running.terminate()
+        error = running.stderr.read().decode()
+    assert running.returncode == 130
+    assert error.splitlines()[-1].startswith("synthweight: interrupted; nothing half-written is left")
+    assert list((tmp_path / "out").iterdir()) == []

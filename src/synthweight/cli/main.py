@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import shlex
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -21,10 +22,11 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own variable for a traceback
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command and exits: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
+    """Runs a command and exits: 0 done, 1 a run failed, 2 bad input, 130 interrupted (Ctrl-C or SIGTERM).
 
     One line for an error.
     """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or a name may be of another encoding than UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     typed = list(sys.argv[1:] if arguments is None else arguments)
@@ -49,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         sweep_failed = isinstance(error, SweepFailedError)
         stop(str(error) if sweep_failed else first_line(error), 1 if sweep_failed else 2)
     except KeyboardInterrupt:
-        stop("interrupted; no half row was written: the same command goes on where it stopped", 130)
+        stop("interrupted; nothing half-written is left: the same command goes on where it stopped", 130)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         refused = error.errno in (errno.EACCES, errno.EPERM) or disk_full(error)
@@ -67,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
             1,
         )
     finally:
+        signal.signal(signal.SIGTERM, before)
         if started_here:
             os.environ.pop(COMMAND, None)
         if not traceback:
