@@ -147,10 +147,24 @@ def test_an_unknown_kind_of_table_or_figure_is_named(tmp_path):
     path.write_text(
         "defaults: [config, _self_]\nreport: {table: pie}\nhydra: {mode: MULTIRUN, sweeper: {blocks: [{seed: 0}]}}\n"
     )
-    with pytest.raises(UserError, match="no table or figure pie; there are results, timing"):
+    with pytest.raises(UserError, match="no table, figure or metric pie; there are results, timing"):
         publish.sweep_report(str(path))
 
 
 def test_a_sweep_without_figures_says_so():
     with pytest.raises(UserError, match="demo: its file names no figure"):
         publish.make_charts("demo", ["seed=0"], "demo")
+
+
+def test_a_table_shows_the_metrics_and_the_joined_sweeps_that_are_asked_for(published, tmp_path):
+    command = published[0].tables["small"].split()
+    whole = publish.make_table(command[0], command[1:])
+    one = publish.make_table(command[0], [*command[1:], "report.metrics=[macro_f1]"])
+    assert [c.title for c in one.columns] == [c.title for c in whole.columns if c.title != "accuracy"]
+    assert [line[-1] for line in one.lines] == [line[-1] for line in whole.lines]
+    assert publish.sweep_report("main").joined
+    assert not publish.sweep_report("main", "report.join=[]").joined
+    for wrong, said in (("report.metrics=[auc]", "no table, figure or metric auc; there are accuracy, macro_f1"),
+                        ("report.pie=1", r"report\.pie: no such setting")):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            publish.sweep_report(command[0], *command[1:], wrong)

@@ -72,9 +72,12 @@ class Composer:
         assert isinstance(found, Generate)
         return found
 
-    def report(self) -> Report:
-        """How the rows of a sweep's file are shown. Raises UserError."""
-        return bind.report(self.base(()))
+    def report(self, overrides: Sequence[str] = ()) -> Report:
+        """How the rows of a sweep's file are shown, with overrides of the node `report`. Raises UserError."""
+        config = copy.deepcopy(self.base(()))
+        for override in parse(overrides):
+            OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+        return bind.report(config)
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """What Hydra would compose for these overrides. Raises UserError."""

@@ -537,12 +537,14 @@ class Report:
         figures: the kinds of its figures.
         checkers: whether the quality checkers of its runs are lines of the table too.
         join: sweeps whose rows are shown in the same table where they exist.
+        metrics: the columns of a table of results.
     """
 
     table: str = "results"
     figures: list[str] = dataclasses.field(default_factory=list)
     checkers: bool = False
     join: list[str] = dataclasses.field(default_factory=list)
+    metrics: list[str] = dataclasses.field(default_factory=lambda: ["accuracy", "macro_f1"])
 
 
 GROUPS: dict[str, type] = {

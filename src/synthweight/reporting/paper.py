@@ -1,6 +1,7 @@
 """The numbers of Kuo et al. (ICLR 2025), to be shown beside ours: `paper_numbers.csv`, from their tables."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,19 @@ FILE = Path(__file__).with_name("paper_numbers.csv")
 LARGER = "bert_large"  # the classifier of the paper's Table 2
 
 
-def paper_results(dataset: str) -> dict[Label, ReferenceNumbers]:
-    """The paper's accuracy and macro F1 on a dataset, in %, by the key of `paper_key`."""
+def paper_results(dataset: str, metrics: Sequence[str]) -> dict[Label, ReferenceNumbers]:
+    """The paper's metrics on a dataset, in %, by the key of `paper_key`.
+
+    Args:
+        dataset: Its name.
+        metrics: accuracy, macro_f1.
+    """
     out: dict[Label, ReferenceNumbers] = {}
     for line in _lines():
         if line["dataset"] == dataset and line["table"] in ("table1", "noisy", "table2"):
             larger = (LARGER, line["diversity_model"]) if line["model"] == LARGER else ()
             out[line["train_source"], line["method"], *larger] = ReferenceNumbers(
-                (line["accuracy"], line["macro_f1"] or None)
+                tuple(line[metric] or None for metric in metrics)
             )
     return out
 

@@ -25,7 +25,7 @@ from .plotting import figure_files, shows
 from .render import FORMATS, PUBLISHED_SUFFIXES, Table, to_markdown
 from .rows import RequestedRow, RowSet, gather_rows
 from .tables.noise_detection import noise_detection_table
-from .tables.results import results_table
+from .tables.results import METRICS, results_table
 from .tables.timing import timing_table
 
 MARKER = re.compile(
@@ -51,6 +51,7 @@ class SweepReport:
         figures: The kinds of its figures, keys of CHARTS.
         checkers: The roles whose checkers are lines of the table.
         joined: Sweeps whose finished rows are shown in the same table.
+        metrics: The metrics of a table of results.
     """
 
     file: str
@@ -59,6 +60,7 @@ class SweepReport:
     figures: tuple[str, ...]
     checkers: tuple[str, ...]
     joined: tuple[SweepPlan, ...] = ()
+    metrics: tuple[str, ...] = tuple(METRICS)
 
     def rows(self, partial: bool = False) -> RowSet:
         """The rows of the sweep's runs and of the checkers it shows. Raises UserError if one is missing."""
@@ -76,22 +78,30 @@ def sweep_report(file: str, *overrides: str) -> SweepReport:
 
     Args:
         file: A name in `sweeps/`, or the path of a YAML file.
-        overrides: Hydra overrides; those of `hydra` itself are ignored, since a launcher changes no plan.
-            Each goes to the sweep, and to the sweeps that it joins, where their configuration has its key.
+        overrides: Hydra overrides; those of `hydra` itself are ignored, since a launcher changes no plan, and
+            those of `report` change what is shown. Each other one goes to the sweep, and to the sweeps that it joins, where their configuration has its key.
 
     Raises:
         UserError: No such sweep, a bad setting, or an unknown kind of table or figure.
     """
-    shown = report_of(file)
-    for name, known in [(shown.table, list(TABLES)), *((figure, list(CHARTS)) for figure in shown.figures)]:
-        if name not in known:
-            raise UserError(f"{file}: report has no table or figure {name}; there are {', '.join(known)}")
+    own = [line for line in overrides if line.startswith("report.")]
+    shown = report_of(file, own)
+    kinds = ([shown.table], list(TABLES)), (shown.figures, list(CHARTS)), (shown.metrics, list(METRICS))
+    for names, known in kinds:
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"{file}: report has no table, figure or metric {name}; there are {', '.join(known)}"
+                )
+    settings = [line for line in overrides if line not in own]
     checkers = ("quality",) if shown.checkers else ()
-    joined = {name: known_overrides(name, overrides) for name in shown.join}
-    theirs = {line for lines in joined.values() for line in lines} - set(known_overrides(file, overrides))
-    plan = open_sweep(file, [line for line in overrides if line not in theirs], pinned=True).plan
+    joined = {name: known_overrides(name, settings) for name in shown.join}
+    theirs = {line for lines in joined.values() for line in lines} - set(known_overrides(file, settings))
+    plan = open_sweep(file, [line for line in settings if line not in theirs], pinned=True).plan
     plans = tuple(open_sweep(name, lines, pinned=True).plan for name, lines in joined.items())
-    return SweepReport(" ".join([file, *overrides]), plan, shown.table, tuple(shown.figures), checkers, plans)
+    name = " ".join([file, *overrides])
+    metrics = tuple(shown.metrics)
+    return SweepReport(name, plan, shown.table, tuple(shown.figures), checkers, plans, metrics)
 
 
 def open_store(overrides: list[str]) -> tuple[Store, schema.Paths]:
@@ -104,7 +114,8 @@ def open_store(overrides: list[str]) -> tuple[Store, schema.Paths]:
 def make_table(file: str, overrides: list[str], partial: bool = False) -> Table:
     """The table of a sweep. Raises UserError where a row is missing, unless `partial`."""
     report = sweep_report(file, *overrides)
-    return TABLES[report.table](report.rows(partial))
+    rows = report.rows(partial)
+    return results_table(rows, report.metrics) if report.table == "results" else TABLES[report.table](rows)
 
 
 def make_charts(

@@ -159,11 +159,11 @@ def open_sweep(file: str, overrides: Sequence[str], fetch: bool = False, pinned:
         return OpenedSweep(plan, composer.report(), sweep_options(OmegaConf.to_container(sweeper)))
 
 
-def report_of(file: str) -> Report:
-    """How the rows of a sweep's file are shown. Raises UserError."""
+def report_of(file: str, overrides: Sequence[str] = ()) -> Report:
+    """How the rows of a sweep's file are shown, with overrides of the node `report`. Raises UserError."""
     path = find_sweep(file)
     with offline(path.parent):
-        return Composer(path.stem).report()
+        return Composer(path.stem).report(overrides)
 
 
 def known_overrides(file: str, overrides: Sequence[str]) -> list[str]:

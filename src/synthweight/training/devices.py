@@ -2,7 +2,7 @@
 
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,8 @@ def machine(trainer: "Trainer", fallbacks: dict[str, Any], stacked: Sequence[int
         stacked: the seeds that were trained at once.
     """
     kind = device(trainer.accelerator).type
-    name = {"cuda": torch.cuda.get_device_name, "cpu": cpu_name}.get(kind, lambda: kind)()
+    names: dict[str, Callable[[], str]] = {"cuda": torch.cuda.get_device_name, "cpu": cpu_name}
+    name = names[kind]() if kind in names else kind
     used = precision(trainer)
     return {
         "device": {"kind": kind, "name": name},

@@ -38,11 +38,15 @@ POOLED = (
 )
 
 
-def results_table(rows: RowSet) -> Table:
+def results_table(rows: RowSet, metrics: Sequence[str] = tuple(METRICS)) -> Table:
     """A line per source, loss and whatever else differs; columns per dataset, in % of the test set.
 
     Lines with five seeds or more are tested. Of several datasets, the pooled differences to CE are the last
     columns.
+
+    Args:
+        rows: Of a sweep.
+        metrics: Keys of METRICS.
 
     Raises:
         UserError: A cell would average one seed twice, or rows evaluated on different test sets.
@@ -54,31 +58,32 @@ def results_table(rows: RowSet) -> Table:
     over_all = {
         (label, m): cell
         for label in cells
-        for m in METRICS
+        for m in metrics
         if (cell := pooled_cell(verdicts, datasets, label, m)).n
     }
     names = {rows.dataset(r.run): r.run.dataset.name for r in rows.requested}
-    published = {d: numbers for d in datasets if (numbers := paper_results(names[d]))}
+    titles = [METRICS[m] for m in metrics]
+    published = {d: numbers for d in datasets if (numbers := paper_results(names[d], metrics))}
 
     columns = [Column(title) for title in labeler.columns]
     for dataset in datasets:
         before = f"{dataset} " * (len(datasets) > 1)
-        columns += [Column.number(before + title, f"{dataset} {title}") for title in METRICS.values()]
+        columns += [Column.number(before + title, f"{dataset} {title}") for title in titles]
         if dataset in published:
-            columns.append(Column("paper", tuple(f"{dataset} paper {title}" for title in METRICS.values())))
+            columns.append(Column("paper", tuple(f"{dataset} paper {title}" for title in titles)))
     if over_all:
-        columns += [Column.interval(f"all: {title} − CE") for title in METRICS.values()]
+        columns += [Column.interval(f"all: {title} − CE") for title in titles]
     lines: list[list[Cell]] = []
     for label, by_dataset in cells.items():
         line: list[Cell] = list(label)
         for dataset in datasets:
             requested = by_dataset.get(dataset, [])
-            line += [metric_cell(rows, requested, m, verdicts.get((dataset, m, label))) for m in METRICS]
+            line += [metric_cell(rows, requested, m, verdicts.get((dataset, m, label))) for m in metrics]
             if dataset in published:
-                none = ReferenceNumbers((None, None))
+                none = ReferenceNumbers((None,) * len(metrics))
                 line.append(published[dataset].get(paper_key(requested[0].run), none) if requested else none)
         if over_all:
-            line += [over_all.get((label, m), Interval()) for m in METRICS]
+            line += [over_all.get((label, m), Interval()) for m in metrics]
         lines.append(line)
     legend = [f"{spread_legend(lines)}, in % of the test set. {TESTED if verdicts else UNTESTED}"]
     facts = [f"dataset {datasets[0]}"] if len(datasets) == 1 else []
