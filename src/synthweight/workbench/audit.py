@@ -24,7 +24,7 @@ UNLIKE = 0.99  # quantile of the real examples' own distances from which a synth
 VERDICTS = {
     "real text": "equals a real text, so it was not trained on",
     "conflict": "its text comes with another label too",
-    "doubtful label": "the quality checker gives its label less than half of an even guess",
+    "doubtful label": "the quality checker gives its label a probability below half of chance",
     "near-duplicate": "nearly the text of an example before it",
     "unlike real": "further from every real example than 99 % of the real ones are from each other",
     "fine": "nothing stands out",

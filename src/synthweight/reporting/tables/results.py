@@ -25,10 +25,10 @@ MIN_SEEDS = 5  # with three, 7 of 100 equal pairs are called different, and few 
 Lines = dict[Label, dict[str, list[RequestedRow]]]  # by line and dataset
 Verdicts = dict[tuple[str, str, Label], Verdict]  # by dataset, metric and line
 TESTED = (
-    "**Bold**: the best of the lines on the same data; `≈`: not told apart from it (p ≥ 0.05); `*`: differs from "
-    "CE on the same data; `†`: from the best baseline there, chosen on D_P′ (p < 0.05). The test: "
-    "Dorfman–Berbaum–Metz analysis of variance with seeds and test examples as random effects, degrees of freedom "
-    f"by Hillis, Holm's correction within a dataset; lines with fewer than {MIN_SEEDS} seeds are not tested."
+    "**Bold**: the best of the lines on the same data; `≈`: not significantly different from it; `*`: significantly "
+    "different from CE on the same data; `†`: from the best baseline there (by accuracy on D_P′). p < 0.05 after "
+    "Holm's correction within a dataset, by the Dorfman–Berbaum–Metz analysis of variance with seeds and test "
+    f"examples as random effects, degrees of freedom by Hillis; lines with fewer than {MIN_SEEDS} seeds are not tested."
 )
 UNTESTED = f"Differences are not tested with fewer than {MIN_SEEDS} seeds."
 POOLED = (
