@@ -109,3 +109,11 @@ def pace_text(pace: float | None, end: float | None) -> str:
         else f"{pace / 60:.0f} min each"
     )
     return f"{rate}, {timedelta(seconds=max(0, round(end - time.monotonic())))} left"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

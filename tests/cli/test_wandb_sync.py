@@ -1,9 +1,11 @@
 """Rows that were made before, sent to W&B: what a live run would have said, once."""
 
+import pyarrow as pa
 import pytest
 
 from support.cli import run_cli
 from support.wandb_files import NOISE, files, read
+from synthweight.cli import wandb_sync
 from synthweight.runs import run
 from synthweight.runs.store import Store
 from synthweight.tracking import wandb as tracking_wandb
@@ -88,3 +90,15 @@ def test_what_cannot_be_asked_for_is_one_line(capfd):
     assert "nosuch: no such sweep; there are" in capfd.readouterr().err
     assert run_cli("wandb", "upload") == 2
     assert "sync" in capfd.readouterr().err
+
+
+def test_a_few_shot_row_is_drawn_as_one_epoch():
+    metrics = {"accuracy": 0.5, "macro_f1": 0.4, "nll": 1.0, "ece": 0.1, "per_class": {}}
+    row = {
+        "config": {"shots": 8},
+        "epochs": [{"epoch": 1, "train_loss": None, "selection": None, "test": metrics}],
+    }
+    table = pa.table({"split": ["test"], "epoch": [1], "weight": pa.array([None], pa.float32())})
+    ((scalars, weights),) = wandb_sync.epochs(row, table)
+    assert scalars["test/accuracy"] == 0.5
+    assert len(weights) == 0

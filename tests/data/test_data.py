@@ -9,6 +9,7 @@ from shutil import copytree
 
 import pytest
 
+from support.logs import logged
 from support.toy import SIZES, write
 from synthweight.data import benchmarks, hub, product_reviews, sources
 from synthweight.data import splits as subsets
@@ -387,7 +388,7 @@ def from_hub(bound, monkeypatch, folder, dataset, *overrides):
     where = [f"dataset={dataset}", "dataset.path=null", f"dataset.hub.path={folder}", "paths.data=null"]
     named = [] if dataset == "financial" else ["dataset.hub.name=null"]
     run = bound("source=large_real", *where, *named, *overrides)
-    with pytest.warns(UserWarning, match="is not the data we pinned"):
+    with logged("is not the data we pinned"):
         return sources.load_splits(run)
 
 
@@ -465,3 +466,11 @@ def test_paths_data_comes_before_the_projects_own(bound, toy, tmp_path):
         bound("dataset=product_reviews", "dataset.path=null", f"paths.data={tmp_path / 'd'}", none)
     )
     assert len(splits["synthetic"].examples) == 96
+
+
+def test_texts_that_are_equal_by_a_key_are_in_one_fold():
+    texts = [f"{kind}{i}{end}" for i in range(20) for kind, end in (("Text ", "!"), ("text ", ""))]
+    examples = tuple(Example(str(i), text, None, "xy"[i // 2 % 2]) for i, text in enumerate(texts))
+    of = subsets.assign_folds(examples, 5, 0, overlap_key)
+    assert (of[::2] == of[1::2]).all()
+    assert (subsets.assign_folds(examples, 5, 0)[::2] != subsets.assign_folds(examples, 5, 0)[1::2]).any()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from support.gradients import losses_of, named, random_direction
+from support.gradients import alignment_explicit, losses_of, named, random_direction
 from support.networks import batch, classifier
 from synthweight.losses.meta import gradients
 from synthweight.losses.meta.ghost import Trace
@@ -41,7 +41,7 @@ def test_ghost_products_are_the_alignments(family, types, lengths):
     trace, gradient, leaves = traced(network, inputs, losses, weights)
     v = random_direction(leaves)
     got = trace.alignment(v, n)
-    explicit = gradients.alignment_explicit(losses, leaves, v)
+    explicit = alignment_explicit(losses, leaves, v)
     assert explicit.abs().min() > 1e-3
     torch.testing.assert_close(got, weights * explicit, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(

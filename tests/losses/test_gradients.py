@@ -5,7 +5,7 @@ autograd.
 import pytest
 import torch
 
-from support.gradients import losses_of, named, random_direction
+from support.gradients import alignment_explicit, losses_of, named, per_example, random_direction
 from support.toy import make_encoder
 from synthweight.losses.meta import gradients as meta_gradients
 from synthweight.losses.meta import sungen
@@ -36,7 +36,7 @@ def batch(n=6, width=9, seed=0):
 def test_the_central_difference_is_the_alignment(network):
     losses, params = losses_of(network, *batch()), named(network)
     v = random_direction(params)
-    explicit = meta_gradients.alignment_explicit(losses, params, v)
+    explicit = alignment_explicit(losses, params, v)
     assert explicit.abs().min() > 1e-3
     torch.testing.assert_close(
         meta_gradients.alignment_difference(losses, params, v), explicit, rtol=1e-5, atol=1e-5
@@ -96,7 +96,7 @@ def test_a_fixed_denominator_makes_the_step_affine(network, adam):
     optimizer = stepped(network)
     look = Lookahead.from_optimizer(optimizer, dict(network.named_parameters()), adam=adam)
     params, w = named(network), torch.tensor([0.5, 1.0, 0.0, 2.0], dtype=torch.float64)
-    gradients = list(meta_gradients.per_example(losses_of(network, *batch(4, seed=7)), params))
+    gradients = list(per_example(losses_of(network, *batch(4, seed=7)), params))
     weighted = {name: sum(wi * g[name] for wi, g in zip(w, gradients, strict=True)) for name in params}
     mean = {name: value / w.sum() for name, value in weighted.items()}
     linear = look.linearize(params, mean, float(w.sum()))
@@ -117,14 +117,14 @@ def test_sungens_rule_is_the_derivative_it_says(network):
     losses, params = losses_of(network, *batch(5, seed=4)), named(network)
     g, lr = random_direction(params), 0.01
     u = torch.randn(5, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
-    gradients = list(meta_gradients.per_example(losses, params))
+    gradients = list(per_example(losses, params))
     held = torch.sigmoid(u).sum().detach()
     inner = sum(
         (g[name] * (p - lr * sum(torch.sigmoid(u[j]) * gradients[j][name] for j in range(5)) / held)).sum()
         for name, p in params.items()
     )
     (want,) = torch.autograd.grad(inner, u)
-    got = sungen.hypergradient(meta_gradients.alignment_explicit(losses, params, g), u.detach(), lr)
+    got = sungen.hypergradient(alignment_explicit(losses, params, g), u.detach(), lr)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
 
 

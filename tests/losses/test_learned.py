@@ -9,6 +9,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from support.gradients import alignment_explicit, per_example
+from support.logs import logged
 from support.toy import WORDS, sentence, write
 from synthweight.config import compose, schema
 from synthweight.data import sources
@@ -123,7 +125,7 @@ def test_the_approximate_form_is_exact_in_its_own_terms(bound, plain, lookahead,
         got = learner.response(look, batch)
         step, _ = learner.linearized(look, batch)
         d = learner.dev.gradient(learner.network, step.ahead, 0)
-        for i, g in enumerate(gradients.per_example(learner.losses_at(batch), learner.network.params())):
+        for i, g in enumerate(per_example(learner.losses_at(batch), learner.network.params())):
             delta = {name: look.affine(name, g[name], step.denominators[name]) for name in g}
             assert got[i].item() == pytest.approx(gradients.dot(d, delta).item(), rel=1e-4, abs=1e-9)
     assert not torch.equal(step.ahead["classifier.weight"], learner.network.named["classifier.weight"])
@@ -165,7 +167,7 @@ def test_rens_weight_is_the_clipped_alignment_with_dev(bound, plain):
     weights = learner.weights(batch)
     with learner.network.evaluation():
         d = learner.dev.gradient(learner.network, learner.network.params(), 0)
-        a = gradients.alignment_explicit(learner.losses_at(batch), learner.network.params(), d).clamp_min(0)
+        a = alignment_explicit(learner.losses_at(batch), learner.network.params(), d).clamp_min(0)
     assert (a == 0).any()
     assert (a > 0).any()
     torch.testing.assert_close(weights.double(), len(a) * a / a.sum(), rtol=1e-4, atol=1e-6)
@@ -412,9 +414,9 @@ def test_dev_batches_are_drawn_by_seed_and_step_alone(bound, plain):
 
 def test_narrow_precision_is_left_for_the_difference_and_said_once(bound):
     job = bound("loss=hu", "loss.exact=false", "loss.alignment=difference", "trainer.precision=bf16-mixed")
-    with pytest.warns(UserWarning, match="computed in fp32") as caught:
+    with logged("computed in fp32") as caught:
         fitted = trained(job)
-    assert sum("computed in fp32" in str(w.message) for w in caught) == 1
+    assert sum("computed in fp32" in w for w in caught) == 1
     assert np.isfinite(fitted.epochs[-1].weights).all()
 
 
@@ -424,9 +426,7 @@ def test_an_encoder_without_ghost_products_falls_back_with_one_warning(bound, pl
     settings = hu(bound("loss=hu"), exact=False, alignment="ghost")
     learner = HuLearner(settings, made)
     other = HuLearner(dataclasses.replace(settings, alignment="difference"), made)
-    with pytest.warns(
-        UserWarning, match="loss.alignment=ghost: it needs .*; central differences are used instead"
-    ) as caught:
+    with logged("loss.alignment=ghost: it needs .*; central differences are used instead") as caught:
         first, _ = learner.weights(batch), learner.weights(batch)
     assert len(caught) == 1
     torch.testing.assert_close(first, other.weights(batch))

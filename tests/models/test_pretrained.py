@@ -10,6 +10,7 @@ from huggingface_hub import constants
 
 from support.cli import run_cli
 from support.encoders import changed
+from support.logs import logged
 from synthweight.config import bind, compose
 from synthweight.config.schema import Model
 from synthweight.errors import UserError
@@ -110,7 +111,7 @@ def test_a_sentence_transformers_folder_gives_its_encoder(tiny, tmp_path, caplog
     (whole / "modules.json").write_text(json.dumps(modules))
     assert pretrained.locate(local(whole)) == inner
     assert pretrained.fingerprint(local(whole)) == pretrained.fingerprint(local(tiny))
-    assert caplog.messages == [
+    assert [record.message for record in caplog.records if record.name.startswith("synthweight")] == [
         f"{whole}: a folder of sentence-transformers; its encoder is taken from 0_Transformer"
     ]
     for modules in ('[{"path": "../tiny"}]', "[]", "{", '{"path": 1}'):
@@ -153,7 +154,7 @@ def test_what_came_is_named_by_its_own_hash(hub, tiny):
     assert pretrained.fetch([model()])
     assert not pretrained.fetch([model()])  # it is here now
     assert hub == ["me/tiny"]
-    with pytest.warns(UserWarning, match="its own hash enters the run's id"):
+    with logged("its own hash enters the run's id"):
         assert pretrained.fingerprint(model()) == pretrained._digest(tiny)
 
 

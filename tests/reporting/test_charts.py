@@ -117,5 +117,8 @@ def test_gains_over_ce_by_seed_and_the_checkers_accuracy(timed):
     apart = [(run_id, moved(run, 0.3, 64) if run_id.endswith("1") else run) for run_id, run in runs]
     titles = [panel.title.splitlines()[0] for panel in CHARTS["gains"](row_set(store, apart)).panels]
     assert titles == ["local, all of D_P′", "local, 64 of D_P′"]
+    twice = [(runs[0][0], runs[0][1]), (runs[3][0], runs[0][1])]
+    with pytest.raises(UserError, match="two runs of CE on one dataset"):
+        CHARTS["gains"](row_set(store, twice))
     with pytest.raises(UserError, match="no run of loss=ce has a row"):
         CHARTS["gains"](row_set(store, [(run_id, run) for run_id, run in runs if "ce" not in run_id]))

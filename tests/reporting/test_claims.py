@@ -9,7 +9,7 @@ from scipy import stats
 from support.rows import predictions_table, row, row_set
 from synthweight.errors import UserError
 from synthweight.reporting.claims import Claim, Judgement, judge_claim, read_claims, to_markdown
-from synthweight.reporting.significance import difference
+from synthweight.reporting.significance import difference, paired_t, pooled
 from synthweight.runs.store import Store
 
 N = 200
@@ -103,6 +103,11 @@ def test_seconds_are_a_ratio_in_per_cent(made):
     assert (
         judge_claim(dataclasses.replace(little, margin=5.0), row_set(store, runs[:10])).verdict == "refuted"
     )
+    # over datasets the logarithms are pooled, of standard errors that are theirs
+    over = judge_claim(little, row_set(store, runs)).overall
+    one = paired_t([float(x) for x in logs])
+    expected = pooled([one, one])
+    assert (over.mean, over.high) == pytest.approx(tuple(100 * np.expm1([expected.mean, expected.high])))
 
 
 def test_wobble_is_the_deviation_over_epochs(made):
@@ -127,6 +132,10 @@ def test_settings_that_name_several_kinds_of_runs_are_refused(made):
         ("- {claim: x, sweep: demo, first: {}}", r"claim 1: .*second"),
         ("- {claim: x, sweep: demo, first: {}, second: {}, wrong: 1}", r"claim 1: .*wrong"),
         ("- {claim: x, sweep: demo, first: {}, second: {}, measure: taste}", "no measure taste; there are"),
+        (
+            "- {claim: x, sweep: demo, first: {loss.nam: imp}, second: {}}",
+            r"claim 1: loss\.nam: no such setting",
+        ),
     ],
 )
 def test_a_malformed_file_is_refused(tmp_path, content, message):

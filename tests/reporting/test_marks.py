@@ -1,5 +1,6 @@
 """Marks and the best: which comparisons are made, and with whom."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -63,3 +64,11 @@ def test_best_baseline_is_chosen_on_dprime_not_on_test():
     assert best_baseline(methods, [0, 1, 2]) == 1
     unknown = [method("ce", 0.9, selection=None), method("focal", 0.5, selection=0.8)]
     assert best_baseline(unknown, [0, 1]) is None
+
+
+def test_a_baseline_that_learns_from_dprime_is_not_chosen_by_its_accuracy_there():
+    hu = dataclasses.replace(method("hu", 0.9, selection=0.99), learns_from_real=True)
+    assert (
+        best_baseline([method("ce", 0.9, selection=0.6), hu, method("focal", 0.9, selection=0.7)], [0, 1, 2])
+        == 2
+    )

@@ -1,5 +1,7 @@
 """Rows are exactly those of the requested runs; what tells them apart labels the lines."""
 
+import dataclasses
+
 import pytest
 
 from support.rows import predictions_table, row, row_set
@@ -82,3 +84,14 @@ def test_the_folder_of_a_dataset_is_no_column(bound):
     assert labels(one, two, bound("loss=imp", "dataset.path=/d/two")) == (
         ["trained on", "loss"], [("synthetic", "ce"), ("synthetic", "ce"), ("synthetic", "imp")],
     )  # fmt: skip
+
+
+def test_bf16_and_fp32_in_one_table_are_refused(bound, tmp_path):
+    store = Store(tmp_path / "made")
+    store.prepare()
+    made = row("ce0", 0.5)
+    store.write_row(made, predictions_table())
+    fallback = {"provenance": made["provenance"] | {"fallbacks": {"precision": "32"}}}
+    store.write_row(row("ce1", 0.5, **fallback), predictions_table())
+    with pytest.raises(UserError, match=r"cpu \(ce0\), cpu in 32-bit precision \(ce1\)"):
+        row_set(store, [(f"ce{seed}", dataclasses.replace(bound("loss=ce"), seed=seed)) for seed in (0, 1)])

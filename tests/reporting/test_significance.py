@@ -180,14 +180,17 @@ def study(mean, standard_error):
 
 def test_pooled_by_hand():
     """With equal variances it is the t test of k values, whatever the variance between datasets."""
-    for means in ([0.03, 0.01, 0.08], [0.030, 0.031, 0.029]):
-        d = pooled([study(m, 0.01) for m in means])
-        t = stats.ttest_1samp(means, 0.0)
-        assert (d.mean, d.p, d.ddf) == (pytest.approx(np.mean(means)), pytest.approx(t.pvalue), 2)
-        assert (d.low, d.high) == pytest.approx(t.confidence_interval(0.95))
+    means = [0.03, 0.01, 0.08]
+    d = pooled([study(m, 0.01) for m in means])
+    t = stats.ttest_1samp(means, 0.0)
+    assert (d.mean, d.p, d.ddf) == (pytest.approx(np.mean(means)), pytest.approx(t.pvalue), 2)
+    assert (d.low, d.high) == pytest.approx(t.confidence_interval(0.95))
+    # alike by chance: no surer than three studies of this standard error can be
+    d = pooled([study(m, 0.01) for m in (0.030, 0.031, 0.029)])
+    assert (d.mean, d.standard_error) == (pytest.approx(0.03), pytest.approx(0.01 / math.sqrt(3)))
     # w = 1/variance = 10000, 2500; mean = 0.018; Q = 10000·0.002² + 2500·0.008² = 0.2 < 1: between = 0
     d = pooled([study(0.02, 0.01), study(0.01, 0.02)])
-    assert (d.mean, d.standard_error) == (pytest.approx(0.018), pytest.approx(math.sqrt(0.2 / 12500)))
+    assert (d.mean, d.standard_error) == (pytest.approx(0.018), pytest.approx(math.sqrt(1 / 12500)))
     # mean = 0.05; Q = 10000·0.01² + 2500·0.04² = 5; between = (5 − 1) / (12500 − 106250000 / 12500) = 0.001
     d = pooled([study(0.06, 0.01), study(0.01, 0.02)])
     w = np.array([1 / 0.0011, 1 / 0.0014])

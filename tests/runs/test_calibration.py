@@ -55,3 +55,11 @@ def test_smoothed_labels_that_are_all_right_do_not_make_it_sure_beyond_the_evide
     log_probs = np.tile(np.log([0.6, 0.2, 0.2]), (100, 1))
     t = calibration.temperature(log_probs, np.zeros(100, dtype=int), 1 / 102)
     assert np.exp(calibration.rescale(log_probs, t))[0, 0] == pytest.approx(101 / 102, abs=1e-4)
+
+
+def test_a_fold_is_rescaled_by_the_temperature_of_the_others(honest):
+    log_probs, targets, folds = honest[0][:300], honest[1][:300], np.arange(300) % 3
+    found = calibration.cross_rescale(log_probs, targets, folds)
+    others = folds != 1
+    t = calibration.temperature(log_probs[others], targets[others])
+    np.testing.assert_array_equal(found[~others], calibration.rescale(log_probs[~others], t))

@@ -147,6 +147,16 @@ def test_a_given_loss_compares_nothing(inputs, tmp_path):
     made = synthweight.fit(**(arguments | frames), loss="dimp", out=tmp_path / "made")
     assert (made.settings["method"], made.settings["choice"], made.settings["test"]) == ("dimp", None, None)
     assert made.settings["temperature"] is None
+    # it was tested on what it was trained on: the row is left out
+    assert not list(made.folder.glob("row.*"))
+    with pytest.raises(
+        UserError, match="--drop is a candidate of the comparison, and --loss compares nothing"
+    ):
+        synthweight.fit(**inputs, loss="dimp")
+    # the quality checker has been trained over the folds anyway
+    real = synthweight.fit(**(arguments | frames), loss="real", out=tmp_path / "real")
+    assert real.settings["estimate"]["nll"] == pytest.approx(made.settings["checker"]["nll"])
+    assert real.settings["temperature"] == made.settings["checker_temperature"]
     assert sum(w for w in made.weights.values() if w is not None) > 0
     # calibrated out of fold: hardly worse than guessing
     assert made.settings["checker"]["nll"] <= np.log(3) + 0.05

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from support.browser import NO_CHROMIUM, Browser
 from support.hub_server import TOKEN, HubServer
-from synthweight.workbench import report
+from synthweight.workbench import export, report
 
 
 def test_the_cards_metadata_are_those_that_the_hub_renders(fitted):
@@ -103,3 +103,20 @@ def test_a_text_cannot_leave_its_place_in_the_page(fitted):
     page = report.page("<i>name</i>", fitted.model.settings, [nasty], texts=True)
     assert "<script>alert" not in page
     assert "<i>name</i>" not in page
+
+
+def test_an_old_folder_stays_where_the_new_one_cannot_take_its_place(fitted, tmp_path, monkeypatch):
+    folder = fitted.model.save(tmp_path / "model")
+    before = (folder / "fit.json").read_bytes()
+    rename = export.Path.rename
+
+    def fails(path, target):
+        if path.name.endswith(".part"):
+            raise OSError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(export.Path, "rename", fails)
+    with pytest.raises(OSError, match="no"):
+        export.place(folder, lambda part: part.mkdir(), overwrite=True)
+    assert (folder / "fit.json").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]

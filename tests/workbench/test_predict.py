@@ -146,3 +146,18 @@ def test_terminated_in_the_middle_it_leaves_no_file(fitted, tmp_path):
     assert running.returncode == 130
     assert error.splitlines()[-1].startswith("synthweight: interrupted; nothing half-written is left")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_rows_that_a_table_cannot_hold_are_named(predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "CHUNK", 2)
+    lines = [{"text": t, "more": None} for t in TEXTS[:2]] + [{"text": TEXTS[2], "more": None, "extra": 1}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(
+        UserError, match=r"a later row has a column that the first has not \(.*extra.*\): write \.jsonl"
+    ):
+        run(predictor, tmp_path / "in.jsonl", tmp_path / "out.csv")
+    mixed = [{"text": t, "more": 1} for t in TEXTS[:2]] + [{"text": TEXTS[2], "more": "one"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in mixed))
+    with pytest.raises(UserError, match=r"values of several types \(.*\): write \.jsonl"):
+        run(predictor, tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]

@@ -194,3 +194,14 @@ def test_the_sets_may_name_their_columns_differently():
 def test_texts_with_several_labels_are_counted():
     conflicting = [*OTHER, OTHER[0] | {"stars": 0}]
     assert read_all(ROWS, conflicting).conflicts == {"real": 0, "synthetic": 1}
+
+
+def test_ids_are_kept_and_replaced_by_numbers_where_they_are_none(caplog):
+    rows = [{"id": i, "text": f"t{i}", "label": "a"} for i in range(3)]
+    assert read_table(rows, "real").ids == ("0", "1", "2")
+    assert read_table([rows[0], rows[1] | {"id": None}], "real").ids == ("0", "2")
+    assert not caplog.messages
+    assert read_table([rows[0], rows[0]], "real").ids == ("1", "2")
+    assert caplog.messages == [
+        "the real list: the id '0' comes twice: its rows are named by their numbers instead"
+    ]

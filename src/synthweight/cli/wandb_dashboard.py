@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic_io import atomic_path
 from ..config import compose, schema
 from ..errors import UserError, first_line
 from ..runs.store import Store
@@ -46,7 +47,8 @@ def dashboard(file: str | None, overrides: list[str], only_json: bool) -> None:
     if owner:
         record |= save(made, {**record, **remembered(path, record)})
         print(f"W&B: {record['url']}", flush=True)
-    path.write_text(json.dumps(record | {"spec": specification(made)}, indent=1) + "\n", encoding="utf-8")
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(record | {"spec": specification(made)}, indent=1) + "\n", encoding="utf-8")
     print(f"{path}: the dashboard's specification", flush=True)
 
 

@@ -67,7 +67,8 @@ def group(settings: Settings, sweep: str) -> str:
 def epochs(row: dict[str, Any], table: pa.Table) -> list[wandb.EpochLog]:
     """What was drawn of each epoch when the row was made."""
     train = table.filter(pc.equal(table["split"], "train"))
-    drawn = ("selection", "test") if row["config"]["trainer"]["test"] == "epoch" else ("selection",)
+    trainer = row["config"].get("trainer")  # nothing is trained where an LLM answers
+    drawn = ("selection",) if trainer and trainer["test"] != "epoch" else ("selection", "test")
     out = []
     for epoch in row["epochs"]:
         kept = train.filter(pc.equal(train["epoch"], epoch["epoch"]))

@@ -4,7 +4,6 @@ Which benchmarks there are: `conf/dataset`; how a hub's splits become ours: `hub
 """
 
 import logging
-import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,9 +57,8 @@ def load_split(
         raise UserError(f"dataset={dataset.name}: no {split}.jsonl (or .csv, .parquet, …) in {folders}")
     loaded = _from_hub(dataset, split)
     if pinned and loaded.sha256 != pinned:
-        warnings.warn(
-            f"{loaded.where}: {split} is not the data we pinned; its own hash enters the run's id",
-            stacklevel=2,
+        logger.warning(
+            "%s: %s is not the data we pinned; its own hash enters the run's id", loaded.where, split
         )
     return loaded
 

@@ -1,11 +1,12 @@
 """Parts of a set of examples, drawn from its hash and a seed: nested subsets, what is held out, folds."""
 
 from collections import Counter
+from collections.abc import Callable, Hashable
 
 import numpy as np
 
 from ..errors import UserError
-from .examples import Examples, LoadedSplit, data_hash, text_hash
+from .examples import Example, Examples, LoadedSplit, data_hash, text_hash
 from .on_disk import select
 
 
@@ -117,17 +118,20 @@ def hold_out_fold(examples: Examples, k: int, fold: int) -> tuple[Examples, Exam
     return split_fold(examples, assign_folds(examples, k, hash_entropy(data_hash(examples)) % 2**32), fold)
 
 
-def assign_folds(examples: Examples, k: int, seed: int) -> np.ndarray:
+def assign_folds(
+    examples: Examples, k: int, seed: int, key: Callable[[Example], Hashable] = text_hash
+) -> np.ndarray:
     """The fold of each example, [n], int: stratified, and equal texts are in one fold.
 
     Args:
         examples: n of them.
         k: how many folds.
         seed: of the draw.
+        key: texts with the same key are equal.
     """
-    first: dict[str, int] = {}
+    first: dict[Hashable, int] = {}
     labels = [e.label for e in examples]
-    owner = np.array([first.setdefault(text_hash(e), i) for i, e in enumerate(examples)])
+    owner = np.array([first.setdefault(key(e), i) for i, e in enumerate(examples)])
     heads = np.unique(owner)
     from sklearn.model_selection import StratifiedKFold  # takes a second: most runs have no folds
 

@@ -1,5 +1,6 @@
 """The LLM itself as a few-shot classifier of test: a row like any other, without a training in it."""
 
+import logging
 import shlex
 import time
 from collections import Counter
@@ -22,6 +23,8 @@ from .generate import content_hash, model_settings
 from .journal import Journal, Reply
 from .prompts import PromptBuilder
 from .request_pool import RequestPool
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from ..config.llm_schema import Prompt
@@ -98,7 +101,7 @@ def classify(settings: "Prompt", prefix: str = "", wait: bool = True) -> str:
     store = Store(settings.paths.outputs)
     name = prefix + describe(settings)
     if store.exists(run.id):
-        print(f"{name}: done already ({run.id}), nothing to do", flush=True)
+        logger.info("%s: done already (%s), nothing to do", name, run.id)
         return run.id
     pool = few_shot.load_pool(settings)
     prompts = PromptBuilder(settings.generator, pool)
@@ -122,10 +125,8 @@ def classify(settings: "Prompt", prefix: str = "", wait: bool = True) -> str:
         f"{n} {method} (counted as wrong)" if method == METHODS[2] else f"{n} by {method}"
         for method, n in methods.items()
     )
-    print(
-        f"{name}: test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%}; {how} ({run.id})",
-        flush=True,
-    )
+    scores = f"test accuracy {test['accuracy']:.1%}, macro F1 {test['macro_f1']:.1%}"
+    logger.info("%s: %s; %s (%s)", name, scores, how, run.id)
     return run.id
 
 

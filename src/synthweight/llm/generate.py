@@ -89,7 +89,7 @@ def generate(settings: "Generate") -> Generated:
         write_output(out, settings, pool, topics, kept, replied, outcomes, journal)
     counted = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n) or "no reply"
     total = f"{len(kept)} of {settings.n} examples in {out / FILE}"
-    print(f"{title}: {total} ({counted}; {requests.sent} requests sent now)", flush=True)
+    logger.info("%s: %s (%s; %d requests sent now)", title, total, counted, requests.sent)
     if requests.stopped == "budget":
         raise requests.over_budget()
     if len(kept) < settings.n:

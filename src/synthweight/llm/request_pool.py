@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from .. import progress
 from ..errors import UserError
 from .client import Client
 from .journal import Journal
@@ -90,7 +91,12 @@ class RequestPool:
         self.failure: Exception | None = None
         with (
             tqdm(
-                total=total, desc=self.title, unit="reply", mininterval=interval, dynamic_ncols=True
+                total=total,
+                desc=self.title,
+                unit="reply",
+                mininterval=interval,
+                dynamic_ncols=True,
+                disable=not progress.enabled,
             ) as self.bar,
             logging_redirect_tqdm(),
         ):
@@ -152,24 +158,31 @@ class RequestPool:
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C lets the requests in flight finish; the second is Python's own."""
+        """The first Ctrl-C or SIGTERM lets the requests in flight finish; the second is the command's own."""
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
             self.stopped = "interrupt"
-            loop.remove_signal_handler(signal.SIGINT)
+            remove()
             logger.warning(
                 "interrupted: waiting for %d replies in flight (Ctrl-C again: at once)", self.in_flight
             )
 
-        # not in the main thread, or a system without such signals
+        def remove() -> None:
+            # not in the main thread, or a system without such signals
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_signal_handler(signal.SIGINT)  # Python's own again
+                if loop.remove_signal_handler(signal.SIGTERM):
+                    signal.signal(signal.SIGTERM, at_sigterm)
+
+        at_sigterm = signal.getsignal(signal.SIGTERM)
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(signal.SIGINT, stop)
+            loop.add_signal_handler(signal.SIGTERM, stop)
         try:
             yield
         finally:
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.remove_signal_handler(signal.SIGINT)
+            remove()
 
     def _update_bar(self, replies: int) -> None:
         cost = self.spent

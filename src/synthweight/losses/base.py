@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..errors import MissingScoresError
 
@@ -121,7 +121,6 @@ class LearnerContext:
     log: Callable[[str], None]
 
 
-@runtime_checkable
 class WeightLearner(Protocol):
     """Learns the weights of examples: before the training, or before each of its steps."""
 

@@ -35,6 +35,8 @@ def embed(
 
     network: Any = classifier.build(folder, ("0", "1"))
     tokenizer, encoder = load_tokenizer(folder), network.base_model.to(place).eval()
+    if encoder.config.is_encoder_decoder:  # the decoder's states are of the text to come
+        encoder = encoder.get_encoder()
     out = []
     for examples in sets:
         order = sorted(range(len(examples)), key=lambda i: len(examples[i].text))

@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import warnings
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from functools import cache, lru_cache
@@ -166,7 +165,7 @@ def fingerprint(model: "Model") -> str:
         what = f"model={model.name}: {folder.name} has the hash {found[:16]}…, conf/model pins {model.sha256[:16]}…"
         if _package(model.package):
             raise UserError(f"{what}: reinstall {model.package}, or set model.sha256=null")
-        warnings.warn(f"{what}; its own hash enters the run's id", stacklevel=2)
+        logger.warning("%s; its own hash enters the run's id", what)
     return found
 
 

@@ -329,16 +329,21 @@ def gains(rows: RowSet) -> Chart:
     A panel per dataset and size of D_P', titled with the mean accuracy of its quality checkers on test.
 
     Raises:
-        UserError: No run of CE has a row.
+        UserError: No run of CE has a row, or the gain could be over two of them.
     """
     panels: dict[tuple[str, int | None], list[tuple[RequestedRow, Run]]] = {}
     ce: dict[tuple[str, int | None, float, int], float] = {}
     for r, run in rows.trained:
         if r.id in rows.rows:
-            panel = (run.dataset.name, run.source.real_n)
+            panel = (rows.dataset(run), run.source.real_n)
             panels.setdefault(panel, []).append((r, run))
             if run.loss.name == "ce":
-                ce[*panel, run.corruption.swapped, run.seed] = test_accuracy(rows.rows[r.id])
+                key = (*panel, run.corruption.swapped, run.seed)
+                if key in ce:
+                    raise UserError(
+                        "gains: two runs of CE on one dataset, share and seed: draw one source, variant and model at a time"
+                    )
+                ce[key] = test_accuracy(rows.rows[r.id])
     if not ce:
         raise UserError("gains: no run of loss=ce has a row: the gain over it is drawn")
     drawn = []

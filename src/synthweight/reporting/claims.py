@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from ..config import bind
 from ..errors import UserError
 from .render import Interval
 from .rows import Row, RowLabeler, RowSet
@@ -82,9 +83,12 @@ def read_claims(path: Path) -> list[Claim]:
     out = []
     for number, each in enumerate(content, 1):
         try:
-            out.append(Claim(**each))
+            one = Claim(**each)
         except TypeError as error:
             raise UserError(f"{path}: claim {number}: {error}".replace("Claim.__init__() ", "")) from None
+        if unknown := sorted((one.first.keys() | one.second.keys()) - bind.keys().keys()):
+            raise UserError(f"{path}: claim {number}: {unknown[0]}: no such setting")
+        out.append(one)
     return out
 
 
@@ -105,12 +109,14 @@ def judge_claim(claim: Claim, rows: RowSet) -> Judgement:
         seeds = sorted(first.keys() & second.keys())
         if len(seeds) >= MIN_SEEDS:
             pairs = [(first[seed], second[seed]) for seed in seeds]
-            found[dataset] = scaled(compare(claim.measure, rows, pairs), claim.measure)
+            found[dataset] = compare(claim.measure, rows, pairs)
             counts.add(len(seeds))
     if not found:
         return Judgement()
     overall = next(iter(found.values())) if len(found) == 1 else pooled(list(found.values()))
-    return Judgement(found, overall, tuple(sorted(counts)), verdict(claim, overall))
+    shown = {dataset: scaled(d, claim.measure) for dataset, d in found.items()}
+    overall = overall and scaled(overall, claim.measure)
+    return Judgement(shown, overall, tuple(sorted(counts)), verdict(claim, overall))
 
 
 def matching(claim: Claim, rows: RowSet, wanted: dict[str, Any], dataset: str) -> dict[int, Row]:
@@ -152,9 +158,9 @@ def compare(measure: str, rows: RowSet, pairs: Sequence[tuple[Row, Row]]) -> Dif
 
 def wobble(row: Row) -> float:
     """The standard deviation of accuracy on test over the epochs. Raises UserError where only one was evaluated."""
-    if any(epoch["test"] is None for epoch in row["epochs"]):
+    if len(row["epochs"]) < 2 or any(epoch["test"] is None for epoch in row["epochs"]):
         raise UserError(
-            f"row {row['id']} has no test metrics after each epoch: the claim needs trainer.test=epoch"
+            f"row {row['id']} has no test metrics after each epoch: the claim needs trainer.test=epoch, and two epochs"
         )
     return stdev(epoch["test"]["accuracy"] for epoch in row["epochs"])
 

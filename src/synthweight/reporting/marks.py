@@ -24,6 +24,7 @@ class Method:
         selection: Mean accuracy on D_P' at the selected epochs, by which the best baseline is chosen; None
             where it was not evaluated there.
         predictions: Predicted classes of the test examples by seed.
+        learns_from_real: Its weights are learned from D_P', so that its accuracy there chooses nothing.
     """
 
     label: Label
@@ -31,6 +32,7 @@ class Method:
     loss: str
     selection: float | None
     predictions: dict[int, ndarray]
+    learns_from_real: bool = False
 
     def less(
         self, other: "Method", targets: ndarray, classes: int, metric: str, min_seeds: int
@@ -121,8 +123,11 @@ def judge(
 
 
 def best_baseline(methods: Sequence[Method], inside: Sequence[int]) -> int | None:
-    """The baseline of a block with the best accuracy on D_P'; None where one has no accuracy there."""
-    baselines = [i for i in inside if methods[i].loss in BASELINES]
+    """The baseline of a block with the best accuracy on D_P'; None where one has no accuracy there.
+
+    Those whose weights are learned from D_P' (Hu et al., Ren et al.) are left out: it is their training accuracy.
+    """
+    baselines = [i for i in inside if methods[i].loss in BASELINES and not methods[i].learns_from_real]
     scores = [methods[i].selection for i in baselines]
     known = [score for score in scores if score is not None]
     if not known or len(known) < len(scores):

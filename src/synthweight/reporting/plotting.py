@@ -12,6 +12,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from ..atomic_io import atomic_path
 from .charts import Chart, ChartSeries, Panel
 from .render import six_digits
 
@@ -102,9 +103,9 @@ def write_figure(chart: Chart, folder: Path, stem: str, command: str) -> list[Pa
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    folder.mkdir(parents=True, exist_ok=True)
     table, png, svg = figure_files(folder, stem)
-    table.write_text(chart_csv(chart), encoding="utf-8")
+    with atomic_path(table) as part:
+        part.write_text(chart_csv(chart), encoding="utf-8")
     description = f"{command}; numbers: sha256 {chart_digest(chart)}"
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC}):
         rows = -(-len(chart.panels) // max(1, chart.across))
@@ -132,8 +133,13 @@ def write_figure(chart: Chart, folder: Path, stem: str, command: str) -> list[Pa
         # 17 letters per inch
         caption = [line for note in chart.notes for line in wrap(note, int(17 * width))]
         figure.supxlabel("\n".join(caption), fontsize=7, color="#444444")
-        figure.savefig(svg, metadata={"Date": None, "Creator": None, "Description": description})
-        figure.savefig(png, dpi=160, metadata={"Software": None, "Description": description})
+        with atomic_path(svg) as part:
+            drawn = {"Date": None, "Creator": None, "Description": description}
+            figure.savefig(part, format="svg", metadata=drawn)
+        with atomic_path(png) as part:
+            figure.savefig(
+                part, format="png", dpi=160, metadata={"Software": None, "Description": description}
+            )
     return [table, png, svg]
 
 

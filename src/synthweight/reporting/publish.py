@@ -7,13 +7,14 @@ would follow `synthweight tables` or `synthweight figures`.
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ..atomic_io import atomic_path
 from ..config import compose, schema
 from ..errors import UserError
 from ..runs.store import Store
@@ -23,9 +24,9 @@ from .claims import judge_claim, read_claims
 from .claims import to_markdown as claims_to_markdown
 from .plotting import figure_files, shows
 from .render import FORMATS, PUBLISHED_SUFFIXES, Table, to_markdown
-from .rows import RequestedRow, RowSet, gather_rows
+from .rows import METRICS, RequestedRow, RowSet, gather_rows
 from .tables.noise_detection import noise_detection_table
-from .tables.results import METRICS, results_table
+from .tables.results import results_table
 from .tables.timing import timing_table
 
 MARKER = re.compile(
@@ -70,7 +71,8 @@ class SweepReport:
         ]
         joined = [job.identity for plan in self.joined for job in plan.rows if plan.store.exists(job.id)]
         requested = {each.id: RequestedRow(each.id, each.run) for each in [*joined, *checkers, *own]}
-        return gather_rows(self.plan.store, list(requested.values()), self.file, partial)
+        rows = gather_rows(self.plan.store, list(requested.values()), self.file, partial)
+        return replace(rows, metrics=self.metrics)
 
 
 def sweep_report(file: str, *overrides: str) -> SweepReport:
@@ -114,8 +116,7 @@ def open_store(overrides: list[str]) -> tuple[Store, schema.Paths]:
 def make_table(file: str, overrides: list[str], partial: bool = False) -> Table:
     """The table of a sweep. Raises UserError where a row is missing, unless `partial`."""
     report = sweep_report(file, *overrides)
-    rows = report.rows(partial)
-    return results_table(rows, report.metrics) if report.table == "results" else TABLES[report.table](rows)
+    return TABLES[report.table](report.rows(partial))
 
 
 def make_charts(
@@ -174,7 +175,8 @@ def update_document(path: Path, make: Callable[[str], Table], claims: Path, writ
         out += [text[position : match.start("body")], body]
         position = match.end("body")
     if write:
-        path.write_text("".join([*out, text[position:]]), encoding="utf-8")
+        with atomic_path(path) as part:
+            part.write_text("".join([*out, text[position:]]), encoding="utf-8")
 
 
 def claims_text(path: Path) -> str:
@@ -250,9 +252,9 @@ class Published:
         written = [self.folder.parent / name for name in self.documents]
         for path in written:
             update_document(path, make, self.claims, write=True)
-        (self.folder / "tables").mkdir(parents=True, exist_ok=True)
         for path, text in self.table_files(make):
-            path.write_text(text, encoding="utf-8")
+            with atomic_path(path) as part:
+                part.write_text(text, encoding="utf-8")
             written.append(path)
         return written
 

@@ -15,6 +15,7 @@ from ..runs.store import Store
 if TYPE_CHECKING:
     from ..config.schema import Run
 
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}  # their titles
 Row = dict[str, Any]
 Place = tuple[str, str]  # a dataset's name and its folder, "" where none was given
 Label = tuple[str, ...]  # a line's cells in the columns that tell lines apart
@@ -36,11 +37,13 @@ class RowSet:
         store: The folder of outputs, for the rows of checkers and for Parquet files.
         requested: The runs, in the order of the sweep.
         rows: The rows by run id.
+        metrics: What a table of results shows, keys of METRICS.
     """
 
     store: Store
     requested: Sequence[RequestedRow]
     rows: dict[str, Row]
+    metrics: Sequence[str] = tuple(METRICS)
 
     @property
     def datasets(self) -> list[str]:
@@ -116,10 +119,13 @@ def gather_rows(store: Store, requested: Sequence[RequestedRow], sweep: str, par
 
 
 def refuse_mixed_devices(rows: Sequence[Row]) -> None:
-    """Raises UserError where rows of trained runs come from different kinds of device."""
+    """Raises UserError where rows of trained runs come from different kinds of device, or precisions of it."""
     by_kind: dict[str, str] = {}
     for row in rows:
-        by_kind.setdefault(row["provenance"]["device"]["kind"], row["id"])
+        made = row["provenance"]
+        precision = made["fallbacks"].get("precision")
+        kind = made["device"]["kind"] + (f" in {precision}-bit precision" if precision else "")
+        by_kind.setdefault(kind, row["id"])
     if len(by_kind) > 1:
         kinds = ", ".join(f"{kind} ({run_id})" for kind, run_id in sorted(by_kind.items()))
         raise UserError(

@@ -151,7 +151,8 @@ def pooled(differences: Sequence[Difference]) -> Difference | None:
 
     The variance between datasets is DerSimonian and Laird's (1986), at least 0; the interval and the test are
     those of Hartung and Knapp (2001) and Sidik and Jonkman (2002), with k − 1 degrees of freedom for k
-    datasets. (In statsmodels' `combine_effects` the variance between datasets can be negative.)
+    datasets and a standard error not below the random-effects one, so that few differences that happen to be
+    alike are not taken for certain (Röver, Knapp and Friede 2015). (In statsmodels' `combine_effects` the variance between datasets can be negative.)
 
     Args:
         differences: One per dataset, independent of each other.
@@ -172,7 +173,7 @@ def pooled(differences: Sequence[Difference]) -> Difference | None:
     weights = 1 / (variance + between)
     mean = np.average(effect, weights=weights)
     spread = (weights * (effect - mean) ** 2).sum() / ((k - 1) * weights.sum())
-    return Difference.from_t(float(mean), float(np.sqrt(spread)), k - 1)
+    return Difference.from_t(float(mean), float(np.sqrt(max(spread, 1 / weights.sum()))), k - 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

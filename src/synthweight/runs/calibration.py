@@ -45,3 +45,25 @@ def rescale(log_probs: Float[ndarray, "n classes"], t: float) -> Float[ndarray, 
         t: the temperature.
     """
     return log_softmax(log_probs.astype(np.float64) / t, axis=1).astype(log_probs.dtype)
+
+
+def cross_rescale(
+    log_probs: Float[ndarray, "n classes"],
+    targets: Int[ndarray, " n"],
+    folds: Int[ndarray, " n"],
+    smoothing: float = 0.0,
+) -> Float[ndarray, "n classes"]:
+    """`rescale`, each fold by the temperature of the others: what calibrated probabilities are worth on new examples.
+
+    Args:
+        log_probs: Out of fold.
+        targets: Positions of the labels.
+        folds: The fold of each example.
+        smoothing: As for `temperature`.
+    """
+    out = np.empty_like(log_probs)
+    for fold in np.unique(folds):
+        own = folds == fold
+        t = temperature(log_probs[~own], targets[~own], smoothing)
+        out[own] = rescale(log_probs[own], t)
+    return out

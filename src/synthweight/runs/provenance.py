@@ -60,7 +60,7 @@ def code_version() -> dict[str, Any]:
     lock = ROOT / "requirements.lock"
     return {
         "commit": commit,
-        "dirty": bool(diff or new) if commit is not None else None,
+        "dirty": None if None in (commit, diff, new) else bool(diff or new),
         "diff": hashlib.sha256(diff.encode()).hexdigest() if diff else None,
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

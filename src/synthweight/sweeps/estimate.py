@@ -31,7 +31,7 @@ class RunTimes:
         for run_id in sorted(store.ids()):
             row = store.row(run_id)
             # seconds shared by several runs
-            if row["kind"] != "train" or "stacked" in row["provenance"]["device"]:
+            if row["kind"] != "train" or row["provenance"]["stacked"]:
                 continue
             config, seconds = row["config"], sum(row["seconds"].values())
             self.same.setdefault(settings_key(config), []).append(seconds)
@@ -84,11 +84,3 @@ def trained_splits(config: dict[str, Any]) -> list[str]:
     source = config["source"]["name"]
     sides = sources.splits_read(source)[:-1]
     return sides if source in ("mixed", "small_real") else sides[:-1]
-
-
-def duration_text(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever reads best."""
-    for size, unit in ((3600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

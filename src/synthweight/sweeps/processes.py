@@ -1,8 +1,8 @@
 """Several workers on one machine: processes of one sweep, its cores divided among them."""
 
+import contextlib
 import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from .plan import SweepOptions, SweepPlan, load_failures
 from .worker import SweepWorker, begin_sweep
 
 THREADS = "OMP_NUM_THREADS"
+GRACE = 1.5  # seconds that a worker may take to end by itself
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +64,10 @@ def run_workers(plan: SweepPlan, n: int, options: SweepOptions, file: str, argum
         codes = [process.wait() for process in workers]
     except BaseException:  # Ctrl-C reaches them from the terminal; what ends this process alone ends them too
         for process in workers:
-            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+        for process in workers:
+            process.terminate()  # a shell makes what it starts in the background ignore SIGINT
         for process in workers:
             process.wait()
         raise

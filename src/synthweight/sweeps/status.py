@@ -10,9 +10,10 @@ from rich.live import Live
 from rich.table import Table
 
 from ..config import compose, schema
+from ..progress import duration_text
 from ..runs import locks
 from ..runs.store import Store
-from .estimate import RunTimes, duration_text
+from .estimate import RunTimes
 from .plan import Job, SweepPlan, last_line
 
 ORDER = ("running", "failed", "first", "to do", "done")

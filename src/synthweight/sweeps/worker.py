@@ -229,13 +229,15 @@ class SweepWorker:
         head = f"{len(self.failed)} of {self.total} runs failed{rest}"
         if before:
             head += f" ({before} failed before and were not tried: --retry-failed does)"
-        if self.options.worker is not None:  # the process that started the workers lists all
-            return head
+        recorded = {i for i in self.failed if self.store.failure(i)}
+        shown = self.failed
+        if self.options.worker is not None:  # the process that started the workers lists what is recorded
+            shown = {i: failed for i, failed in self.failed.items() if i not in recorded}
         lines = [
-            f"  {j}: {why} ({self.store.run_folder(i) / 'failed.json'})"
-            for i, (j, why) in self.failed.items()
+            f"  {job}: {why}" + f" ({self.store.run_folder(i) / 'failed.json'})" * (i in recorded)
+            for i, (job, why) in shown.items()
         ]
-        return "\n".join([f"{head}:", *lines])
+        return "\n".join([f"{head}:" if lines else head, *lines])
 
 
 def run_sweep(plan: SweepPlan, launcher: Any, options: SweepOptions, in_process: bool) -> list[Any]:

@@ -5,7 +5,6 @@ W&B shows what rows hold; no table or figure reads from it. Whatever goes wrong 
 
 import json
 import logging
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ import wandb
 
 from ..atomic_io import part_path
 from ..errors import UserError, first_line
+
+logger = logging.getLogger(__name__)
 
 # seconds: to open a run, for one question, to upload the rest at a run's end
 INIT, REPLY, FINISH = (20, 10, 60)
@@ -109,18 +110,15 @@ class WandbSession:
                 return "online"
         except wandb.Error as error:
             return self.go_offline(error)
-        print(
-            "W&B: no key (WANDB_API_KEY, or wandb login): written offline, to runs/<id>/wandb of the outputs",
-            flush=True,
+        logger.info(
+            "W&B: no key (WANDB_API_KEY, or wandb login): written offline, to runs/<id>/wandb of the outputs"
         )
         return "offline"
 
     def go_offline(self, error: Exception) -> str:
         """Writes all further runs offline, with one warning that names the error."""
         self.decided = "offline"
-        warnings.warn(
-            f"W&B cannot be used online ({first_line(error)}): the runs go on offline", stacklevel=2
-        )
+        logger.warning("W&B cannot be used online (%s): the runs go on offline", first_line(error))
         return self.decided
 
 
@@ -265,9 +263,7 @@ class LiveRun:
             Exception
         ) as error:  # its service died, its disk is full, its upload failed: the training continues
             self.broken = True
-            warnings.warn(
-                f"W&B: {type(error).__name__}: {first_line(error)}: the run goes on without it", stacklevel=2
-            )
+            logger.warning("W&B: %s: %s: the run goes on without it", type(error).__name__, first_line(error))
             with suppress(Exception):
                 wandb.teardown(exit_code=1)  # the next run begins with a service of its own
             return None

@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..metrics import evaluate
 from ..models import pretrained
 from ..models.embeddings import embed
+from ..progress import duration_text
 from ..reporting import pages
 from ..runs import calibration
 from . import audit, choose, export
@@ -49,10 +50,8 @@ def log_steps(total: int, phase: str) -> Iterator[choose.Step]:
         yield
         done += 1
         spent = time.perf_counter() - started
-        left = choose.duration(spent / done * (total - done))
-        logger.info(
-            "%s %d/%d: %s · %s, about %s left", phase, done, total, name, choose.duration(spent), left
-        )
+        left = duration_text(spent / done * (total - done))
+        logger.info("%s %d/%d: %s · %s, about %s left", phase, done, total, name, duration_text(spent), left)
 
     yield step
 
@@ -187,6 +186,10 @@ def fit(
     if folds < 2:
         raise UserError(f"--folds {folds}: at least 2")
     chosen = None if loss is None else method(loss)
+    if chosen is not None and drop:
+        raise UserError(
+            "--drop is a candidate of the comparison, and --loss compares nothing: give one of them"
+        )
     methods = [*METHODS.values(), *map(choose.drop_method, drop)] if chosen is None else [METHODS["real"]]
     if out is not None:
         export.check_target(Path(out), overwrite)
@@ -198,7 +201,7 @@ def fit(
     facts = describe(first, data)
     rate = choose.seconds_per_example(data, first)
     planned = choose.plan(workspace, data, k, methods, rate, None if budget is None else 60 * budget)
-    logger.info("%d trainings, about %s on this machine", planned.trainings, choose.duration(planned.seconds))
+    logger.info("%d trainings, about %s on this machine", planned.trainings, duration_text(planned.seconds))
     cross = choose.Folds(workspace, data, planned.folds)
     with quiet_engine():
         with steps(planned.folds * len(planned.methods), "folds") as step:
@@ -251,9 +254,8 @@ def _finish(
     with step("quality checker"):
         checker = workspace.train(workspace.run(METHODS["real"], dataset))
     more = ["trainer.keep_model=true"]
-    if way.name.startswith("drop"):
-        percent = float(way.name.removeprefix("drop"))
-        more.append(f"loss.threshold={choose.drop_threshold(workspace, checker, data, percent)!r}")
+    if way.drop is not None:
+        more.append(f"loss.threshold={choose.drop_threshold(workspace, checker, data, way.drop)!r}")
     run = workspace.run(way, dataset, *more)
     with step(way.name):
         final = workspace.train(run)
@@ -269,10 +271,10 @@ def _finish(
     embeddings = vectors[0], vectors[1]
     rows = audit.audit(synthetic, real, data.synthetic.ids, data.labels, scores, weights, embeddings)
     log_probs, targets, temperature, estimate, test = None, cross.targets, None, None, None
-    if choice is not None:
+    if choice is not None or way.name == "real":
         raw = cross.out_of_fold(way)
         temperature = calibration.temperature(raw, targets, smoothing)
-        log_probs = calibration.rescale(raw, temperature)
+        log_probs = calibration.cross_rescale(raw, targets, cross.numbers, smoothing)
         estimate = evaluate(log_probs, targets, data.labels)
     if data.test is not None:
         log_probs = calibration.rescale(workspace.test_log_probs(final.id), temperature or 1.0)
@@ -298,12 +300,15 @@ def _finish(
         ).tolist(),
         temperature=temperature,
         checker_temperature=checker_temperature,
-        checker=evaluate(calibration.rescale(out_of_fold, checker_temperature), cross.targets, data.labels),
+        checker=evaluate(
+            calibration.cross_rescale(out_of_fold, cross.targets, cross.numbers, smoothing), cross.targets, data.labels
+        ),
         seed=run.seed,
         row=final.id,
     )  # fmt: skip
     store = workspace.store
     folder = Path(out) if out is not None else workspace.folder / "fitted" / final.id
-    row = [store.json_path(final.id), store.parquet_path(final.id)]
+    # without a test set the run was tested on what it was trained on: its row says nothing
+    row = [store.json_path(final.id), store.parquet_path(final.id)] if data.test else []
     export.write(folder, fitted, rows, workspace.model_folder(final), row, texts, overwrite or out is None)
     return Fitted(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 
 from ..data.duplicates import near_duplicates
@@ -184,11 +184,3 @@ def summary(rows: Sequence[AuditRow], top: int = 10) -> str:
         short = text if len(text) <= 80 else f"{text[:80]}…"
         lines.append(f"{row.id:>8}  {row.p_label:8.3f}  {labels:25} {short}")
     return "\n".join(lines)
-
-
-def worst(rows: Sequence[AuditRow], share: float) -> Bool[ndarray, " n"]:
-    """Which rows are among this share with the least supported labels."""
-    order = np.argsort([row.p_label for row in rows], kind="stable")
-    out = np.zeros(len(rows), dtype=bool)
-    out[order[: round(share * len(rows))]] = True
-    return out

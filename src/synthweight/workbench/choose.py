@@ -12,13 +12,14 @@ import numpy as np
 from scipy import stats
 
 from ..config.schema import Run
-from ..data.examples import Example, data_hash, text_hash
+from ..data.examples import Example, data_hash, overlap_key
 from ..data.splits import assign_folds, hash_entropy, split_fold
 from ..data.tokenization import encode_examples, load_tokenizer
 from ..errors import UserError
 from ..metrics import evaluate
 from ..models import pretrained
-from ..reporting.significance import Difference, paired_t, pseudo_values
+from ..progress import duration_text
+from ..reporting.significance import LEVEL, Difference, holm, paired_t, pseudo_values
 from ..runs.identity import Identity, identify
 from ..training.history import Epoch
 from ..training.job import TrainingJob
@@ -83,8 +84,8 @@ class Choice:
 
     @property
     def told_apart(self) -> bool:
-        """Whether a candidate is worse than the best by more than chance (paired 95 % interval above 0)."""
-        return any(c.behind.low > 0 for c in self.candidates)
+        """Whether a candidate differs from the best by more than chance: Holm's correction of the paired tests."""
+        return any(p < LEVEL for p in holm([c.behind.p for c in self.candidates if c is not self.best]))
 
     @property
     def verdict(self) -> str:
@@ -103,7 +104,7 @@ class Choice:
 
 @dataclass
 class Folds:
-    """The real examples in k parts, equal texts in one of them; the runs of a fold see the others alone.
+    """The real examples in k parts, texts that are equal but for case and punctuation in one of them; the runs of a fold see the others alone.
 
     Args:
         workspace: Where the trainings are.
@@ -117,7 +118,7 @@ class Folds:
 
     def __post_init__(self) -> None:
         examples = self.data.real.examples
-        self.numbers = assign_folds(examples, self.k, hash_entropy(data_hash(examples)) % 2**32)
+        self.numbers = assign_folds(examples, self.k, hash_entropy(data_hash(examples)) % 2**32, overlap_key)
         self.targets = targets(examples, self.data.labels)
         self.datasets = []
         for fold in range(self.k):
@@ -131,10 +132,10 @@ class Folds:
             way: How to train.
             fold: The fold that it does not see, from 0.
         """
-        if not way.name.startswith("drop"):
+        if way.drop is None:
             return self.workspace.run(way, self.datasets[fold])
         checker = self.workspace.train(self.run(METHODS["real"], fold))
-        threshold = drop_threshold(self.workspace, checker, self.data, float(way.name.removeprefix("drop")))
+        threshold = drop_threshold(self.workspace, checker, self.data, way.drop)
         return self.workspace.run(way, self.datasets[fold], f"loss.threshold={threshold!r}")
 
     def out_of_fold(self, way: Method) -> np.ndarray:
@@ -165,7 +166,7 @@ def drop_method(percent: float) -> Method:
     if not 0 < percent < 100:
         raise UserError(f"--drop {percent:g}: a percentage above 0 and below 100 is expected")
     words = f"synthetic less the most doubted {percent:g} %"
-    return Method(f"drop{percent:g}", ("source=synthetic", "loss=filter"), words)
+    return Method(f"drop{percent:g}", ("source=synthetic", "loss=filter"), words, percent)
 
 
 def drop_threshold(workspace: Workspace, checker: Identity, data: UserData, percent: float) -> float:
@@ -190,7 +191,7 @@ def possible_folds(data: UserData, wanted: int) -> int:
         data: The user's examples.
         wanted: How many folds there should be.
     """
-    different = Counter({text_hash(e): e.label for e in reversed(data.real.examples)}.values())
+    different = Counter({overlap_key(e): e.label for e in reversed(data.real.examples)}.values())
     rarest = min(data.labels, key=lambda label: different[label])
     if different[rarest] < 2:
         few = f"{data.real.where}: class {rarest!r} has {different[rarest]} real example"
@@ -311,7 +312,7 @@ def plan(
                 names = ", ".join(m.name for m in kept)
                 logger.warning("within the budget: %d folds instead of %d, methods %s", k, folds, names)
             return Plan(k, tuple(kept), len(todo) + len(last), seconds)
-    least = f"--budget: even {k} folds of {len(kept)} methods take about {duration(seconds)}"
+    least = f"--budget: even {k} folds of {len(kept)} methods take about {duration_text(seconds)}"
     raise UserError(f"{least}: raise it, or name the loss by --loss")
 
 
@@ -328,19 +329,11 @@ def _missing(folds: Folds, methods: Sequence[Method]) -> list[Run]:
     for fold in range(folds.k):
         for way in methods:
             # of a method that drops, the threshold is known only once its checker is trained
-            drops = way.name.startswith("drop")
+            drops = way.drop is not None
             run = folds.workspace.run(METHODS["filter"] if drops else way, folds.datasets[fold])
             for run_id, one in folds.workspace.missing(run).items():
                 found[f"{run_id} {way.name}" if drops and one.loss.name == "filter" else run_id] = one
     return list(found.values())
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever reads best."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 Step = Callable[[str], AbstractContextManager[Any]]  # shows one training by its name

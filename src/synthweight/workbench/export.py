@@ -140,7 +140,11 @@ def place(folder: Path, fill: Callable[[Path], Any], overwrite: bool) -> None:
         if folder.exists():
             old = part.with_suffix(".old")
             folder.rename(old)
-            part.rename(folder)
+            try:
+                part.rename(folder)
+            except BaseException:
+                old.rename(folder)
+                raise
             rmtree(old)
         else:
             part.rename(folder)

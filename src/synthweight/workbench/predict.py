@@ -17,13 +17,14 @@ import torch
 from ..atomic_io import atomic_path
 from ..data.readers import file_format, iter_rows
 from ..data.tokenization import TokenizedTexts, encode, load_tokenizer
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..models import classifier
 from ..training.predict import log_probs
 from .read import Columns, guess, listed, text_of
 
 CHUNK = 4096  # texts that are held at once: enough to batch them by length
 LABEL, PROBABILITY = "predicted_label", "probability"
+ANY = "write .jsonl, which takes any row"
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 Row = dict[str, Any]  # values by column
 
@@ -182,9 +183,14 @@ def _separated_writer(file: IO[str], delimiter: str) -> WriteRows:
 
     def write(rows: Sequence[dict[str, Any]]) -> None:
         if not writers:
-            writers.append(csv.DictWriter(file, list(rows[0]), delimiter=delimiter, extrasaction="ignore"))
+            writers.append(csv.DictWriter(file, list(rows[0]), delimiter=delimiter))
             writers[0].writeheader()
-        writers[0].writerows(rows)
+        try:
+            writers[0].writerows(rows)
+        except ValueError as error:  # "dict contains fields not in fieldnames"
+            raise UserError(
+                f"--out: a later row has a column that the first has not ({error}): {ANY}"
+            ) from error
 
     return write
 
@@ -196,7 +202,12 @@ def _parquet_writer(stack: ExitStack, file: IO[bytes]) -> WriteRows:
     writers: list[Any] = []
 
     def write(rows: Sequence[dict[str, Any]]) -> None:
-        part = pa.Table.from_pylist(list(rows), schema=writers[0].schema if writers else None)
+        try:
+            part = pa.Table.from_pylist(list(rows), schema=writers[0].schema if writers else None)
+        except pa.ArrowException as error:
+            raise UserError(
+                f"--out: a column has values of several types ({first_line(error)}): {ANY}"
+            ) from error
         if not writers:
             writers.append(stack.enter_context(pq.ParquetWriter(file, part.schema)))
         writers[0].write_table(part)

@@ -204,9 +204,14 @@ def read_table(source: Any, name: str, columns: Columns = Columns()) -> Table:
         pair = None if chosen.text_pair is None else text_of(row, chosen.text_pair, place)
         label = label_of(row, chosen.label, place)
         examples.append(Example(f"{name}:{number}", text_of(row, chosen.text, place), pair, label))
-        ids.append(str(row.get("id") or number))
+        own = row.get("id")
+        ids.append(str(number) if missing(own) or own == "" else str(own))
     if chosen is None:
         raise UserError(f"{where}: holds no example")
+    if len(set(ids)) < len(ids):
+        twice = Counter(ids).most_common(1)[0][0]
+        logger.warning("%s: the id %r comes twice: its rows are named by their numbers instead", where, twice)
+        ids = [str(number) for number in range(1, len(ids) + 1)]
     return Table(name, where, tuple(examples), tuple(ids), chosen, names)
 
 

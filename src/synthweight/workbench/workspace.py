@@ -35,11 +35,13 @@ class Method:
         name: Of the method.
         overrides: Its settings.
         words: What it is, for tables.
+        drop: The percentage of the most doubted synthetic examples that it leaves out.
     """
 
     name: str
     overrides: tuple[str, ...]
-    words: str  # for tables
+    words: str
+    drop: float | None = None
 
 
 METHODS = {  # the simplest first
@@ -109,6 +111,9 @@ class Workspace:
                 for split, examples in parts.items():
                     write_jsonl(part / f"{split}.jsonl", map(as_row, examples))
                 part.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # another `fit` of the same data was quicker
+                    raise
             finally:
                 rmtree(part, ignore_errors=True)
         return folder
@@ -178,7 +183,8 @@ class Workspace:
 
     def drop_model(self, run_id: str) -> None:
         """Deletes a run's model; its row and its scores stay."""
-        rmtree(self.store.model_folder(run_id), ignore_errors=True)
+        with self.store.lock(run_id):  # another `fit` of the same data may be reading it
+            rmtree(self.store.model_folder(run_id), ignore_errors=True)
 
 
 def as_row(e: Example) -> dict[str, str]:

@@ -64,3 +64,17 @@ def test_missing_runs_are_holes(timed):
     store.json_path("dimp1").unlink()
     dimp = by_loss(store, runs, partial=True)["dimp"]
     assert (dimp["total n"], dimp["total missing"]) == ("1", "1")
+
+
+def test_the_checkers_of_folds_are_paid_for(timed, replace_row):
+    store, runs = timed
+    for seed in (0, 1):
+        more = {
+            "diversity": None,
+            "diversity/0": f"ce{seed}",
+            "diversity/1": f"qc{seed}",
+            "quality/0": f"qc{seed}",
+        }
+        replace_row(store, f"imp{seed}", lambda row, more=more: row | {"checkers": row["checkers"] | more})
+    imp = by_loss(store, runs)["imp"]
+    assert (imp["build QC"], imp["build DC"]) == ("8", "14.5")

@@ -9,7 +9,7 @@ them to [n] losses without dropout, or with the same mask in every call.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -42,19 +42,6 @@ def alignment_difference(losses: Losses, params: Params, direction: Params) -> T
     with torch.no_grad():
         up, down = (losses(axpy(params, direction, sign * step)) for sign in (1, -1))
     return (up - down) / (2 * step)
-
-
-def alignment_explicit(losses: Losses, params: Params, direction: Params) -> Tensor:
-    """a_i by one backward pass for each example, [n]: the reference that the other ways are tested against."""
-    return torch.stack([dot(direction, gradients) for gradients in per_example(losses, params)])
-
-
-def per_example(losses: Losses, params: Params) -> Iterable[Params]:
-    """∇ℓ_i(θ) for each i of one forward pass, one backward pass each."""
-    leaves = detached_leaves(params)
-    values = losses(leaves)
-    for value in values:
-        yield gradient(value, leaves, keep=True)
 
 
 def gradient(value: Tensor, leaves: Params, keep: bool = False) -> Params:

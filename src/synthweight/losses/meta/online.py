@@ -1,6 +1,6 @@
 """Weights that are learned before every step of the training: what Hu et al. and Ren et al. share."""
 
-import warnings
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +13,8 @@ from . import ghost, gradients
 from .functional_model import INPUTS, DevSet, FunctionalClassifier
 from .gradients import LinearizedStep, Lookahead, Params
 from .settings import MetaLearned
+
+logger = logging.getLogger(__name__)
 
 SMALLEST = 1e-12  # of a batch's total weight: an example's ghost product is divided by its share
 Alignment = Callable[[Params], Tensor]  # ⟨v, ∇ℓ_i(θ)⟩ of a batch, [n], by v
@@ -192,7 +194,7 @@ class MetaLearner:
         """Warns, the first time of each message."""
         if message not in self.warned:
             self.warned.add(message)
-            warnings.warn(message, stacklevel=2)
+            logger.warning("%s", message)
 
     def epoch_warnings(self) -> list[str]:
         """A line where batches had uniform weights, because all raw weights were at their lower bound."""

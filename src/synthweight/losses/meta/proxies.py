@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from .gradients import Params
 CHUNK = 64  # texts of a pass through the encoder
 
 
-@runtime_checkable
 class Proxy(Protocol):
     """A model of its own parameters.
 

@@ -14,19 +14,18 @@ from ...runs.store import Store
 from ..marks import Method, Verdict, judge
 from ..paper import paper_key, paper_results
 from ..render import Cell, Column, Interval, Number, ReferenceNumbers, Table
-from ..rows import Label, RequestedRow, Row, RowLabeler, RowSet, model_fact, selected_epoch
+from ..rows import METRICS, Label, RequestedRow, Row, RowLabeler, RowSet, model_fact, selected_epoch
 from ..significance import pooled
 
 if TYPE_CHECKING:
     from ...config.schema import Run
 
-METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 MIN_SEEDS = 5  # with three, 7 of 100 equal pairs are called different, and few real differences are found
 Lines = dict[Label, dict[str, list[RequestedRow]]]  # by line and dataset
 Verdicts = dict[tuple[str, str, Label], Verdict]  # by dataset, metric and line
 TESTED = (
     "**Bold**: the best of the lines on the same data; `≈`: not significantly different from it; `*`: significantly "
-    "different from CE on the same data; `†`: from the best baseline there (by accuracy on D_P′). p < 0.05 after "
+    "different from CE on the same data; `†`: from the best baseline there (by accuracy on D_P′, of those that do not learn from it). p < 0.05 after "
     "Holm's correction within a dataset, by the Dorfman–Berbaum–Metz analysis of variance with seeds and test "
     f"examples as random effects, degrees of freedom by Hillis; lines with fewer than {MIN_SEEDS} seeds are not tested."
 )
@@ -38,21 +37,18 @@ POOLED = (
 )
 
 
-def results_table(rows: RowSet, metrics: Sequence[str] = tuple(METRICS)) -> Table:
+def results_table(rows: RowSet) -> Table:
     """A line per source, loss and whatever else differs; columns per dataset, in % of the test set.
 
     Lines with five seeds or more are tested. Of several datasets, the pooled differences to CE are the last
     columns.
 
-    Args:
-        rows: Of a sweep.
-        metrics: Keys of METRICS.
-
     Raises:
         UserError: A cell would average one seed twice, or rows evaluated on different test sets.
     """
     labeler = RowLabeler([run for _, run in rows.trained])
-    datasets = rows.datasets
+    datasets, metrics = rows.datasets, rows.metrics
+    titles = [METRICS[m] for m in metrics]
     cells = group_lines(rows, labeler)
     verdicts = {key: v for d in datasets for key, v in judge_dataset(rows, cells, d).items()}
     over_all = {
@@ -62,7 +58,6 @@ def results_table(rows: RowSet, metrics: Sequence[str] = tuple(METRICS)) -> Tabl
         if (cell := pooled_cell(verdicts, datasets, label, m)).n
     }
     names = {rows.dataset(r.run): r.run.dataset.name for r in rows.requested}
-    titles = [METRICS[m] for m in metrics]
     published = {d: numbers for d in datasets if (numbers := paper_results(names[d], metrics))}
 
     columns = [Column(title) for title in labeler.columns]
@@ -151,7 +146,9 @@ def read_method(
     mean = None if None in selection else fmean(sorted(s["accuracy"] for s in selection))
     run = line[0][0]
     predictions = {seed: predicted for seed, (_, predicted) in read.items()}
-    return read[run.seed][0], Method(label, comparison_block(run), run.loss.name, mean, predictions)
+    return read[run.seed][0], Method(
+        label, comparison_block(run), run.loss.name, mean, predictions, run.loss.dev
+    )
 
 
 def comparison_block(run: "Run") -> tuple[str, ...]:

@@ -87,15 +87,17 @@ def scores_key(row: Row, seed: int) -> tuple[str, ...]:
 
 
 def checker_seconds(rows: RowSet, row: Row, role: str) -> float:
-    """Seconds of training a run's checker, 0 if it needs none. Raises UserError if the checker has no row."""
-    run_id = row["checkers"][role]
-    if run_id is None:
-        return 0.0
-    if not rows.store.exists(run_id):
-        raise UserError(
-            f"{run_id}: no row, though it is the {role} checker of {row['id']}: run that sweep again"
-        )
-    return rows.store.row(run_id)["seconds"]["train"]
+    """Seconds of training a run's checkers of a role, those of folds too; 0 if it needs none.
+
+    Raises UserError if a checker has no row.
+    """
+    ids = [run_id for key, run_id in row["checkers"].items() if run_id and key.split("/")[0] == role]
+    for run_id in ids:
+        if not rows.store.exists(run_id):
+            raise UserError(
+                f"{run_id}: no row, though it is the {role} checker of {row['id']}: run that sweep again"
+            )
+    return sum(rows.store.row(run_id)["seconds"]["train"] for run_id in ids)
 
 
 def timing_table(rows: RowSet) -> Table:
