@@ -25,14 +25,15 @@ Lines = dict[Label, dict[str, list[RequestedRow]]]  # by line and dataset
 Verdicts = dict[tuple[str, str, Label], Verdict]  # by dataset, metric and line
 TESTED = (
     "**Bold**: the best of the lines on the same data; `≈`: not significantly different from it; `*`: significantly "
-    "different from CE on the same data; `†`: from the best baseline there (by accuracy on D_P′, of those that do not learn from it). p < 0.05 after "
-    "Holm's correction within a dataset, by the Dorfman–Berbaum–Metz analysis of variance with seeds and test "
-    f"examples as random effects, degrees of freedom by Hillis; lines with fewer than {MIN_SEEDS} seeds are not tested."
+    "different from CE on the same data; `†`: from the best baseline there (by accuracy on D_P′, of those that do not "
+    "learn from it). p < 0.05 after Holm's correction within a dataset, by the Dorfman–Berbaum–Metz analysis of "
+    "variance with seeds and test examples as random effects, degrees of freedom by Hillis; lines with fewer than "
+    f"{MIN_SEEDS} seeds are not tested."
 )
 UNTESTED = f"Differences are not tested with fewer than {MIN_SEEDS} seeds."
 POOLED = (
     "all: mean difference to CE on the same data over the datasets, in points, [95 % interval] and p, by "
-    "a random-effects meta-analysis (DerSimonian–Laird, Hartung–Knapp–Sidik–Jonkman), not corrected for "
+    "a random-effects meta-analysis (DerSimonian–Laird; modified Hartung–Knapp), not corrected for "
     "the number of lines."
 )
 
