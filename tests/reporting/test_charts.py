@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from support.rows import predictions_table, row, row_set
 from synthweight.errors import UserError
 from synthweight.reporting.charts import CHARTS
+from synthweight.reporting.tables.results import results_table
 from synthweight.runs.store import Store
 
 
@@ -122,3 +124,35 @@ def test_gains_over_ce_by_seed_and_the_checkers_accuracy(timed):
         CHARTS["gains"](row_set(store, twice))
     with pytest.raises(UserError, match="no run of loss=ce has a row"):
         CHARTS["gains"](row_set(store, [(run_id, run) for run_id, run in runs if "ce" not in run_id]))
+
+
+def test_differences_are_those_of_the_table(bound, tmp_path):
+    """CE and DIMP on two datasets with five seeds; DIMP is better, and four seeds are not drawn."""
+    store, runs, truth = Store(tmp_path / "made"), [], "xy" * 100
+    store.prepare()
+    for dataset in ("one", "two"):
+        for loss, rate in (("ce", 0.6), ("dimp", 0.8), ("imp", 0.8)):
+            run = bound(f"loss={loss}")
+            for seed in range(4 if loss == "imp" else 5):
+                right = np.random.default_rng([seed, len(loss)]).uniform(size=len(truth)) < rate
+                guess = "".join(
+                    t if ok else {"x": "y", "y": "x"}[t] for t, ok in zip(truth, right, strict=True)
+                )
+                run_id = f"{dataset}{loss}{seed}"
+                store.write_row(row(run_id, right.mean()), predictions_table(truth, guess))
+                named = dataclasses.replace(run.dataset, name=dataset)
+                runs.append((run_id, dataclasses.replace(run, seed=seed, dataset=named)))
+    rows = row_set(store, runs)
+    chart = CHARTS["differences"](rows)
+    (panel,) = chart.panels
+    assert (panel.title, chart.names) == ("trained on synthetic", ("one", "two", "all"))
+    assert [s.label for s in panel.series] == ["dimp"]
+    table = results_table(rows)
+    (shown,) = [line[-2] for line in table.lines if line[1] == "dimp"]
+    one, two, over = points(chart, "dimp")
+    assert (over.x, over.y, over.low, over.high, over.n) == (2, shown.mean, shown.low, shown.high, 2)
+    assert (one.y, one.low) == (two.y, two.low)
+    assert one.low < one.y == pytest.approx(over.y)
+    assert one.n == 5
+    with pytest.raises(UserError, match="no line has five seeds"):
+        CHARTS["differences"](row_set(store, runs[:4]))

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import UserError
-from .rows import RequestedRow, Row, RowLabeler, RowSet, selected_epoch
-from .tables.results import METRICS
+from .rows import METRICS, RequestedRow, Row, RowLabeler, RowSet, selected_epoch
+from .tables.results import group_lines, judge_dataset, pooled_cell
 from .tables.timing import run_seconds
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ class Chart:
     """A figure's numbers and texts.
 
     Attributes:
-        style: `lines`, `steps`, `bars` (with the categories `names`) or `cloud`.
+        style: `lines`, `steps`, `bars` and `differences` (with the categories `names`), or `cloud`.
         x_label: Title of the x axis.
         panels: The panels, row by row.
         across: Panels per row.
         notes: The caption's sentences.
-        names: The categories of `bars`; a point's x is a position among them.
+        names: The categories; a point's x is a position among them.
         x_log: Whether the x axis is logarithmic.
     """
 
@@ -368,6 +368,45 @@ def gains(rows: RowSet) -> Chart:
     return Chart("lines", "swapped labels of the LLM-written set (%)", tuple(drawn), across, notes)
 
 
+def differences(rows: RowSet) -> Chart:
+    """Accuracy less that of CE on the same data with its 95 % interval, by dataset and over all of them.
+
+    The tests are those of the table of results: a panel per training data, a series per line.
+
+    Raises:
+        UserError: No line was tested against CE.
+    """
+    labeler, datasets = RowLabeler([run for _, run in rows.trained]), rows.datasets
+    cells = group_lines(rows, labeler)
+    verdicts = {key: v for d in datasets for key, v in judge_dataset(rows, cells, d).items()}
+    panels: dict[str, list[ChartSeries]] = {}
+    for (source, loss, *rest), by_dataset in cells.items():
+        label = (source, loss, *rest)
+        points = []
+        for x, dataset in enumerate(datasets):
+            verdict = verdicts.get((dataset, "accuracy", label))
+            if verdict and (d := verdict.to_ce):
+                seeds = sum(r.id in rows.rows for r in by_dataset[dataset])
+                points.append(Point(x, 100 * d.mean, 100 * d.low, 100 * d.high, seeds))
+        over = pooled_cell(verdicts, datasets, label, "accuracy")
+        if over.n:
+            points.append(Point(len(datasets), over.mean, over.low, over.high, over.n))
+        if points:
+            title = ", ".join(["trained on " + source, *(text for text in rest if text != "–")])
+            panels.setdefault(title, []).append(ChartSeries(loss, loss, tuple(points)))
+    if not panels:
+        raise UserError("differences: no line has five seeds beside five of CE on the same data")
+    drawn = tuple(Panel(title, "accuracy − CE (points)", tuple(series)) for title, series in panels.items())
+    several = any(p.x == len(datasets) for panel in drawn for s in panel.series for p in s.points)
+    names = (*datasets, *["all"] * several)
+    notes = [
+        "Accuracy on test less that of CE with 95 % intervals over seeds and test examples, not corrected for their number."
+    ]
+    notes += ["all: random-effects meta-analysis over the datasets."] * several
+    notes += [f"INCOMPLETE: {rows.missing} of {len(rows.requested)} runs have no row."] * bool(rows.missing)
+    return Chart("differences", "dataset", drawn, len(drawn), tuple(notes), names)
+
+
 def test_accuracy(row: Row) -> float:
     """Accuracy on test at the selected epoch, in %."""
     return 100 * selected_epoch(row)["test"]["accuracy"]
@@ -388,4 +427,5 @@ CHARTS: dict[str, Callable[[RowSet], Chart]] = {
     "mixing": mixing,
     "cost": cost,
     "gains": gains,
+    "differences": differences,
 }  # fmt: skip

@@ -109,7 +109,7 @@ def write_figure(chart: Chart, folder: Path, stem: str, command: str) -> list[Pa
     description = f"{command}; numbers: sha256 {chart_digest(chart)}"
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC}):
         rows = -(-len(chart.panels) // max(1, chart.across))
-        width = max(5.2, 3.4 * chart.across)
+        width = max(5.2, 3.4 * chart.across, 1.3 * len(chart.names))
         figure = Figure(figsize=(width, 2.5 * rows + 1.0), layout="constrained")
         FigureCanvasAgg(figure)
         share: Any = "col" if chart.style == "lines" else False
@@ -166,6 +166,8 @@ def _draw_panel(ax: "Axes", chart: Chart, panel: Panel, styles: dict[str, Style]
         draw(ax, series, styles[series.label], i, len(panel.series))
     if chart.style in ("bars", "steps"):  # lengths and shares begin at zero
         ax.set_ylim(0, 1.08 * max((p.high for series in panel.series for p in series.points), default=1.0))
+    if chart.style == "differences":
+        ax.axhline(0, color="#888888", linewidth=0.8, zorder=1)
     if chart.names:
         ax.set_xticks(range(len(chart.names)), chart.names)
         ax.set_xlim(-0.5, len(chart.names) - 0.5)
@@ -218,7 +220,8 @@ def _draw_crosses(ax: "Axes", series: ChartSeries, style: Style, i: int, count: 
     """Means as markers, intervals as bars; beside each other where x is a category."""
     colour, _, marker = style
     first = series.points[0] if series.points else None
-    shift = 0.0 if first is None or first.x_low is not None else 0.16 * (i - (count - 1) / 2)
+    step = min(0.16, 0.8 / count)  # categories are 1 apart
+    shift = 0.0 if first is None or first.x_low is not None else step * (i - (count - 1) / 2)
     for k, p in enumerate(series.points):
         across = None
         if p.x_low is not None and p.x_high is not None and p.n > 1:

@@ -188,7 +188,7 @@ def _series(
     shift = (i - (count - 1) / 2) * min(0.16, 0.8 / count) if chart.names else 0.0  # series beside each other
     for p in points:
         cx = x(p.x + shift)
-        if chart.style in ("bars", "cloud"):
+        if chart.style in ("bars", "cloud", "differences"):
             out.append(
                 f'<path d="M{cx:.1f} {y(p.low):.1f}V{y(p.high):.1f}" stroke="{color}" stroke-width="1.5"/>'
             )
