@@ -7,7 +7,9 @@ import pytest
 
 from support.rows import predictions_table, row, row_set
 from synthweight.errors import UserError
+from synthweight.reporting import svg
 from synthweight.reporting.charts import CHARTS
+from synthweight.reporting.plotting import shows, write_figure
 from synthweight.reporting.tables.results import results_table
 from synthweight.runs.store import Store
 
@@ -154,5 +156,10 @@ def test_differences_are_those_of_the_table(bound, tmp_path):
     assert (one.y, one.low) == (two.y, two.low)
     assert one.low < one.y == pytest.approx(over.y)
     assert one.n == 5
+    for file in write_figure(chart, tmp_path, "differences", "x"):
+        assert shows(file, chart)
+    drawn = svg.draw(chart).panels[0][1]
+    assert drawn.count("<circle") == 3
+    assert drawn.count("stroke-width") == 3  # an interval each
     with pytest.raises(UserError, match="no line has five seeds"):
         CHARTS["differences"](row_set(store, runs[:4]))

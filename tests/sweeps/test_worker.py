@@ -1,6 +1,7 @@
 """What a sweep does about failures, about others at the same runs, and about bad input."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -265,3 +266,27 @@ def test_status_of_a_folder_tells_what_runs_and_what_failed(store, capfd, settin
     assert "done 0, running 1, failed 1" in " ".join(out.split())
     assert "epoch 3/5" in " ".join(out.split())
     assert "ValueError: boom [x]" in " ".join(out.split())
+
+
+@pytest.mark.timeout(300)
+def test_what_ends_the_command_ends_its_workers(small, tmp_path):
+    """The pipes close when the last of them has ended. A finished row names the command as typed."""
+    path, values = small
+    command = ["sweep", str(path), *values, "source.n=8", "optim.epochs=400", "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLI, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    seen = set()
+    while len(seen) < 2:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        seen |= {worker for worker in ("worker 1", "worker 2") if worker in line and ": epoch 2/400" in line}
+    process.terminate()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    store = Store(tmp_path / "outputs")
+    rows = [store.row(run_id) for run_id in store.ids()]
+    assert {row["config"]["source"]["name"] for row in rows} == {"small_real"}
+    typed = [word.replace(os.path.expanduser("~"), "~") for word in command]
+    assert {tuple(row["provenance"]["argv"]) for row in rows} == {("synthweight", *typed)}

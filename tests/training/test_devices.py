@@ -1,8 +1,5 @@
 """What a machine is taken to have."""
 
-import subprocess
-from pathlib import Path
-
 import pytest
 import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
@@ -36,9 +33,18 @@ def test_a_gpu_by_any_name_is_cudas(apples):
     assert devices.device("mps").type == "mps"
 
 
-def test_a_cpu_has_the_name_and_the_units_that_the_system_says():
-    flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
-    model = subprocess.run(["lscpu"], capture_output=True, text=True).stdout
-    name, _, units = devices.cpu_name().partition(" with ")
-    assert f"{name}\n" in model
-    assert units == next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "")
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (
+            "model name\t: Some CPU\nflags\t\t: fpu avx512_bf16 amx_bf16\n\nmodel name\t: Some CPU\n",
+            "Some CPU with amx_bf16",
+        ),
+        ("model name\t: Another\nflags\t\t: fpu avx512_bf16\n", "Another with avx512_bf16"),
+        ("model name\t: Old\nflags\t\t: fpu\n", "Old"),
+        ("processor\t: 0\nFeatures\t: fp bf16\n", "cpu with bf16"),
+    ],
+)
+def test_a_cpu_has_its_model_and_its_units_as_name(monkeypatch, content, name):
+    monkeypatch.setattr(devices.Path, "read_text", lambda path, encoding: content)
+    assert devices.cpu_name.__wrapped__() == name

@@ -153,11 +153,15 @@ def test_rows_that_a_table_cannot_hold_are_named(predictor, tmp_path, monkeypatc
     lines = [{"text": t, "more": None} for t in TEXTS[:2]] + [{"text": TEXTS[2], "more": None, "extra": 1}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(
-        UserError, match=r"a later row has a column that the first has not \(.*extra.*\): write \.jsonl"
+        UserError, match=r"a later row has the column 'extra', which the first has not: write \.jsonl"
     ):
         run(predictor, tmp_path / "in.jsonl", tmp_path / "out.csv")
+    with pytest.raises(UserError, match="a later row has the column 'extra'"):
+        run(predictor, tmp_path / "in.jsonl", tmp_path / "out.parquet")
     mixed = [{"text": t, "more": 1} for t in TEXTS[:2]] + [{"text": TEXTS[2], "more": "one"}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in mixed))
-    with pytest.raises(UserError, match=r"values of several types \(.*\): write \.jsonl"):
+    with pytest.raises(
+        UserError, match=r"values of several types, or none in its first rows \(.*\): write \.jsonl"
+    ):
         run(predictor, tmp_path / "in.jsonl", tmp_path / "out.parquet")
     assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]

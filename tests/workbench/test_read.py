@@ -199,7 +199,7 @@ def test_texts_with_several_labels_are_counted():
 def test_ids_are_kept_and_replaced_by_numbers_where_they_are_none(caplog):
     rows = [{"id": i, "text": f"t{i}", "label": "a"} for i in range(3)]
     assert read_table(rows, "real").ids == ("0", "1", "2")
-    assert read_table([rows[0], rows[1] | {"id": None}], "real").ids == ("0", "2")
+    assert read_table([rows[0], rows[1] | {"id": None}], "real").ids == ("0", "row 2")
     assert not caplog.messages
     assert read_table([rows[0], rows[0]], "real").ids == ("1", "2")
     assert caplog.messages == [

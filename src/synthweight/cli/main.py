@@ -8,6 +8,8 @@ import signal
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from .. import progress
 from ..errors import SweepFailedError, UserError, disk_full, first_line
@@ -21,12 +23,17 @@ COMMAND = "SYNTHWEIGHT_COMMAND"  # runs/provenance.py reads it
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own variable for a traceback
 
 
+def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    """The handler of SIGTERM, as of a scheduler: ends as Ctrl-C does, and lets no second signal disturb that."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits: 0 done, 1 a run failed, 2 bad input, 130 interrupted (Ctrl-C or SIGTERM).
 
     One line for an error.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or a name may be of another encoding than UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     typed = list(sys.argv[1:] if arguments is None else arguments)
@@ -36,6 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
     logs.configure(quiet, to_stdout=options.command in TALKING)
     progress.enabled = not quiet
     traceback = os.environ.get(FULL_ERROR) == "1"
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, interrupt)
     os.environ[FULL_ERROR] = "1"  # errors are raised, not printed by Hydra
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     started_here = COMMAND not in os.environ  # a worker of a sweep keeps the command that was typed

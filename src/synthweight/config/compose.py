@@ -76,7 +76,11 @@ class Composer:
         """How the rows of a sweep's file are shown, with overrides of the node `report`. Raises UserError."""
         config = copy.deepcopy(self.base(()))
         for override in parse(overrides):
-            OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+            if override.is_sweep_override():
+                raise UserError(
+                    f"{override.input_line}: several values are a list: {override.key_or_group}=[a,b]"
+                )
+            set_value(config, override, new=True)
         return bind.report(config)
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
@@ -190,16 +194,17 @@ def changes(
             yield f"{prefix}{key}", value
 
 
-def set_value(config: DictConfig, override: Override) -> None:
+def set_value(config: DictConfig, override: Override, new: bool = False) -> None:
     """Sets one plain value as Hydra would. Raises UserError.
 
     Args:
         config: changed in place.
         override: of a plain value.
+        new: whether the key may be one that the configuration has not.
     """
     try:
-        OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-    except OmegaConfBaseException as error:
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=new)
+    except (OmegaConfBaseException, ValueError) as error:
         raise UserError(explain_hydra_error(error, override)) from error
     except (AssertionError, AttributeError) as error:  # OmegaConf's word for a null on the way
         raise UserError(f"{override.key_or_group}: what it belongs to is null here") from error

@@ -4,7 +4,7 @@ Which benchmarks there are: `conf/dataset`; how a hub's splits become ours: `hub
 """
 
 import logging
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,10 +57,13 @@ def load_split(
         raise UserError(f"dataset={dataset.name}: no {split}.jsonl (or .csv, .parquet, …) in {folders}")
     loaded = _from_hub(dataset, split)
     if pinned and loaded.sha256 != pinned:
-        logger.warning(
-            "%s: %s is not the data we pinned; its own hash enters the run's id", loaded.where, split
-        )
+        log_unpinned(loaded.where, split)
     return loaded
+
+
+@cache  # said once
+def log_unpinned(where: str, split: str) -> None:
+    logger.warning("%s: %s is not the data we pinned; its own hash enters the run's id", where, split)
 
 
 def _missing_synthetic(dataset: "Dataset", stem: str, data: str | None, cache: str) -> str:

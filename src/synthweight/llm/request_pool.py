@@ -164,9 +164,7 @@ class RequestPool:
         def stop() -> None:
             self.stopped = "interrupt"
             remove()
-            logger.warning(
-                "interrupted: waiting for %d replies in flight (Ctrl-C again: at once)", self.in_flight
-            )
+            logger.warning("interrupted: waiting for %d replies in flight (again: at once)", self.in_flight)
 
         def remove() -> None:
             # not in the main thread, or a system without such signals

@@ -72,17 +72,21 @@ def divide_logits(folder: Path, labels: tuple[str, ...], t: float) -> None:
         t: a temperature.
     """
     network = load(folder, labels)
-    body: Any = network.base_model
-    inside = set(body.modules())
-    last = [
-        m
-        for m in network.modules()
-        if isinstance(m, nn.Linear) and m.out_features == len(labels) and m not in inside
-    ][-1]
     with torch.no_grad():
-        for parameter in last.parameters():
+        for parameter in last_layer(network, len(labels)).parameters():
             parameter.div_(t)
     network.save_pretrained(folder)  # type: ignore[operator]
+
+
+def last_layer(network: nn.Module, classes: int) -> nn.Linear:
+    """The linear layer whose outputs are the logits. Raises UserError where a network has none outside its encoder."""
+    body: Any = network.base_model
+    inside = set(body.modules())
+    found = [m for m in network.modules() if isinstance(m, nn.Linear) and m not in inside]
+    if not found or found[-1].out_features != classes:
+        kind = network.config.model_type  # type: ignore[union-attr]
+        raise UserError(f"{kind}: its classifier does not end in a linear layer: it cannot be calibrated")
+    return found[-1]
 
 
 def configuration(folder: Path, labels: tuple[str, ...]) -> Any:

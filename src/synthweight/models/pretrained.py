@@ -148,6 +148,11 @@ def log_inner(folder: Path) -> None:
     )
 
 
+@cache  # said once
+def log_unpinned(what: str) -> None:
+    logger.warning("%s; its own hash enters the run's id", what)
+
+
 def fingerprint(model: "Model") -> str:
     """SHA-256 over {file name: SHA-256} of all files that are read, as sorted compact JSON.
 
@@ -165,7 +170,7 @@ def fingerprint(model: "Model") -> str:
         what = f"model={model.name}: {folder.name} has the hash {found[:16]}…, conf/model pins {model.sha256[:16]}…"
         if _package(model.package):
             raise UserError(f"{what}: reinstall {model.package}, or set model.sha256=null")
-        logger.warning("%s; its own hash enters the run's id", what)
+        log_unpinned(what)
     return found
 
 

@@ -1,4 +1,7 @@
-"""Charts as numbers: what is drawn of a sweep's rows. Intervals are minimum to maximum over seeds."""
+"""Charts as numbers: what is drawn of a sweep's rows.
+
+Intervals are minimum to maximum over seeds; those of `differences` are 95 % intervals.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -386,8 +389,7 @@ def differences(rows: RowSet) -> Chart:
         for x, dataset in enumerate(datasets):
             verdict = verdicts.get((dataset, "accuracy", label))
             if verdict and (d := verdict.to_ce):
-                seeds = sum(r.id in rows.rows for r in by_dataset[dataset])
-                points.append(Point(x, 100 * d.mean, 100 * d.low, 100 * d.high, seeds))
+                points.append(Point(x, 100 * d.mean, 100 * d.low, 100 * d.high, len(by_dataset[dataset])))
         over = pooled_cell(verdicts, datasets, label, "accuracy")
         if over.n:
             points.append(Point(len(datasets), over.mean, over.low, over.high, over.n))

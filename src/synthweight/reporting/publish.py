@@ -4,6 +4,7 @@
 would follow `synthweight tables` or `synthweight figures`.
 """
 
+import logging
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ import yaml
 
 from ..atomic_io import atomic_path
 from ..config import compose, schema
-from ..errors import UserError
+from ..config.llm_schema import Prompt
+from ..errors import UserError, first_line
 from ..runs.store import Store
 from ..sweeps.plan import SweepPlan, known_overrides, open_sweep, report_of
 from .charts import CHARTS, Chart
@@ -28,6 +30,8 @@ from .rows import METRICS, RequestedRow, RowSet, gather_rows
 from .tables.noise_detection import noise_detection_table
 from .tables.results import results_table
 from .tables.timing import timing_table
+
+logger = logging.getLogger(__name__)
 
 MARKER = re.compile(
     r"<!-- (?P<kind>tables|claims)(?: (?P<command>[^>]+?))? -->\n(?P<body>.*?)<!-- /(?P=kind) -->", re.DOTALL
@@ -70,7 +74,8 @@ class SweepReport:
             identity.checkers[role] for role in self.checkers for identity in own if role in identity.checkers
         ]
         joined = [job.identity for plan in self.joined for job in plan.rows if plan.store.exists(job.id)]
-        requested = {each.id: RequestedRow(each.id, each.run) for each in [*joined, *checkers, *own]}
+        every = sorted([*checkers, *own, *joined], key=lambda each: not isinstance(each.run, Prompt))
+        requested = {each.id: RequestedRow(each.id, each.run) for each in every}
         rows = gather_rows(self.plan.store, list(requested.values()), self.file, partial)
         return replace(rows, metrics=self.metrics)
 
@@ -86,7 +91,7 @@ def sweep_report(file: str, *overrides: str) -> SweepReport:
     Raises:
         UserError: No such sweep, a bad setting, or an unknown kind of table or figure.
     """
-    own = [line for line in overrides if line.startswith("report.")]
+    own = [line for line in overrides if line.lstrip("+~").startswith("report.")]
     shown = report_of(file, own)
     kinds = ([shown.table], list(TABLES)), (shown.figures, list(CHARTS)), (shown.metrics, list(METRICS))
     for names, known in kinds:
@@ -100,10 +105,14 @@ def sweep_report(file: str, *overrides: str) -> SweepReport:
     joined = {name: known_overrides(name, settings) for name in shown.join}
     theirs = {line for lines in joined.values() for line in lines} - set(known_overrides(file, settings))
     plan = open_sweep(file, [line for line in settings if line not in theirs], pinned=True).plan
-    plans = tuple(open_sweep(name, lines, pinned=True).plan for name, lines in joined.items())
-    name = " ".join([file, *overrides])
-    metrics = tuple(shown.metrics)
-    return SweepReport(name, plan, shown.table, tuple(shown.figures), checkers, plans, metrics)
+    plans = []
+    for name, lines in joined.items():
+        try:
+            plans.append(open_sweep(name, lines, pinned=True).plan)
+        except UserError as error:  # such as a dataset that has not what this sweep needs
+            logger.info("%s is not shown beside it with these settings: %s", name, first_line(error))
+    name, metrics = " ".join([file, *settings]), tuple(shown.metrics)
+    return SweepReport(name, plan, shown.table, tuple(shown.figures), checkers, tuple(plans), metrics)
 
 
 def open_store(overrides: list[str]) -> tuple[Store, schema.Paths]:

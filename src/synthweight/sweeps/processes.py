@@ -1,10 +1,10 @@
 """Several workers on one machine: processes of one sweep, its cores divided among them."""
 
-import contextlib
 import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from ..errors import SweepFailedError, UserError
@@ -12,7 +12,7 @@ from .plan import SweepOptions, SweepPlan, load_failures
 from .worker import SweepWorker, begin_sweep
 
 THREADS = "OMP_NUM_THREADS"
-GRACE = 1.5  # seconds that a worker may take to end by itself
+GRACE = 1.5  # seconds that workers may take to end by themselves
 log = logging.getLogger(__name__)
 
 
@@ -63,13 +63,15 @@ def run_workers(plan: SweepPlan, n: int, options: SweepOptions, file: str, argum
     try:
         codes = [process.wait() for process in workers]
     except BaseException:  # Ctrl-C reaches them from the terminal; what ends this process alone ends them too
-        for process in workers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
-        for process in workers:
-            process.terminate()  # a shell makes what it starts in the background ignore SIGINT
-        for process in workers:
-            process.wait()
+        end = time.monotonic() + GRACE
+        try:
+            while any(process.poll() is None for process in workers) and time.monotonic() < end:
+                time.sleep(0.05)
+        finally:
+            for process in workers:
+                process.terminate()  # not SIGINT: a shell makes what it starts in the background ignore it
+            for process in workers:
+                process.wait()
         raise
     load_failures(plan)
     rest = SweepWorker(plan, None, options, in_process=False)

@@ -77,8 +77,8 @@ def cpu_name() -> str:
     except OSError:  # not Linux
         return platform.processor() or "cpu"
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = facts.get("flags", "").split()
-    units = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
+    flags = (facts.get("flags") or facts.get("Features", "")).split()  # of x86, of ARM
+    units = [flag for flag in ("amx_bf16", "avx512_bf16", "bf16") if flag in flags]
     return facts.get("model name", "cpu") + (f" with {units[0]}" if units else "")
 
 

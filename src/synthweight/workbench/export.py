@@ -71,7 +71,7 @@ class Fit:
 
     def as_dict(self) -> dict[str, Any]:
         """For `fit.json`."""
-        return {"format": 1, "synthweight": __version__, **vars(self), "columns": vars(self.columns)}
+        return {"format": 2, "synthweight": __version__, **vars(self), "columns": vars(self.columns)}
 
 
 def check_target(folder: Path, overwrite: bool) -> None:

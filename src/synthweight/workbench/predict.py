@@ -185,14 +185,17 @@ def _separated_writer(file: IO[str], delimiter: str) -> WriteRows:
         if not writers:
             writers.append(csv.DictWriter(file, list(rows[0]), delimiter=delimiter))
             writers[0].writeheader()
-        try:
-            writers[0].writerows(rows)
-        except ValueError as error:  # "dict contains fields not in fieldnames"
-            raise UserError(
-                f"--out: a later row has a column that the first has not ({error}): {ANY}"
-            ) from error
+        refuse_new_columns(rows, writers[0].fieldnames)
+        writers[0].writerows(rows)
 
     return write
+
+
+def refuse_new_columns(rows: Sequence[Row], names: Sequence[str]) -> None:
+    """Raises UserError where a row has a column that the first one had not."""
+    for row in rows:
+        if new := next((name for name in row if name not in names), None):
+            raise UserError(f"--out: a later row has the column {new!r}, which the first has not: {ANY}")
 
 
 def _parquet_writer(stack: ExitStack, file: IO[bytes]) -> WriteRows:
@@ -202,12 +205,12 @@ def _parquet_writer(stack: ExitStack, file: IO[bytes]) -> WriteRows:
     writers: list[Any] = []
 
     def write(rows: Sequence[dict[str, Any]]) -> None:
+        refuse_new_columns(rows, writers[0].schema.names if writers else list(rows[0]))
         try:
             part = pa.Table.from_pylist(list(rows), schema=writers[0].schema if writers else None)
         except pa.ArrowException as error:
-            raise UserError(
-                f"--out: a column has values of several types ({first_line(error)}): {ANY}"
-            ) from error
+            several = "a column has values of several types, or none in its first rows"
+            raise UserError(f"--out: {several} ({first_line(error)}): {ANY}") from error
         if not writers:
             writers.append(stack.enter_context(pq.ParquetWriter(file, part.schema)))
         writers[0].write_table(part)

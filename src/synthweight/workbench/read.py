@@ -195,7 +195,7 @@ def read_table(source: Any, name: str, columns: Columns = Columns()) -> Table:
     chosen: Columns | None = None
     names: tuple[str, ...] = ()
     examples: list[Example] = []
-    ids: list[str] = []
+    given: list[str | None] = []
     for number, (place, row) in enumerate(rows, start=1):
         names = names or tuple(row)
         chosen = chosen or guess(names, columns, where)
@@ -205,13 +205,17 @@ def read_table(source: Any, name: str, columns: Columns = Columns()) -> Table:
         label = label_of(row, chosen.label, place)
         examples.append(Example(f"{name}:{number}", text_of(row, chosen.text, place), pair, label))
         own = row.get("id")
-        ids.append(str(number) if missing(own) or own == "" else str(own))
+        given.append(None if missing(own) or own == "" else str(own))
     if chosen is None:
         raise UserError(f"{where}: holds no example")
-    if len(set(ids)) < len(ids):
-        twice = Counter(ids).most_common(1)[0][0]
-        logger.warning("%s: the id %r comes twice: its rows are named by their numbers instead", where, twice)
-        ids = [str(number) for number in range(1, len(ids) + 1)]
+    ((common, n),) = Counter(filter(None, given)).most_common(1) or [("", 0)]
+    if n > 1:
+        logger.warning(
+            "%s: the id %r comes twice: its rows are named by their numbers instead", where, common
+        )
+        given = [None] * len(given)
+    before = "row " * any(given)  # not to be taken for an id
+    ids = [own or f"{before}{number}" for number, own in enumerate(given, start=1)]
     return Table(name, where, tuple(examples), tuple(ids), chosen, names)
 
 

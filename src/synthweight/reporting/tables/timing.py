@@ -62,7 +62,8 @@ def run_seconds(rows: RowSet) -> dict[str, RunSeconds]:
     finished = [(rows.rows[r.id], run.seed) for r, run in rows.trained if r.id in rows.rows]
     if len(machines := machine_names(rows)) > 1:
         raise UserError(
-            f"seconds from different machines in one table: {'; '.join(machines)}: run all on one"
+            f"seconds from different machines in one table: {'; '.join(machines)}: run all on one "
+            "(older rows say cpu, of any kind)"
         )
     scoring: dict[tuple[str, ...], float] = {}
     # the first run that needs a checker's scores computes them, the others read them
