@@ -63,8 +63,11 @@ def results_table(rows: RowSet) -> Table:
 
     columns = [Column(title) for title in labeler.columns]
     for dataset in datasets:
-        before = f"{dataset} " * (len(datasets) > 1)
-        columns += [Column.number(before + title, f"{dataset} {title}") for title in titles]
+        heads = [f"{dataset} {title}" * (len(datasets) > 1) or title for title in titles]
+        heads = [dataset] if len(metrics) == 1 < len(datasets) else heads
+        columns += [
+            Column.number(head, f"{dataset} {title}") for head, title in zip(heads, titles, strict=True)
+        ]
         if dataset in published:
             columns.append(Column("paper", tuple(f"{dataset} paper {title}" for title in titles)))
     if over_all:
@@ -81,7 +84,8 @@ def results_table(rows: RowSet) -> Table:
         if over_all:
             line += [over_all.get((label, m), Interval()) for m in metrics]
         lines.append(line)
-    legend = [f"{spread_legend(lines)}, in % of the test set. {TESTED if verdicts else UNTESTED}"]
+    what = f"{titles[0]} " * (len(metrics) == 1)
+    legend = [f"{spread_legend(lines)}, {what}in % of the test set. {TESTED if verdicts else UNTESTED}"]
     facts = [f"dataset {datasets[0]}"] if len(datasets) == 1 else []
     return Table(columns, lines, [*legend, POOLED] if over_all else legend, [*facts, *model_fact(rows)])
 
