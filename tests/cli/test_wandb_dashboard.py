@@ -52,8 +52,8 @@ def test_without_a_key_it_is_a_file(arguments, settings, fresh_wandb, capfd, tmp
         run_cli("wandb", "dashboard", "table1", *arguments, *(s for s in settings if s.startswith("paths")))
         == 0
     )
-    out = capfd.readouterr().out
-    assert ("W&B: no key" in out) == (arguments == [])
+    out, error = capfd.readouterr()
+    assert ("W&B: no key" in error) == (arguments == [])
     path = tmp_path / "outputs" / "wandb-dashboard-table1.json"
     assert str(path) in out
     assert list(panels(json.loads(path.read_text())["spec"])) == ["dynamics", "table1", "weights", "timing"]

@@ -58,7 +58,8 @@ def in_words(body, number):
 
 
 @pytest.mark.parametrize("generator", ["local", "local_base"])
-def test_a_row_by_log_probabilities(classified, toy, capfd, generator):
+def test_a_row_by_log_probabilities(classified, toy, caplog, generator):
+    caplog.set_level("INFO", "synthweight")
     with serving(with_probabilities) as server:
         store, run_id = classified(server, f"generator={generator}")
         assert len(server.asked) == 60
@@ -85,10 +86,11 @@ def test_a_row_by_log_probabilities(classified, toy, capfd, generator):
     log_probs = np.array([x["log_probs"] for x in lines], dtype=np.float32)
     targets = np.array([LABELS.index(t["label"]) for t in test], dtype=np.int64)
     assert metrics.evaluate(log_probs, targets, LABELS) == epoch["test"]
-    assert "test accuracy 100.0%, macro F1 100.0%; 60 by log-probabilities" in capfd.readouterr().out
+    assert "test accuracy 100.0%, macro F1 100.0%; 60 by log-probabilities" in caplog.text
 
 
-def test_unparseable_answers_are_wrong_and_reported(classified, capfd):
+def test_unparseable_answers_are_wrong_and_reported(classified, caplog):
+    caplog.set_level("INFO", "synthweight")
     with serving(in_words) as server:
         store, run_id = classified(server, "generator.concurrency=1")
     row = store.row(run_id)
@@ -99,7 +101,7 @@ def test_unparseable_answers_are_wrong_and_reported(classified, capfd):
     lines = store.table(run_id).to_pylist()
     assert sum(x["prediction"] is None for x in lines) == 12
     assert all(x["log_probs"] is None for x in lines)
-    assert "12 unparseable (counted as wrong)" in capfd.readouterr().out
+    assert "12 unparseable (counted as wrong)" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def card(folder: Path) -> dict:
     return json.loads((folder / "card.json").read_text())
 
 
-def test_a_set_and_its_card(made, capfd):
+def test_a_set_and_its_card(made, caplog):
+    caplog.set_level("INFO", "synthweight")
     with serving() as server:
         folder, outcome = made(server, "gen")
     assert (outcome.kept, outcome.sent) == (12, 12)
@@ -61,7 +62,7 @@ def test_a_set_and_its_card(made, capfd):
     assert found["overlap"] == {"small_real": 0, "large_real": 0, "test": 0}
     assert 0 < found["data"]["distinct_2"] <= 1
     assert "12 kept" in (folder / "README.md").read_text()
-    assert "12 of 12 examples" in capfd.readouterr().out
+    assert "12 of 12 examples" in caplog.text
     journal = (folder / "journal.jsonl").read_text().splitlines()
     assert len(journal) == 13
     # prompts and replies are the user's own
@@ -488,14 +489,15 @@ def test_a_server_without_the_features_asked_for(made, caplog):
     assert error.count("does not take seed (HTTP 422): going on without") == 1
 
 
-def test_the_budget_stops_in_time(made, capfd):
+def test_the_budget_stops_in_time(made, caplog):
+    caplog.set_level("INFO", "synthweight")
     prices = ["generator.price.input=1000", "generator.price.output=1000", "generator.max_tokens=10"]
     with serving() as server:
         with pytest.raises(
             UserError, match=r"budget=1: \$0\.\d+ spent, .* raise it, and the same command goes on"
         ):
             made(server, "gen", *prices, "budget=1.0", "n=30")
-        assert capfd.readouterr().out.count("of 30 examples") == 1
+        assert caplog.text.count("of 30 examples") == 1
         spent = sum(len(p) // 4 + 10 for p in server.prompts) * 1000 / 1e6
         assert 0.5 < spent <= 1.0
         before = len(server.asked)
