@@ -167,16 +167,21 @@ class RequestPool:
             logger.warning("interrupted: waiting for %d replies in flight (again: at once)", self.in_flight)
 
         def remove() -> None:
-            # not in the main thread, or a system without such signals
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.remove_signal_handler(signal.SIGINT)  # Python's own again
-                if loop.remove_signal_handler(signal.SIGTERM):
-                    signal.signal(signal.SIGTERM, at_sigterm)
+            while added:
+                number = added.pop()
+                loop.remove_signal_handler(number)
+                signal.signal(number, after[number])
 
-        at_sigterm = signal.getsignal(signal.SIGTERM)
+        after = {
+            signal.SIGINT: signal.default_int_handler,
+            signal.SIGTERM: signal.getsignal(signal.SIGTERM),  # asyncio would leave the system's own
+        }
+        added: list[signal.Signals] = []
+        # not in the main thread, or a system without such signals: nothing is added, nothing to remove
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(signal.SIGINT, stop)
-            loop.add_signal_handler(signal.SIGTERM, stop)
+            for number in after:
+                loop.add_signal_handler(number, stop)
+                added.append(number)
         try:
             yield
         finally:

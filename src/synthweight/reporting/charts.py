@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from ..errors import UserError
 from .rows import METRICS, RequestedRow, Row, RowLabeler, RowSet, selected_epoch
-from .tables.results import group_lines, judge_dataset, pooled_cell
+from .tables.results import group_lines, judge_lines, pooled_cell
 from .tables.timing import run_seconds
 
 if TYPE_CHECKING:
@@ -128,10 +128,12 @@ def caption(rows: RowSet, panels: Sequence[Panel], what: str) -> tuple[str, ...]
     counts = sorted({p.n for panel in panels for s in panel.series for p in s.points})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}" if counts else "n = 0"
     spread = f"mean over {n} seeds, minimum to maximum" if counts[-1:] > [1] else f"{n}: one seed, no spread"
-    out = [f"{what}; {spread}."]
-    if rows.missing:
-        out.append(f"INCOMPLETE: {rows.missing} of {len(rows.requested)} runs have no row.")
-    return tuple(out)
+    return (f"{what}; {spread}.", *incomplete(rows))
+
+
+def incomplete(rows: RowSet) -> list[str]:
+    """The sentence of a caption that says how many runs are missing, if any are."""
+    return [f"INCOMPLETE: {rows.missing} of {len(rows.requested)} runs have no row."] * bool(rows.missing)
 
 
 def dynamics(rows: RowSet) -> Chart:
@@ -381,10 +383,10 @@ def differences(rows: RowSet) -> Chart:
     """
     labeler, datasets = RowLabeler([run for _, run in rows.trained]), rows.datasets
     cells = group_lines(rows, labeler)
-    verdicts = {key: v for d in datasets for key, v in judge_dataset(rows, cells, d).items()}
+    verdicts = judge_lines(rows, cells)
     panels: dict[str, list[ChartSeries]] = {}
-    for (source, loss, *rest), by_dataset in cells.items():
-        label = (source, loss, *rest)
+    for label, by_dataset in cells.items():
+        source, loss, *rest = label
         points = []
         for x, dataset in enumerate(datasets):
             verdict = verdicts.get((dataset, "accuracy", label))
@@ -405,8 +407,7 @@ def differences(rows: RowSet) -> Chart:
         "Accuracy on test less that of CE with 95 % intervals over seeds and test examples, not corrected for their number."
     ]
     notes += ["all: random-effects meta-analysis over the datasets."] * several
-    notes += [f"INCOMPLETE: {rows.missing} of {len(rows.requested)} runs have no row."] * bool(rows.missing)
-    return Chart("differences", "dataset", drawn, len(drawn), tuple(notes), names)
+    return Chart("differences", "dataset", drawn, len(drawn), (*notes, *incomplete(rows)), names)
 
 
 def test_accuracy(row: Row) -> float:

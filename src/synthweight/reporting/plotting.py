@@ -134,8 +134,8 @@ def write_figure(chart: Chart, folder: Path, stem: str, command: str) -> list[Pa
         caption = [line for note in chart.notes for line in wrap(note, int(17 * width))]
         figure.supxlabel("\n".join(caption), fontsize=7, color="#444444")
         with atomic_path(svg) as part:
-            drawn = {"Date": None, "Creator": None, "Description": description}
-            figure.savefig(part, format="svg", metadata=drawn)
+            facts = {"Date": None, "Creator": None, "Description": description}
+            figure.savefig(part, format="svg", metadata=facts)
         with atomic_path(png) as part:
             figure.savefig(
                 part, format="png", dpi=160, metadata={"Software": None, "Description": description}

@@ -64,8 +64,8 @@ class SweepReport:
     table: str
     figures: tuple[str, ...]
     checkers: tuple[str, ...]
-    joined: tuple[SweepPlan, ...] = ()
-    metrics: tuple[str, ...] = tuple(METRICS)
+    joined: tuple[SweepPlan, ...]
+    metrics: tuple[str, ...]
 
     def rows(self, partial: bool = False) -> RowSet:
         """The rows of the sweep's runs and of the checkers it shows. Raises UserError if one is missing."""
@@ -86,7 +86,8 @@ def sweep_report(file: str, *overrides: str) -> SweepReport:
     Args:
         file: A name in `sweeps/`, or the path of a YAML file.
         overrides: Hydra overrides; those of `hydra` itself are ignored, since a launcher changes no plan, and
-            those of `report` change what is shown. Each other one goes to the sweep, and to the sweeps that it joins, where their configuration has its key.
+            those of `report` change what is shown. Each other one goes to the sweep, and to the sweeps that it
+            joins, where their configuration has its key.
 
     Raises:
         UserError: No such sweep, a bad setting, or an unknown kind of table or figure.

@@ -152,7 +152,8 @@ def pooled(differences: Sequence[Difference]) -> Difference | None:
     The variance between datasets is DerSimonian and Laird's (1986), at least 0; the interval and the test are
     those of Hartung and Knapp (2001) and Sidik and Jonkman (2002), with k − 1 degrees of freedom for k
     datasets and a standard error not below the random-effects one, so that few differences that happen to be
-    alike are not taken for certain (Röver, Knapp and Friede 2015). (In statsmodels' `combine_effects` the variance between datasets can be negative.)
+    alike are not taken for certain (Röver, Knapp and Friede 2015). (In statsmodels' `combine_effects` the
+    variance between datasets can be negative.)
 
     Args:
         differences: One per dataset, independent of each other.

@@ -16,7 +16,7 @@ from ..data.examples import overlap_key
 from ..data.tokenization import tokenize
 from ..errors import UserError
 from ..metrics import evaluate
-from ..models import pretrained
+from ..models import classifier, pretrained
 from ..models.embeddings import embed
 from ..progress import duration_text
 from ..reporting import pages
@@ -198,6 +198,10 @@ def fit(
     workspace.store.prepare()
     k = choose.possible_folds(data, folds)
     first = workspace.run(METHODS["ce"], choose.Folds(workspace, data, k).datasets[0])
+    network = classifier.build(pretrained.locate(first.model), data.labels)
+    classifier.last_layer(
+        network, len(data.labels)
+    )  # one that cannot be calibrated is refused now, not at the end
     facts = describe(first, data)
     rate = choose.seconds_per_example(data, first)
     planned = choose.plan(workspace, data, k, methods, rate, None if budget is None else 60 * budget)

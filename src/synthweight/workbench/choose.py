@@ -17,7 +17,7 @@ from ..data.splits import assign_folds, hash_entropy, split_fold
 from ..data.tokenization import encode_examples, load_tokenizer
 from ..errors import UserError
 from ..metrics import evaluate
-from ..models import classifier, pretrained
+from ..models import pretrained
 from ..progress import duration_text
 from ..reporting.significance import LEVEL, Difference, holm, paired_t, pseudo_values
 from ..runs.identity import Identity, identify
@@ -253,9 +253,6 @@ def seconds_per_example(data: UserData, run: Run) -> float:
     drawn = np.random.default_rng(0).choice(len(pool), size=PROBE_STEPS * run.optim.batch_size)
     examples = [pool[i] for i in drawn]
     folder = pretrained.locate(run.model)
-    classifier.last_layer(
-        classifier.build(folder, data.labels), len(data.labels)
-    )  # refused now, not at the end
     tokens = encode_examples(load_tokenizer(folder), examples, run.optim.max_length)
     split = tokens, targets(examples, data.labels)
     job = replace(TrainingJob.from_run(run, folder, data.labels, split, {}), epochs=2)

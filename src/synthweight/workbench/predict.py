@@ -183,9 +183,9 @@ def _separated_writer(file: IO[str], delimiter: str) -> WriteRows:
 
     def write(rows: Sequence[dict[str, Any]]) -> None:
         if not writers:
-            writers.append(csv.DictWriter(file, list(rows[0]), delimiter=delimiter))
+            writers.append(csv.DictWriter(file, list(rows[0]), delimiter=delimiter, extrasaction="ignore"))
             writers[0].writeheader()
-        refuse_new_columns(rows, writers[0].fieldnames)
+        refuse_new_columns(rows, writers[0].fieldnames)  # which DictWriter would look for once more
         writers[0].writerows(rows)
 
     return write
@@ -193,9 +193,10 @@ def _separated_writer(file: IO[str], delimiter: str) -> WriteRows:
 
 def refuse_new_columns(rows: Sequence[Row], names: Sequence[str]) -> None:
     """Raises UserError where a row has a column that the first one had not."""
+    known = set(names)
     for row in rows:
-        if new := next((name for name in row if name not in names), None):
-            raise UserError(f"--out: a later row has the column {new!r}, which the first has not: {ANY}")
+        if new := row.keys() - known:
+            raise UserError(f"--out: a later row has the column {min(new)!r}, which the first has not: {ANY}")
 
 
 def _parquet_writer(stack: ExitStack, file: IO[bytes]) -> WriteRows:

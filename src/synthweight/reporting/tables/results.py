@@ -51,7 +51,7 @@ def results_table(rows: RowSet) -> Table:
     datasets, metrics = rows.datasets, rows.metrics
     titles = [METRICS[m] for m in metrics]
     cells = group_lines(rows, labeler)
-    verdicts = {key: v for d in datasets for key, v in judge_dataset(rows, cells, d).items()}
+    verdicts = judge_lines(rows, cells)
     over_all = {
         (label, m): cell
         for label in cells
@@ -63,8 +63,9 @@ def results_table(rows: RowSet) -> Table:
 
     columns = [Column(title) for title in labeler.columns]
     for dataset in datasets:
-        heads = [f"{dataset} {title}" * (len(datasets) > 1) or title for title in titles]
-        heads = [dataset] if len(metrics) == 1 < len(datasets) else heads
+        heads = titles
+        if len(datasets) > 1:
+            heads = [dataset] if len(titles) == 1 else [f"{dataset} {title}" for title in titles]
         columns += [
             Column.number(head, f"{dataset} {title}") for head, title in zip(heads, titles, strict=True)
         ]
@@ -120,6 +121,11 @@ def few_shot_label(run: Prompt, labeler: RowLabeler) -> Label:
     part = f", {run.n} of test" if run.n is not None else ""
     texts = {"loss": f"{run.generator.model}, {run.shots} shots a label{part}"}
     return tuple(texts.get(column, "–") for column in labeler.columns)
+
+
+def judge_lines(rows: RowSet, cells: Lines) -> Verdicts:
+    """The verdicts on the lines of all datasets."""
+    return {key: v for dataset in rows.datasets for key, v in judge_dataset(rows, cells, dataset).items()}
 
 
 def judge_dataset(rows: RowSet, cells: Lines, dataset: str) -> Verdicts:
